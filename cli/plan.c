@@ -1,8 +1,8 @@
 /*
- * plan: the command that says how a training, or an evaluation, would be laid out, without running
- * it. The planner is the runtime's, so this checks what was typed, writes the job as agents would
+ * plan: the command that says how a training, an evaluation or a served model would be laid out,
+ * without running it. The planner is the runtime's, so this checks what was typed, writes the job as agents would
  * get it into memory, and becomes `llmjob-rank plan FILE ...` (runtime/train/preview.h) or
- * `llmjob-rank plan-evaluation FILE ...` (runtime/evaluate/forecast.h), whose exit status is the
+ * `llmjob-rank forecast FILE ...` (runtime/evaluate/forecast.h), whose exit status is the
  * command's.
  */
 #include "api/jobspec.h"
@@ -57,7 +57,7 @@ static const char plan_usage[] =
     "those that do not fit. What the job would get is marked. Of the model only its config.json\n"
     "is read where model.init is Random; no text is. On a cluster links and devices are measured,\n"
     "here they are told. Where nothing fits it ends with the status of a job out of memory.\n"
-    "Of an evaluation it says what each layout takes of a rank's memory.";
+    "Of an evaluation or a served model it says what each layout takes of a rank's memory.";
 
 /* Of the resources that a pod gets; 0: they do not say. */
 static int64_t memory_of_file(const struct jobspec *s)
@@ -112,10 +112,10 @@ static int read_job(
     int rc = jobspec_read_file(file, a, s, e);
     if (rc)
         return rc;
-    if (s->task != TASK_TRAIN && s->task != TASK_EVALUATE)
+    if (s->task == TASK_RUN || s->task == TASK_CONVERT)
         return err_set(e, ERR_USER,
-            "%s: only trainings and evaluations are laid out, and this is a %s job", file,
-            task_name(s->task));
+            "%s: only trainings, evaluations and served models are laid out, and this is a %s job",
+            file, task_name(s->task));
     if (c->replicas > 0)
         s->replicas = (int)c->replicas;
     if (!s->replicas)
@@ -157,8 +157,8 @@ static int become_rank(
     snprintf(text[7], sizeof text[7], "--between-us=%.9g", c->between_us);
     char *const training[] = {program, (char *)"plan", text[0], text[1], text[2], text[3], text[4],
         text[5], text[6], text[7], file, NULL};
-    char *const evaluation[] = {program, (char *)"plan-evaluation", text[0], text[1], file, NULL};
-    execvp(program, s->task == TASK_TRAIN ? training : evaluation);
+    char *const forward[] = {program, (char *)"forecast", text[0], text[1], file, NULL};
+    execvp(program, s->task == TASK_TRAIN ? training : forward);
     return err_sys(e, ERR_USER, errno, "%s", program);
 }
 

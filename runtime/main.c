@@ -2,7 +2,7 @@
  * llmjob-rank: one rank of a world. Started by an agent with two inherited descriptors
  * (api/wire.h). Says how it ended twice: by a last frame (WIRE_DONE, WIRE_FAILED) and by its exit
  * class. What it composes stands in `struct program`; what training, evaluating, converting and
- * serving are is not known here. With the argument "checkpoint", "plan" or "plan-evaluation" it is
+ * serving are is not known here. With the argument "checkpoint", "plan" or "forecast" it is
  * no rank: it answers the command line, for it alone reads those files.
  */
 #include "api/exitcode.h"
@@ -101,8 +101,7 @@ typedef int answer_fn(int argc, char **argv, FILE *out, struct err *e);
 static const struct {
     const char *name;
     answer_fn *fn;
-} answers[] = {
-    {"checkpoint", ckpt_inspect_run}, {"plan", preview_run}, {"plan-evaluation", forecast_run}};
+} answers[] = {{"checkpoint", ckpt_inspect_run}, {"plan", preview_run}, {"forecast", forecast_run}};
 
 static int answer(const char *name, answer_fn *fn, int argc, char **argv)
 {

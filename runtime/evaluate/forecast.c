@@ -11,12 +11,15 @@
 
 #include <stddef.h>
 
+#define SERVING_RANKS 8 /* of a served model so many are shown at least */
+
 struct forecast {
     int64_t memory_bytes, best;
     struct jobspec spec;
     struct weights *weights;
     struct model_conf model;
     int world;
+    bool serves;
     FILE *out;
 };
 
@@ -28,6 +31,34 @@ static const struct conf_item items[] = {
 
 /* -- the job -- */
 
+static int check_evaluation(const struct jobspec_evaluate *s, struct err *e)
+{
+    if (evaluation_finds_labels(s))
+        return err_set(e, ERR_USER,
+            "spec.evaluate.objective: of %s ranks share the texts alone, each with the whole model",
+            evaluated_name(s->objective));
+    if (s->adapter)
+        return err_set(e, ERR_USER, "spec.evaluate.adapter: an adapter is not counted here");
+    return 0;
+}
+
+/* Of a served model the longest sequence is counted: others have what is left. */
+static int tokens_at_once(const struct forecast *o, int64_t *out, struct err *e)
+{
+    const struct jobspec_evaluate *s = &o->spec.evaluate;
+    if (o->serves)
+        return engine_context(&o->model.config, o->spec.serve.context_length, out, e);
+    *out = s->sequence_length;
+    return evaluation_check_model(s, &o->model.config, e);
+}
+
+/* Those of a job that serves without parallelism are one. */
+static int ranks_of(const struct jobspec *s)
+{
+    bool alone = s->parallelism.tensor <= 1 && s->parallelism.pipeline <= 1;
+    return s->task == TASK_SERVE && alone ? 1 : s->replicas * s->device.per_replica;
+}
+
 static int read_job(struct forecast *o, const char *file, struct arena *a, struct err *e)
 {
     buf_auto struct buf text;
@@ -38,42 +69,17 @@ static int read_job(struct forecast *o, const char *file, struct arena *a, struc
         (rc = json_parse(text.data, text.len, &job, e)) ||
         (rc = jobspec_decode(job, a, &o->spec, e)))
         return rc;
-    const struct jobspec_evaluate *s = &o->spec.evaluate;
-    if (evaluation_finds_labels(s))
-        return err_set(e, ERR_USER,
-            "spec.evaluate.objective: of %s ranks share the texts alone, each with the whole model",
-            evaluated_name(s->objective));
-    if (s->adapter)
-        return err_set(e, ERR_USER, "spec.evaluate.adapter: an adapter is not counted here");
-    if ((rc = weights_open(o->spec.model.source, NULL, &o->weights, e)) ||
-        (rc = evaluation_check_model(s, weights_config(o->weights), e)))
+    o->serves = o->spec.task == TASK_SERVE;
+    if ((!o->serves && (rc = check_evaluation(&o->spec.evaluate, e))) ||
+        (rc = weights_open(o->spec.model.source, NULL, &o->weights, e)))
         return rc;
-    o->model = (struct model_conf){.config = *weights_config(o->weights),
-        .t = model_type_of(o->spec.precision),
-        .kv_capacity = s->sequence_length};
-    o->world = o->spec.replicas * o->spec.device.per_replica;
-    return 0;
+    o->model = (struct model_conf){
+        .config = *weights_config(o->weights), .t = model_type_of(o->spec.precision)};
+    o->world = ranks_of(&o->spec);
+    return tokens_at_once(o, &o->model.kv_capacity, e);
 }
 
 /* -- layouts -- */
-
-/* Of the rank that takes most: the first shares of matrices are the largest, and no stage between
-   has more layers than the first. ERR_USER: the model cannot be shared out so. */
-static int measure(
-    const struct forecast *o, const struct layout *l, struct memplan *out, struct err *e)
-{
-    *out = (struct memplan){0};
-    for (int stage = 0; stage<l->pp; stage += l->pp> 2 ? l->pp - 1 : 1) {
-        const struct group g = {.layout = *l, .place = {.pp = stage}};
-        struct model_conf c = o->model;
-        struct memplan one;
-        int rc = group_share(&g, &c, e);
-        if (rc || (rc = memplan_model(&c, o->weights, &one, e)))
-            return rc;
-        *out = one.total > out->total ? one : *out;
-    }
-    return 0;
-}
 
 /* The job's own is marked. */
 static void print_layout(
@@ -83,7 +89,7 @@ static void print_layout(
     struct err why = {0};
     layout_text(l, text);
     fprintf(o->out, "%c %-22s ", own ? '*' : ' ', text);
-    if (measure(o, l, taken, &why)) {
+    if (group_measure(l, &o->model, o->weights, taken, &why)) {
         fprintf(o->out, "%s\n", why.text);
         return;
     }
@@ -106,14 +112,15 @@ static void print_head(const struct forecast *o)
         o->out, "  %-22s %9s = %8s %8s %10s\n", "layout", "MiB", "weights", "cache", "activations");
 }
 
-/* Fewest ranks a model first. */
+/* Fewest ranks a model first; a served model may have others than the job has. */
 static void print_others(const struct forecast *o, const struct layout *own)
 {
     int64_t shown = 0;
     struct memplan taken;
-    for (int ranks = 1; ranks <= o->world; ranks++)
-        for (int pp = 1; o->world % ranks == 0 && pp <= ranks; pp++) {
-            const struct layout l = {o->world / ranks, ranks / pp, pp, 1, 1};
+    int most = o->serves && o->world < SERVING_RANKS ? SERVING_RANKS : o->world;
+    for (int ranks = 1; ranks <= most; ranks++)
+        for (int pp = 1; (o->serves || o->world % ranks == 0) && pp <= ranks; pp++) {
+            const struct layout l = {o->serves ? 1 : o->world / ranks, ranks / pp, pp, 1, 1};
             if (ranks % pp || (l.tp == own->tp && l.pp == own->pp) || shown++ >= o->best)
                 continue;
             print_layout(o, &l, false, &taken);
@@ -136,8 +143,8 @@ static int print_all(const struct forecast *o, struct err *e)
     print_head(o);
     print_layout(o, &own, true, &taken);
     print_others(o, &own);
-    fprintf(o->out, "\n* what the job gets: what it says; of an evaluation nothing is chosen\n");
-    rc = measure(o, &own, &taken, e);
+    fprintf(o->out, "\n* what the job gets: what it says; nothing is chosen\n");
+    rc = group_measure(&own, &o->model, o->weights, &taken, e);
     return rc ? rc : memplan_require(&taken, o->memory_bytes, e);
 }
 

@@ -62,6 +62,16 @@ struct engine {
 
 /* -- life -- */
 
+int engine_context(const struct model_config *c, int64_t asked, int64_t *out, struct err *e)
+{
+    if (asked > c->context)
+        return err_set(e, ERR_USER,
+            "spec.serve.contextLength: %lld exceeds the model's context of %lld", (long long)asked,
+            (long long)c->context);
+    *out = asked ? asked : c->context < ENGINE_CONTEXT ? c->context : ENGINE_CONTEXT;
+    return 0;
+}
+
 static struct batch largest_batch(const struct model *m)
 {
     const struct model_conf *c = &m->conf;
@@ -274,8 +284,7 @@ static void upload_words(struct engine *g, int32_t *to, int64_t n)
 
 /* Ids (ENGINE_ROWS), which the host keeps, positions and lengths of all parts' rows; returns how
    many. */
-static int64_t upload_rows(
-    struct engine *g, const struct engine_part *parts, int n, int32_t *ids)
+static int64_t upload_rows(struct engine *g, const struct engine_part *parts, int n, int32_t *ids)
 {
     int64_t rows = 0, row = 0;
     for (int i = 0; i < n; rows += parts[i++].count)

@@ -19,7 +19,8 @@
 #include "runtime/model/memplan.h"
 #include "runtime/model/model.h"
 
-#define ENGINE_ROWS 256 /* tokens of one pass */
+#define ENGINE_ROWS    256  /* tokens of one pass */
+#define ENGINE_CONTEXT 8192 /* of a sequence that is served, where nobody says and c allows more */
 
 struct engine;
 
@@ -28,6 +29,10 @@ struct engine;
 struct sample_draw {
     float temperature, top_p, u;
 };
+
+/* Tokens of a sequence that is served, of a model c: `asked`, 0: nobody says. ERR_USER: c has not so
+   many. */
+int engine_context(const struct model_config *c, int64_t asked, int64_t *out, struct err *e);
 
 /* m is borrowed until destroy. */
 int engine_create(struct model *m, struct engine **out, struct err *e);

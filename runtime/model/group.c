@@ -36,3 +36,22 @@ int group_share(const struct group *g, struct model_conf *c, struct err *e)
     c->stages = l->pp;
     return 0;
 }
+
+/* The first shares of matrices are the largest, and no stage between has more layers than the
+   first. */
+int group_measure(const struct layout *l, const struct model_conf *c, const struct weights *w,
+    struct memplan *out, struct err *e)
+{
+    struct memplan most = {0};
+    for (int stage = 0; stage<l->pp; stage += l->pp> 2 ? l->pp - 1 : 1) {
+        const struct group g = {.layout = *l, .place = {.pp = stage}};
+        struct model_conf share = *c;
+        struct memplan one;
+        int rc = group_share(&g, &share, e);
+        if (rc || (rc = memplan_model(&share, w, &one, e)))
+            return rc;
+        most = one.total > most.total ? one : most;
+    }
+    *out = most;
+    return 0;
+}

@@ -8,6 +8,7 @@
 #define RUNTIME_MODEL_GROUP_H
 
 #include "runtime/coll/coll.h"
+#include "runtime/model/memplan.h"
 #include "runtime/model/model.h"
 
 struct group {
@@ -26,6 +27,11 @@ int group_open(
 /* c's configuration, of a whole model, becomes this rank's share, and with whom it is one is said.
    ERR_USER: the model cannot be shared out so. */
 int group_share(const struct group *g, struct model_conf *c, struct err *e);
+
+/* What the rank of the layout takes that takes most; c, w: of the whole model, as memplan_model has
+   them. ERR_USER: the model cannot be shared out so. */
+int group_measure(const struct layout *l, const struct model_conf *c, const struct weights *w,
+    struct memplan *out, struct err *e);
 
 /* Has the group more ranks than this? */
 static inline bool group_is_shared(const struct group *g)

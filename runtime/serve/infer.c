@@ -14,10 +14,9 @@
 #include "runtime/serve/team.h"
 #include "runtime/serve/turn.h"
 
-#define IDLE_MS         1000
-#define STEP_MS         100  /* in which nobody waits longer for a token because of a prompt */
-#define DEFAULT_CONTEXT 8192 /* of a sequence, when the model would allow more */
-#define USUAL_TOKENS    1024 /* of a sequence beside the longest, as the cache is planned */
+#define IDLE_MS      1000
+#define STEP_MS      100  /* in which nobody waits longer for a token because of a prompt */
+#define USUAL_TOKENS 1024 /* of a sequence beside the longest, as the cache is planned */
 
 struct infer {
     struct infer_conf conf;
@@ -138,33 +137,27 @@ static int step(struct infer *s, struct err *e)
 
 /* -- life -- */
 
-/* The cache holds the longest sequence, and beside it as many of a usual length as may run, unless
-   memory says less. */
+/* c becomes this rank's share. The cache holds the longest sequence, and beside it as many of a
+   usual length as may run, unless memory says less. */
 static int plan_pages(struct infer *s, struct model_conf *c, struct err *e)
 {
+    const struct model_conf whole = *c;
     const struct model_config *of = &c->config;
     int64_t usual = kvcache_pages(c->kv_capacity < USUAL_TOKENS ? c->kv_capacity : USUAL_TOKENS);
-    int64_t page = kvcache_bytes(of->layers, 1, of->kv_heads * of->head_dim, c->t);
     struct memplan plan;
     int rc;
-    if ((rc = memplan_model(c, s->weights, &plan, e)) ||
-        (rc = memplan_require(&plan, s->conf.budget_bytes, e)))
+    if ((rc = team_share(s->team, c, e)) || (rc = memplan_model(c, s->weights, &plan, e)) ||
+        (rc = team_require(&plan, s->conf.budget_bytes, &whole, s->weights, e)))
         return rc;
+    int64_t page = kvcache_bytes(of->layers, 1, of->kv_heads * of->head_dim, c->t);
     int64_t more = (s->most - 1) * usual, room = (s->conf.budget_bytes - plan.total) / page;
     c->kv_pages = kvcache_pages(c->kv_capacity) + (more < room ? more : room);
-    if ((rc = team_agree(s->team, weights_digest(s->weights), s->most, c->kv_capacity,
-             &c->kv_pages, e)))
+    if ((rc = team_agree(
+             s->team, weights_digest(s->weights), s->most, c->kv_capacity, &c->kv_pages, e)))
         return rc;
     log_info("cache of keys and values", LOG_I("tokens", c->kv_pages * KVCACHE_PAGE),
         LOG_I("bytes", c->kv_pages * page), LOG_I("sequences", s->most));
     return 0;
-}
-
-static int64_t context_of(const struct infer *s, const struct model_config *c)
-{
-    if (s->spec->serve.context_length)
-        return s->spec->serve.context_length;
-    return c->context < DEFAULT_CONTEXT ? c->context : DEFAULT_CONTEXT;
 }
 
 static int open_model(struct infer *s, struct err *e)
@@ -173,14 +166,9 @@ static int open_model(struct infer *s, struct err *e)
         .t = model_type_of(s->spec->precision),
         .page = s->conf.door->page};
     int rc;
-    c.kv_capacity = context_of(s, &c.config);
     s->turns.vocab = c.config.vocab;
-    if (c.kv_capacity > c.config.context)
-        return err_set(e, ERR_USER,
-            "spec.serve.contextLength: %lld exceeds the model's context of %lld",
-            (long long)c.kv_capacity, (long long)c.config.context);
-    if ((rc = team_share(s->team, &c, e)) || (rc = plan_pages(s, &c, e)) ||
-        (rc = model_create(s->conf.dev, &c, &s->model, e)) ||
+    if ((rc = engine_context(&c.config, s->spec->serve.context_length, &c.kv_capacity, e)) ||
+        (rc = plan_pages(s, &c, e)) || (rc = model_create(s->conf.dev, &c, &s->model, e)) ||
         (rc = model_load(s->model, s->weights, e)) || (rc = engine_create(s->model, &s->engine, e)))
         return rc;
     const struct batcher_conf b = {.engine = s->engine,

@@ -21,7 +21,7 @@ struct infer_conf { /* all borrowed */
     struct coll *coll; /* of the ranks that serve the model together; NULL: this one alone */
     struct dev *dev;
     int64_t budget_bytes; /* memory this rank may use */
-    struct inbox *inbox; /* rank 0's has the requests */
+    struct inbox *inbox;  /* rank 0's has the requests */
 };
 
 /* Serves until rank 0 is asked to stop and every request is answered: -ERR_DRAINED then. */

@@ -13,7 +13,8 @@
 
 #include <assert.h>
 
-#define FIRST_BYTES 2048
+#define FIRST_BYTES   2048
+#define ADVISED_RANKS 64
 
 enum order { ORDER_RUN = 1, ORDER_REST, ORDER_END };
 
@@ -30,8 +31,8 @@ struct team {
     struct group group;
     int rank, ranks;
     int32_t most_parts, most_pages;
-    size_t limit;   /* of a message */
-    uint8_t *bytes; /* (limit) */
+    size_t limit;              /* of a message */
+    uint8_t *bytes;            /* (limit) */
     struct engine_part *parts; /* (most_parts) */
 };
 
@@ -85,6 +86,36 @@ int team_share(const struct team *t, struct model_conf *c, struct err *e)
     return t ? group_share(&t->group, c, e) : 0;
 }
 
+/* The first that fits, of the fewest ranks, tensors first. */
+static bool find_layout(int64_t budget_bytes, const struct model_conf *c, const struct weights *w,
+    struct layout *out, struct memplan *plan)
+{
+    for (int ranks = 2; ranks <= ADVISED_RANKS; ranks++)
+        for (int tp = ranks; tp >= 1; tp--) {
+            const struct layout l = {1, tp, ranks / tp, 1, 1};
+            if (ranks % tp || group_measure(&l, c, w, plan, NULL) || plan->total > budget_bytes)
+                continue;
+            *out = l;
+            return true;
+        }
+    return false;
+}
+
+int team_require(const struct memplan *p, int64_t budget_bytes, const struct model_conf *c,
+    const struct weights *w, struct err *e)
+{
+    struct err why;
+    struct layout l;
+    struct memplan plan;
+    if (!memplan_require(p, budget_bytes, &why))
+        return 0;
+    if (!find_layout(budget_bytes, c, w, &l, &plan))
+        return err_set(e, ERR_MEMORY, "%s", why.text);
+    return err_set(e, ERR_MEMORY,
+        "%.140s; with spec.parallelism {tensor: %d, pipeline: %d} each of %d ranks needs %lld",
+        why.text, l.tp, l.pp, l.tp * l.pp, (long long)(plan.total >> 20) + 1);
+}
+
 static int least_pages(struct team *t, int64_t *pages, struct err *e)
 {
     mem_autofree int64_t *all = mem_array((size_t)t->ranks, sizeof *all);
@@ -110,7 +141,8 @@ int team_agree(struct team *t, uint64_t digest, int64_t sequences, int64_t token
     t->bytes = mem_zalloc(t->limit);
     t->parts = mem_array((size_t)sequences, sizeof *t->parts);
     if (!t->bytes || !t->parts)
-        return err_set(e, ERR_MEMORY, "no memory for what %lld sequences are", (long long)sequences);
+        return err_set(
+            e, ERR_MEMORY, "no memory for what %lld sequences are", (long long)sequences);
     int rc = world_agree(t->world, t->ranks, digest, tokens, e);
     return rc ? rc : least_pages(t, pages, e);
 }
@@ -152,8 +184,8 @@ static int receive(struct team *t, struct head *h, struct err *e)
     memcpy(h, t->bytes, sizeof *h);
     if (h->parts < 0 || h->parts > t->most_parts || h->ids < 0 || h->ids > ENGINE_ROWS ||
         h->pages < 0 || h->pages > t->most_pages)
-        return err_set(e, ERR_BUG, "rank 0 tells of %d sequences, %d tokens and %d pages",
-            h->parts, h->ids, h->pages);
+        return err_set(e, ERR_BUG, "rank 0 tells of %d sequences, %d tokens and %d pages", h->parts,
+            h->ids, h->pages);
     size_t size = size_of(h);
     if (size <= FIRST_BYTES)
         return 0;
@@ -211,8 +243,8 @@ static int read_parts(struct team *t, const struct head *h, struct err *e)
         const struct told_part *p = &told[i];
         if (p->count < 1 || p->count > left || p->past < 0 ||
             kvcache_pages((int64_t)p->past + p->count) > pages_left)
-            return err_set(e, ERR_BUG, "rank 0 tells of a part of %d tokens after %d", p->count,
-                p->past);
+            return err_set(
+                e, ERR_BUG, "rank 0 tells of a part of %d tokens after %d", p->count, p->past);
         int64_t paged = kvcache_pages((int64_t)p->past + p->count);
         t->parts[i] = (struct engine_part){.ids = ids,
             .count = p->count,

@@ -160,7 +160,35 @@ START_TEST(loading_gets_longer_and_an_idle_server_for_ever)
     ck_assert_int_eq(v.kind, HEALTH_HANG);
     ranks[0].phase = WIRE_PHASE_SERVE_IDLE;
     judge(0, 100);
+    ck_assert_int_eq(v.kind, HEALTH_HANG); /* it waits for the others, too */
+    ranks[0].in_collective = false;
+    judge(0, 100);
     ck_assert_int_eq(v.kind, HEALTH_WELL);
+}
+END_TEST
+
+/* The rank that has the requests waits for some, and the others for what it tells. */
+START_TEST(a_team_waits_for_requests_and_not_for_a_rank)
+{
+    all_waiting(61000);
+    for (int i = 0; i < N; i++)
+        ranks[i].phase = WIRE_PHASE_SERVE_IDLE;
+    ranks[0].in_collective = false;
+    for (int i = 0; i < 60; i++) { /* nor is it a straggler */
+        judge(0, 0);
+        ck_assert_int_eq(v.kind, HEALTH_WELL);
+    }
+    ranks[2].in_collective = false; /* it heard of a step, and did not go on */
+    ranks[2].phase = WIRE_PHASE_SERVE_DECODE;
+    judge(0, 0);
+    ck_assert_int_eq(v.kind, HEALTH_HANG);
+    all_waiting(61000);
+    for (int i = 0; i < N; i++)
+        ranks[i].phase = WIRE_PHASE_SERVE_IDLE;
+    ranks[2].collective = 49; /* stopped while it waited */
+    judge(0, 0);
+    ck_assert_int_eq(v.kind, HEALTH_HANG);
+    ck_assert_int_eq(v.rank, 2);
 }
 END_TEST
 
@@ -198,5 +226,5 @@ END_TEST
 UNIT_MAIN("health", the_limit, one_rank_that_moves_is_no_hang,
     names_the_rank_outside_the_collective, says_what_the_network_knows,
     names_the_rank_that_is_behind, follows_who_waits_for_whom, first_work_gets_longer,
-    loading_gets_longer_and_an_idle_server_for_ever, a_straggler_shows_over_time,
-    no_ranks_no_verdict)
+    a_team_waits_for_requests_and_not_for_a_rank, loading_gets_longer_and_an_idle_server_for_ever,
+    a_straggler_shows_over_time, no_ranks_no_verdict)

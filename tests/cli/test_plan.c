@@ -158,18 +158,22 @@ START_TEST(of_an_evaluation_another_program_is_asked)
     write_job(lines);
     ck_assert_int_eq(
         ask((const char *[]){file, "--memory", "2Gi", "--rank-program", show, NULL}), 0);
-    says("plan-evaluation --memory-bytes=2147483648 --best=8 /proc/self/fd/");
+    says("forecast --memory-bytes=2147483648 --best=8 /proc/self/fd/");
     says("\"tensor\":2");
+    write_job("  parallelism: {tensor: 2}\n  serve: {}\n");
+    ck_assert_int_eq(
+        ask((const char *[]){file, "--memory", "2Gi", "--rank-program", show, NULL}), 0);
+    says("forecast --memory-bytes=2147483648 ");
 }
 END_TEST
 
-START_TEST(only_trainings_and_evaluations_are_laid_out)
+START_TEST(a_conversion_and_a_program_are_not_laid_out)
 {
     write_text(file, 0644,
         "apiVersion: llmjob.dev/v1alpha1\nkind: LLMJob\nmetadata: {name: j}\n"
         "spec: {run: {command: [/bin/true]}}\n");
     ck_assert_int_eq(ask((const char *[]){file, NULL}), ERR_USER);
-    says("only trainings and evaluations are laid out, and this is a Run job");
+    says("only trainings, evaluations and served models are laid out, and this is a Run job");
 }
 END_TEST
 
@@ -177,6 +181,6 @@ int main(void)
 {
     return unit_run_with(&(struct unit){"plan", 20, setup, teardown},
         (const TTest *const[]){the_program_is_asked, memory_is_found, mistakes_are_named,
-            of_an_evaluation_another_program_is_asked, only_trainings_and_evaluations_are_laid_out,
+            of_an_evaluation_another_program_is_asked, a_conversion_and_a_program_are_not_laid_out,
             NULL});
 }

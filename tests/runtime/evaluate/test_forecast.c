@@ -45,7 +45,7 @@ static int ask(const struct jobspec *s, const char *memory)
     snprintf(path, sizeof path, "%s", training_path("job.json"));
     golden_write(path, b.data, b.len);
     snprintf(bytes, sizeof bytes, "--memory-bytes=%s", memory);
-    char *argv[] = {(char *)"plan-evaluation", bytes, (char *)"--best=9", path, NULL};
+    char *argv[] = {(char *)"forecast", bytes, (char *)"--best=9", path, NULL};
     FILE *out = fmemopen(said, sizeof said, "w");
     ck_assert_ptr_nonnull(out);
     int rc = forecast_run(3, argv + 1, out, &e);

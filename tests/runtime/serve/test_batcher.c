@@ -4,14 +4,17 @@
  * pages. Method: random schedules over tiny models of every family: requests that begin alike or
  * not, come and go at any step, in more pages than they need or hardly enough; each one's tokens
  * are compared with those that an engine of its own draws. What came to pass (stops, tokens found,
- * batches) is counted, so that a schedule that shows nothing fails. And logits of one pass of many
- * sequences are those of each alone, to the bit.
+ * batches) is counted, so that a schedule that shows nothing fails. The same by ranks that share the
+ * model, in worlds of real processes, of which rank 0 has the requests. And logits of one pass of
+ * many sequences are those of each alone, to the bit.
  */
 #include "runtime/serve/batcher.h"
 
 #include "base/mem.h"
 #include "base/random.h"
 #include "runtime/model/kvcache.h"
+#include "runtime/serve/team.h"
+#include "tests/runtime/coll/ranks.h"
 #include "tests/runtime/golden.h"
 #include "tests/sample.h"
 #include "tests/unit.h"
@@ -21,12 +24,16 @@
 #define SCHEDULES 200
 #define REQUESTS  12 /* of a schedule */
 
+#define TEAM_SCHEDULES 2
+#define TEAM_PROMPT    60
+
 static struct err e;
 static const char *const folders[] = {GOLDEN "tiny-llama", GOLDEN "tiny-gpt2", GOLDEN "tiny-qwen2",
     GOLDEN "tiny-qwen3", GOLDEN "tiny-mistral", GOLDEN "tiny-qwen3-moe"};
 #define FAMILIES ((int)(sizeof folders / sizeof *folders))
 
 struct served {
+    struct team *team; /* NULL: it has the whole model */
     struct dev *d;
     struct weights *w;
     struct model *m;
@@ -34,12 +41,13 @@ struct served {
     int64_t context, pages;
 };
 
-static struct served served_open(int family, enum dtype t, int64_t pages)
+/* By a rank of a team, or NULL. */
+static struct served served_share(struct team *team, int family, enum dtype t, int64_t pages)
 {
     struct model_conf c = {.t = t};
-    struct served s = {.pages = pages};
+    struct served s = {.team = team, .pages = pages, .d = ranks_device};
 
-    ck_assert_msg(!dev_open("cpu", 0, 1, &s.d, &e), "%s", e.text);
+    ck_assert_msg(team || !dev_open("cpu", 0, 1, &s.d, &e), "%s", e.text);
     ck_assert_msg(!weights_open(folders[family], NULL, &s.w, &e), "%s", e.text);
     c.config = *weights_config(s.w);
     s.context = c.config.context < CONTEXT ? c.config.context : CONTEXT;
@@ -47,10 +55,18 @@ static struct served served_open(int family, enum dtype t, int64_t pages)
         s.pages = kvcache_pages(s.context);
     c.kv_capacity = s.context;
     c.kv_pages = s.pages;
+    ck_assert_msg(!team_share(team, &c, &e), "%s", e.text);
+    ck_assert_msg(
+        !team_agree(team, weights_digest(s.w), MOST, s.context, &c.kv_pages, &e), "%s", e.text);
     ck_assert_msg(!model_create(s.d, &c, &s.m, &e), "%s", e.text);
     ck_assert_msg(!model_load(s.m, s.w, &e), "%s", e.text);
     ck_assert_msg(!engine_create(s.m, &s.engine, &e), "%s", e.text);
     return s;
+}
+
+static struct served served_open(int family, enum dtype t, int64_t pages)
+{
+    return served_share(NULL, family, t, pages);
 }
 
 static void served_close(struct served *s)
@@ -58,7 +74,8 @@ static void served_close(struct served *s)
     engine_destroy(s->engine);
     model_destroy(s->m);
     weights_close(s->w);
-    dev_close(s->d);
+    if (!s->team)
+        dev_close(s->d);
 }
 
 /* -- one schedule -- */
@@ -95,19 +112,30 @@ static void make_request(struct request *r, const struct served *s, uint64_t *ra
     static const double temperatures[] = {0, 0.8, 1.5, 30};
     sampler_start(&r->draws, temperatures[up_to(random, 4) - 1], up_to(random, 2) == 1 ? 1 : 0.8,
         random_next(random));
+    if (!s->team)
+        return;
+    r->prompt = r->prompt < TEAM_PROMPT ? r->prompt : TEAM_PROMPT; /* some begin together, */
+    r->tokens = s->context;                                        /* and want all pages */
 }
 
-/* Half of them with pages for one sequence alone. */
+/* Half of them with pages for one sequence alone; of a team all, and without a clock. */
 static struct batcher_conf make_conf(const struct served *s, uint64_t *random)
 {
     int64_t least = kvcache_pages(s->context);
     uint64_t more = up_to(random, (uint64_t)(s->pages - least) + 1) - 1;
-    return (struct batcher_conf){.engine = s->engine,
+    struct batcher_conf c = {.engine = s->engine,
+        .team = s->team,
         .context = s->context,
         .pages = least + (up_to(random, 2) == 1 ? (int64_t)more : 0),
         .most = (int)up_to(random, MOST),
         .rows = 8 + (int64_t)up_to(random, 60),
         .target_ms = up_to(random, 2) == 1 ? 0 : 0.5};
+    if (s->team) {
+        c.pages = least;
+        c.most = MOST;
+        c.target_ms = 0;
+    }
+    return c;
 }
 
 static void take_drawn(struct batcher *b, const struct batcher_drawn *drawn, int n)
@@ -208,6 +236,57 @@ START_TEST(random_schedules)
 }
 END_TEST
 
+/* -- ranks that share the model -- */
+
+static int shared_family;
+static struct layout shared;
+
+/* The schedules are always the same: their tokens do not stand so near each other that sums in
+   another order change one. */
+static int team_body(struct coll *c, int rank, const struct ranks *w)
+{
+    static struct jobspec spec = {.task = TASK_SERVE};
+    const struct orders orders = {.spec = &spec, .rank = rank, .world = w->size};
+    struct batcher_figures sum = {0};
+    struct team *team;
+    spec.parallelism.tensor = shared.tp;
+    spec.parallelism.pipeline = shared.pp;
+    ck_assert_msg(!team_open(c, &orders, &team, &e), "%s", e.text);
+    struct served s = served_share(team, shared_family, DTYPE_F32, 40);
+    if (!team_leads(team)) {
+        ck_assert_int_eq(team_follow(team, s.engine, NULL, &e), -ERR_DRAINED);
+    } else {
+        struct served alone = served_open(shared_family, DTYPE_F32, 0);
+        for (uint64_t n = 0; n < TEAM_SCHEDULES; n++) {
+            ck_assert_msg(!team_rest(team, &e), "%s", e.text);
+            schedule(&s, &alone, n, &sum);
+        }
+        ck_assert_msg(!team_end(team, &e), "%s", e.text);
+        printf("%s, tp%d x pp%d: %lld steps, %lld stops, %lld tokens found\n",
+            folders[shared_family], shared.tp, shared.pp, (long long)sum.steps,
+            (long long)sum.stopped, (long long)sum.cached);
+        fflush(stdout); /* this process ends without */
+        ck_assert(sum.cached > 0 && sum.stopped > 0);
+        served_close(&alone);
+    }
+    team_close(team);
+    served_close(&s);
+    return 0;
+}
+
+START_TEST(a_team_draws_what_one_rank_draws)
+{
+    static const struct layout layouts[] = {{1, 2, 1, 1, 1}, {1, 1, 2, 1, 1}, {1, 2, 2, 1, 1}};
+    static const int families[] = {0, 1, 3}; /* Llama, GPT-2, Qwen3 */
+    if (!sample_takes((uint64_t)_i))
+        return;
+    shared_family = families[_i / 3];
+    shared = layouts[_i % 3];
+    ranks_run((struct ranks){.size = shared.tp * shared.pp, .replica = {0, 0, 1, 1}, .kind = "cpu"},
+        team_body);
+}
+END_TEST
+
 /* -- logits -- */
 
 #define PARTS 17
@@ -264,6 +343,7 @@ int main(void)
     TCase *c = tcase_create("batcher");
     tcase_set_timeout(c, 240);
     tcase_add_loop_test(c, random_schedules, 0, FAMILIES);
+    tcase_add_loop_test(c, a_team_draws_what_one_rank_draws, 0, 9);
     tcase_add_loop_test(c, logits_are_those_of_each_alone, 0, FAMILIES);
     suite_add_tcase(s, c);
     SRunner *r = srunner_create(s);
