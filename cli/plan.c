@@ -1,9 +1,9 @@
 /*
  * plan: the command that says how a training, an evaluation or a served model would be laid out,
- * without running it. The planner is the runtime's, so this checks what was typed, writes the job as agents would
- * get it into memory, and becomes `llmjob-rank plan FILE ...` (runtime/train/preview.h) or
- * `llmjob-rank forecast FILE ...` (runtime/evaluate/forecast.h), whose exit status is the
- * command's.
+ * without running it. The planner is the runtime's, so this checks what was typed, writes the job
+ * as agents would get it into memory, and becomes `llmjob-rank plan FILE ...`
+ * (runtime/train/preview.h) or `llmjob-rank forecast FILE ...` (runtime/evaluate/forecast.h), whose
+ * exit status is the command's.
  */
 #include "api/jobspec.h"
 #include "api/jobspec_text.h"

@@ -30,8 +30,8 @@ struct sample_draw {
     float temperature, top_p, u;
 };
 
-/* Tokens of a sequence that is served, of a model c: `asked`, 0: nobody says. ERR_USER: c has not so
-   many. */
+/* Tokens of a sequence that is served, of a model c: `asked`, 0: nobody says. ERR_USER: c has not
+   so many. */
 int engine_context(const struct model_config *c, int64_t asked, int64_t *out, struct err *e);
 
 /* m is borrowed until destroy. */

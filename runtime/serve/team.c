@@ -13,15 +13,15 @@
 
 #include <assert.h>
 
-#define FIRST_BYTES   2048
+#define FIRST_BYTES   1024
 #define ADVISED_RANKS 64
 
-enum order { ORDER_RUN = 1, ORDER_REST, ORDER_END };
+enum team_order { ORDER_RUN = 1, ORDER_REST, ORDER_END };
 
-struct head {
+struct team_head {
     int32_t order, parts, ids, pages; /* how many of each follow */
 };
-struct told_part {
+struct team_part {
     int32_t count, past, draws;
     struct sample_draw draw;
 };
@@ -135,7 +135,7 @@ int team_agree(struct team *t, uint64_t digest, int64_t sequences, int64_t token
     assert(sequences >= 1 && sequences <= ENGINE_ROWS && !t->bytes);
     t->most_parts = (int32_t)sequences;
     t->most_pages = (int32_t)(sequences * kvcache_pages(tokens));
-    t->limit = sizeof(struct head) + (size_t)sequences * sizeof(struct told_part) +
+    t->limit = sizeof(struct team_head) + (size_t)sequences * sizeof(struct team_part) +
         (ENGINE_ROWS + (size_t)t->most_pages) * sizeof(int32_t);
     t->limit = t->limit < FIRST_BYTES ? FIRST_BYTES : t->limit;
     t->bytes = mem_zalloc(t->limit);
@@ -149,23 +149,23 @@ int team_agree(struct team *t, uint64_t digest, int64_t sequences, int64_t token
 
 /* -- messages -- */
 
-static size_t size_of(const struct head *h)
+static size_t size_of(const struct team_head *h)
 {
-    return sizeof *h + (size_t)h->parts * sizeof(struct told_part) +
+    return sizeof *h + (size_t)h->parts * sizeof(struct team_part) +
         ((size_t)h->ids + (size_t)h->pages) * sizeof(int32_t);
 }
 
-static struct told_part *parts_of(struct team *t)
+static struct team_part *parts_of(struct team *t)
 {
-    return (void *)(t->bytes + sizeof(struct head));
+    return (void *)(t->bytes + sizeof(struct team_head));
 }
 
-static int32_t *ids_of(struct team *t, const struct head *h)
+static int32_t *ids_of(struct team *t, const struct team_head *h)
 {
     return (void *)(parts_of(t) + h->parts);
 }
 
-static int send(struct team *t, const struct head *h, struct err *e)
+static int send(struct team *t, const struct team_head *h, struct err *e)
 {
     size_t size = size_of(h);
     assert(size <= t->limit);
@@ -176,7 +176,7 @@ static int send(struct team *t, const struct head *h, struct err *e)
     return coll_broadcast(t->world, t->bytes + FIRST_BYTES, size - FIRST_BYTES, 0, e);
 }
 
-static int receive(struct team *t, struct head *h, struct err *e)
+static int receive(struct team *t, struct team_head *h, struct err *e)
 {
     int rc = coll_broadcast(t->world, t->bytes, FIRST_BYTES, 0, e);
     if (rc)
@@ -196,7 +196,7 @@ static int receive(struct team *t, struct head *h, struct err *e)
 
 int team_tell(struct team *t, const struct engine_part *parts, int n, struct err *e)
 {
-    struct head h = {.order = ORDER_RUN, .parts = n};
+    struct team_head h = {.order = ORDER_RUN, .parts = n};
     if (!t)
         return 0;
     for (int i = 0; i < n; i++) {
@@ -204,12 +204,12 @@ int team_tell(struct team *t, const struct engine_part *parts, int n, struct err
         h.pages += (int32_t)kvcache_pages(parts[i].past + parts[i].count);
     }
     assert(n <= t->most_parts && h.ids <= ENGINE_ROWS && h.pages <= t->most_pages);
-    struct told_part *told = parts_of(t);
+    struct team_part *told = parts_of(t);
     int32_t *ids = ids_of(t, &h), *pages = ids + h.ids;
     for (int i = 0; i < n; i++) {
         const struct engine_part *p = &parts[i];
         int64_t paged = kvcache_pages(p->past + p->count);
-        told[i] = (struct told_part){
+        told[i] = (struct team_part){
             .count = (int32_t)p->count, .past = (int32_t)p->past, .draws = p->draw != NULL};
         if (p->draw)
             told[i].draw = *p->draw;
@@ -223,24 +223,24 @@ int team_tell(struct team *t, const struct engine_part *parts, int n, struct err
 
 int team_rest(struct team *t, struct err *e)
 {
-    return t ? send(t, &(struct head){.order = ORDER_REST}, e) : 0;
+    return t ? send(t, &(struct team_head){.order = ORDER_REST}, e) : 0;
 }
 
 int team_end(struct team *t, struct err *e)
 {
-    return t ? send(t, &(struct head){.order = ORDER_END}, e) : 0;
+    return t ? send(t, &(struct team_head){.order = ORDER_END}, e) : 0;
 }
 
 /* -- the others -- */
 
 /* The parts of the pass, which lie in the message. */
-static int read_parts(struct team *t, const struct head *h, struct err *e)
+static int read_parts(struct team *t, const struct team_head *h, struct err *e)
 {
-    const struct told_part *told = parts_of(t);
+    const struct team_part *told = parts_of(t);
     const int32_t *ids = ids_of(t, h), *pages = ids + h->ids;
     int64_t left = h->ids, pages_left = h->pages;
     for (int i = 0; i < h->parts; i++) {
-        const struct told_part *p = &told[i];
+        const struct team_part *p = &told[i];
         if (p->count < 1 || p->count > left || p->past < 0 ||
             kvcache_pages((int64_t)p->past + p->count) > pages_left)
             return err_set(
@@ -261,7 +261,7 @@ static int read_parts(struct team *t, const struct head *h, struct err *e)
 
 int team_follow(struct team *t, struct engine *g, struct wire_page *page, struct err *e)
 {
-    struct head h = {.order = ORDER_REST};
+    struct team_head h = {.order = ORDER_REST};
     int rc = 0;
     while (!rc && h.order != ORDER_END) {
         if (h.order == ORDER_REST)

@@ -26,7 +26,8 @@ void team_close(struct team *t);
 bool team_leads(const struct team *t);
 /* c's configuration, of a whole model, becomes this rank's share. ERR_USER as of group_share. */
 int team_share(const struct team *t, struct model_conf *c, struct err *e);
-/* memplan_require; its refusal says, too, with which parallelism c, the whole model of w, would fit. */
+/* memplan_require; its refusal says, too, with which parallelism c, the whole model of w, would
+   fit. */
 int team_require(const struct memplan *p, int64_t budget_bytes, const struct model_conf *c,
     const struct weights *w, struct err *e);
 /* All read the same model and have loaded it; *pages, of a cache, becomes the least of all ranks'.

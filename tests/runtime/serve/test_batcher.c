@@ -4,9 +4,9 @@
  * pages. Method: random schedules over tiny models of every family: requests that begin alike or
  * not, come and go at any step, in more pages than they need or hardly enough; each one's tokens
  * are compared with those that an engine of its own draws. What came to pass (stops, tokens found,
- * batches) is counted, so that a schedule that shows nothing fails. The same by ranks that share the
- * model, in worlds of real processes, of which rank 0 has the requests. And logits of one pass of
- * many sequences are those of each alone, to the bit.
+ * batches) is counted, so that a schedule that shows nothing fails. The same by ranks that share
+ * the model, in worlds of real processes, of which rank 0 has the requests. And logits of one pass
+ * of many sequences are those of each alone, to the bit.
  */
 #include "runtime/serve/batcher.h"
 
