@@ -4,8 +4,8 @@
 # own; the ranks' sample logs are audited by samples.awk; then once more by manifests/samples/zero.yaml, whose ranks
 # divide the optimizer's state, sharded.yaml and long-context.yaml, whose ranks share one model, or its sequences, to the same loss;
 # by experts.yaml, whose ranks share the experts that its first lines describe; and by communication.yaml, whose ranks take local
-# steps; evaluate-sharded.yaml, by four ranks that share the model and by one, finds the same loss. test_standalone.sh and
-# test_openai.sh tell the whole stories.
+# steps; evaluate-sharded.yaml, by four ranks that share the model and by one, finds the same loss, and serve-sharded.yaml says by four
+# what one says. test_standalone.sh and test_openai.sh tell the whole stories.
 . "$(dirname "$0")/lib.sh"
 work=$(mktemp -d)
 steps=20 batch=4
@@ -51,8 +51,12 @@ prepare() {
 	sed -E 's/^( *(replicas|perReplica|tensor|pipeline):).*/\1 1/; s|out/perplexity|out/alone|' \
 		"$work/evaluate-sharded.yaml" >"$work/evaluate-alone.yaml"
 	write_job chat 1 out >"$work/serve.yaml" <<-E
+		  precision: FP32
 		  serve: {modelName: tiny}
 	E
+	sed -E 's|/data/models/.*|/data/out|; s/^( *modelName:).*/\1 tiny/; s/^( *contextLength:).*/\1 128/
+		s/^( *)(replicas:.*)/\1\2\n\1device: {perReplica: 2}\n\1precision: FP32/; s/^( *)(tensor:.*)/\1\2\n\1pipeline: 2/' \
+		manifests/samples/serve-sharded.yaml >"$work/serve-sharded.yaml"
 }
 running() {
 	{ find /proc -maxdepth 2 -name exe -lname "$work/bin/*" 2>/dev/null || true; } | cut -d/ -f3
@@ -77,10 +81,21 @@ same_report() {
 	jq -es '.[0] as $a | .[1] as $b | ($a.loss / $b.loss - 1 | fabs) < 1e-5 and $a.tokens == $b.tokens' \
 		"$work"/out/{perplexity,alone}/report.json
 }
-answer() {
+said() {
 	curl -sS --fail-with-body --max-time 60 "$(serving "$work/said")/v1/completions" -H 'content-type: application/json' \
 		-d '{"model": "tiny", "prompt": "and there was ", "max_tokens": 8, "temperature": 0}' |
-		jq -e '.usage.completion_tokens == 8'
+		jq -ce '[.choices[0].text, .usage]'
+}
+answer() { said | jq -e '.[1].completion_tokens == 8'; }
+served() { # job
+	begin "$work/said" "${llmjob[@]}" run "$work/$1.yaml" --storage "data=$work" --plain --port 0
+	poll 60 "an address" serving "$work/said"
+}
+stop() {
+	status=0
+	kill -TERM $run
+	timeout 60 tail --pid=$run -f /dev/null || kill -9 $run
+	wait $run || status=$?
 }
 
 trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
@@ -104,13 +119,16 @@ check "the loss fell there, too" fell ckpt/kjv-far
 check "four ranks that share a model evaluate it" shared evaluate-sharded 'dp1 x tp2 x pp2'
 check "one rank does" shared evaluate-alone 'dp1'
 check "and says the same" same_report
-begin "$work/said" "${llmjob[@]}" run "$work/serve.yaml" --storage "data=$work" --plain --port 0
-check "what they wrote is served" poll 60 "an address" serving "$work/said"
+served serve
+check "what they wrote is served" serving "$work/said"
 check "and answers" answer
-kill -TERM $run
-status=0
-timeout 60 tail --pid=$run -f /dev/null || kill -9 $run
-wait $run || status=$?
+alone=$(said)
+stop
 check "it ends, drained" equal $status 71
+served serve-sharded
+check "four ranks that share it serve it" serving "$work/said"
+check "and say the same" equal "$(said)" "$alone"
+stop
+check "they end, drained" equal $status 71
 check "nothing is left running" poll 60 "the end of all processes" none_running
 finish
