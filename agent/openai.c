@@ -60,9 +60,11 @@ static const struct openai_field fields[] = {
     FIXED("logprobs", OPENAI_CHAT, "false", ""),
     FIXED("logprobs", OPENAI_TEXT, "", ""),
     FIXED("top_logprobs", OPENAI_CHAT, "0", ""),
-    FIXED("logit_bias", BOTH, "{}", ""),
-    FIXED("frequency_penalty", BOTH, "0", ""),
-    FIXED("presence_penalty", BOTH, "0", ""),
+    USED("logit_bias", BOTH, OPENAI_OWN,
+        "up to 1,024 token ids, as strings, each with a number from -100 to 100 for its logit"),
+    RANGE("frequency_penalty", BOTH, OPENAI_NUMBER, -2, 2,
+        "off a generated token's logit each time it was generated"),
+    RANGE("presence_penalty", BOTH, OPENAI_NUMBER, -2, 2, "once, however often"),
     FIXED("response_format", BOTH, "{\"type\":\"text\"}", "text only"),
     FIXED("modalities", OPENAI_CHAT, "[\"text\"]", "text only"),
     FIXED("audio", OPENAI_CHAT, "", "text only"),
@@ -75,12 +77,16 @@ static const struct openai_field fields[] = {
     FIXED("web_search_options", OPENAI_CHAT, "", ""),
     FIXED("store", BOTH, "false", "nothing is kept"),
     /* of vLLM and llama.cpp */
-    FIXED("top_k", BOTH, "0 -1", ""),
-    FIXED("min_p", BOTH, "0", ""),
-    FIXED("repetition_penalty", BOTH, "1", ""),
-    FIXED("ignore_eos", BOTH, "false", ""),
-    FIXED("min_tokens", BOTH, "0", ""),
-    FIXED("skip_special_tokens", BOTH, "true", ""),
+    RANGE("top_k", BOTH, OPENAI_WHOLE, -1, INT32_MAX,
+        "the likeliest so many are drawn from; 0 or -1: all"),
+    RANGE("min_p", BOTH, OPENAI_NUMBER, 0, 1,
+        "those of at least this part of the likeliest one's probability"),
+    RANGE("repetition_penalty", BOTH, OPENAI_NUMBER, 0.01, 100,
+        "as transformers has it, of tokens of the prompt and generated ones; 1: none"),
+    USED("ignore_eos", BOTH, OPENAI_BOOL, "tokens that end a turn do not"),
+    RANGE("min_tokens", BOTH, OPENAI_WHOLE, 0, 1 << 24,
+        "before so many no end of a turn is drawn, and no stop text looked for"),
+    USED("skip_special_tokens", BOTH, OPENAI_BOOL, "false: special tokens are text of the answer"),
     IGNORED("cache_prompt", BOTH, "the cache changes no answer"),
     IGNORED("user", BOTH, "names the client's own user"),
     IGNORED("safety_identifier", BOTH, "likewise"),
@@ -360,6 +366,45 @@ static int copy_stop(const struct json *v, struct jsonw *w, struct openai_refusa
     return 0;
 }
 
+static int copy_biases(const struct json *v, struct jsonw *w, struct openai_refusal *r)
+{
+    const struct json *biases = given(v, "logit_bias");
+    if (!biases)
+        return 0;
+    if (!json_is_object(biases) || json_count(biases) > LIMIT_BIASES)
+        return REFUSE(
+            r, "logit_bias", "logit_bias must be an object of at most %d token ids", LIMIT_BIASES);
+    jsonw_open(w, "logit_bias", '{');
+    json_each (bias, biases) {
+        const char *id = json_key(bias);
+        double by = json_number_value(bias);
+        if (!*id || strlen(id) > 10 || strspn(id, "0123456789") != strlen(id))
+            return REFUSE(r, "logit_bias", "logit_bias: \"%.20s\" is no token id", id);
+        if (!json_is_number(bias) || !(by >= -100 && by <= 100))
+            return REFUSE(
+                r, "logit_bias", "logit_bias: %s must have a number from -100 to 100", id);
+        if (json_get(biases, id) != bias)
+            return REFUSE(r, "logit_bias", "logit_bias: %s is given twice", id);
+        jsonw_num(w, id, by);
+    }
+    jsonw_close(w);
+    return 0;
+}
+
+/* What goes to the rank as it is, where it is given: numbers and truths of the table. */
+static void copy_as_they_are(const struct json *v, struct jsonw *w)
+{
+    static const char *const names[] = {"frequency_penalty", "presence_penalty", "top_k", "min_p",
+        "repetition_penalty", "min_tokens", "ignore_eos", "skip_special_tokens"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const struct json *x = given(v, names[i]);
+        if (json_is_bool(x))
+            jsonw_bool(w, names[i], json_bool_value(x));
+        else if (x)
+            jsonw_num(w, names[i], json_number_value(x));
+    }
+}
+
 static int copy_sampling(const struct openai_conf *conf, const struct json *v, bool chat,
     struct jsonw *w, struct openai_refusal *r)
 {
@@ -377,7 +422,10 @@ static int copy_sampling(const struct openai_conf *conf, const struct json *v, b
     jsonw_num(w, "top_p", json_num(v, "top_p", 1));
     if (given(v, "seed"))
         jsonw_int(w, "seed", json_int(v, "seed", 0));
-    return 0;
+    if (json_num(v, "min_tokens", 0) > most)
+        return REFUSE(r, "min_tokens", "min_tokens is more than the %.0f of max_tokens", most);
+    copy_as_they_are(v, w);
+    return copy_biases(v, w, r);
 }
 
 static int read_stream(const struct json *v, struct openai_request *out, struct openai_refusal *r)

@@ -46,5 +46,9 @@
 #define LIMIT_REQUEST_BYTES      (1 << 20)
 #define LIMIT_STOP_STRINGS       4 /* of a request */
 #define LIMIT_STOP_BYTES         256
+#define LIMIT_BIASES             1024 /* of a request: tokens in logit_bias */
+#define LIMIT_LOGPROBS           20   /* of a token: the likeliest that are told with it */
+#define LIMIT_ANSWERS            8    /* to a prompt: n */
+#define LIMIT_CHOICES            128  /* of a request: answers to all its prompts */
 
 #endif

@@ -37,8 +37,9 @@ enum wire_type {
     WIRE_STOP,        /* {}: finish the step, checkpoint, end with EXIT_CLASS_DRAINED */
     WIRE_CHECKPOINT,  /* {}: checkpoint at the next step boundary and go on */
     WIRE_REQUEST,     /* serving: {id, chat:bool, messages|prompt|prompt_ids, max_tokens,
-                         temperature, top_p, seed, stop:[]}; the id comes first, so that
-                         it can be read while the rest stays text */
+                         temperature, top_p, seed, stop:[]}, and what else of docs/openai.md
+                         is given, by its name there; the id comes first, so that it can be read
+                         while the rest stays text */
     WIRE_CANCEL,      /* {id} */
     /* rank -> agent */
     WIRE_READY = 64, /* {port}: its collective listener */

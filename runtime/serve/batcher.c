@@ -11,6 +11,7 @@
 #include "runtime/model/kvcache.h"
 #include "runtime/serve/pages.h"
 #include "runtime/serve/sched.h"
+#include "runtime/serve/shape.h"
 #include "runtime/serve/team.h"
 
 #include <assert.h>
@@ -31,6 +32,8 @@ struct batcher_seq {
     bool running;
     struct sampler sampler;
     struct sample_draw draw; /* of the token that follows; drawn once, whatever is stopped */
+    int64_t prompt;          /* tokens that it began with */
+    float *logits;           /* (V) of its last token; NULL: they stay on the device */
 };
 
 struct batcher {
@@ -42,6 +45,7 @@ struct batcher {
     int64_t *rows;             /* (most) */
     struct engine_part *parts; /* (most) */
     int *whose;                /* (most) of each part */
+    struct shaper *shaper;     /* NULL: nobody has asked for one yet */
     double busy_ms;            /* a step without prompts */
     double rows_per_ms;        /* of prompts */
     struct batcher_figures figures;
@@ -80,6 +84,7 @@ static void seq_destroy(struct batcher_seq *q)
         return;
     mem_free(q->ids);
     mem_free(q->pages);
+    mem_free(q->logits);
     mem_free(q);
 }
 
@@ -90,12 +95,24 @@ void batcher_destroy(struct batcher *b)
     for (int i = 0; i < b->count; i++)
         seq_destroy(b->seq[i]);
     pages_destroy(b->pages);
+    shaper_destroy(b->shaper);
     mem_free(b->seq);
     mem_free(b->view);
     mem_free(b->rows);
     mem_free(b->parts);
     mem_free(b->whose);
     mem_free(b);
+}
+
+/* Whose token the host draws has its logits there. */
+static int add_shape(struct batcher *b, struct batcher_seq *q, struct err *e)
+{
+    if (!q->sampler.shape)
+        return 0;
+    q->logits = mem_array((size_t)b->conf.vocab, sizeof *q->logits);
+    if (!q->logits)
+        return err_set(e, ERR_MEMORY, "no memory for the logits of a sequence");
+    return b->shaper ? 0 : shaper_create(b->conf.dev, b->conf.vocab, &b->shaper, e);
 }
 
 int batcher_add(struct batcher *b, const int32_t *ids, int64_t count, const struct sampler *draws,
@@ -105,13 +122,19 @@ int batcher_add(struct batcher *b, const int32_t *ids, int64_t count, const stru
     struct batcher_seq *q = mem_zalloc(sizeof *q);
     assert(b->count < b->conf.most && count >= 1 && count < b->conf.context);
     if (q) {
-        *q = (struct batcher_seq){.user = user, .count = count, .cached = -1, .sampler = *draws};
+        *q = (struct batcher_seq){
+            .user = user, .count = count, .prompt = count, .cached = -1, .sampler = *draws};
         q->ids = mem_array(context, sizeof *q->ids);
         q->pages = mem_array((size_t)kvcache_pages(b->conf.context), sizeof *q->pages);
     }
     if (!q || !q->ids || !q->pages) {
         seq_destroy(q);
         return err_set(e, ERR_MEMORY, "no memory for a sequence");
+    }
+    int rc = add_shape(b, q, e);
+    if (rc) {
+        seq_destroy(q);
+        return rc;
     }
     memcpy(q->ids, ids, (size_t)count * sizeof *ids);
     q->draw = sampler_draw(&q->sampler);
@@ -259,12 +282,14 @@ static int lay_parts(struct batcher *b, int64_t *prompts)
         take_pages(b, q, q->done + rows);
         if (!decodes(q))
             *prompts += rows;
+        bool last = q->done + rows == q->count;
         b->whose[n] = i;
         b->parts[n++] = (struct engine_part){.ids = q->ids + q->done,
             .count = rows,
             .past = q->done,
             .pages = q->pages,
-            .draw = q->done + rows == q->count ? &q->draw : NULL};
+            .draw = last && !q->logits ? &q->draw : NULL,
+            .logits = last ? q->logits : NULL};
     }
     return n;
 }
@@ -283,21 +308,27 @@ static void note_pace(struct batcher *b, int64_t prompts, bool alone, double ms)
         b->rows_per_ms = mean(b->rows_per_ms, (double)prompts / left);
 }
 
-/* What a part that ran has changed. */
-static bool settle(struct batcher *b, struct batcher_seq *q, const struct engine_part *p)
+/* What a part that ran has changed; its sequence's next token, if that is drawn, is p->next. */
+static int settle(struct batcher *b, struct batcher_seq *q, struct engine_part *p, struct err *e)
 {
+    int rc = 0;
     q->done += p->count;
     seal_pages(b, q);
-    if (!p->draw)
-        return false;
+    if (q->done < q->count)
+        return 0;
+    if (q->sampler.shape)
+        rc = shaper_draw(b->shaper, q->sampler.shape, &q->draw, q->ids, q->prompt, q->count,
+            q->logits, &p->next, e);
+    if (rc)
+        return rc;
     q->ids[q->count++] = p->next;
     q->draw = sampler_draw(&q->sampler);
-    return true;
+    return 0;
 }
 
 int batcher_step(struct batcher *b, struct batcher_drawn *drawn, int *n, struct err *e)
 {
-    int64_t prompts, rows = decide(b), before = clock_ns();
+    int64_t prompts, rows = decide(b), began = clock_ns();
     *n = 0;
     if (!rows)
         return 0;
@@ -305,12 +336,15 @@ int batcher_step(struct batcher *b, struct batcher_drawn *drawn, int *n, struct 
     if ((rc = team_tell(b->conf.team, b->parts, parts, e)) ||
         (rc = engine_run(b->conf.engine, b->parts, parts, e)))
         return rc;
-    note_pace(b, prompts, rows == prompts, (double)(clock_ns() - before) / 1e6);
+    note_pace(b, prompts, rows == prompts, (double)(clock_ns() - began) / 1e6);
     b->figures.steps++;
     b->figures.prompt_rows += prompts;
     for (int i = 0; i < parts; i++) {
         struct batcher_seq *q = b->seq[b->whose[i]];
-        if (settle(b, q, &b->parts[i]))
+        int64_t before = q->count;
+        if ((rc = settle(b, q, &b->parts[i], e)))
+            return rc;
+        if (q->count > before)
             drawn[(*n)++] = (struct batcher_drawn){q, b->parts[i].next};
     }
     return 0;

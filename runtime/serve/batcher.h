@@ -20,6 +20,8 @@ struct team;
 struct batcher_conf {
     struct engine *engine; /* borrowed; nobody else runs it meanwhile */
     struct team *team;     /* borrowed; is told of each pass before it runs; or NULL */
+    struct dev *dev;       /* its; borrowed */
+    int64_t vocab;         /* of its model */
     int64_t context;       /* tokens of a sequence, at most */
     int64_t pages;         /* of the engine's cache; at least those of a context */
     int most;              /* sequences at once, running or waiting; 1 to ENGINE_ROWS */
@@ -35,7 +37,8 @@ struct batcher_drawn { /* of a step */
 int batcher_create(const struct batcher_conf *c, struct batcher **out, struct err *e);
 void batcher_destroy(struct batcher *b);
 /* A sequence that begins with ids (count), at least one, fewer than a context; ids are the model's
-   (checked by the caller). There must be a place: batcher_count below `most`. */
+   (checked by the caller). There must be a place: batcher_count below `most`. What draws borrows
+   lives until the sequence is removed. */
 int batcher_add(struct batcher *b, const int32_t *ids, int64_t count, const struct sampler *draws,
     void *user, struct batcher_seq **out, struct err *e);
 /* Any time between steps; its pages stay findable. */

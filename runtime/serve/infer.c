@@ -173,6 +173,8 @@ static int open_model(struct infer *s, struct err *e)
         return rc;
     const struct batcher_conf b = {.engine = s->engine,
         .team = s->team,
+        .dev = s->conf.dev,
+        .vocab = c.config.vocab,
         .context = c.kv_capacity,
         .pages = c.kv_pages,
         .most = s->most,

@@ -8,7 +8,7 @@
 
 void sampler_start(struct sampler *s, double temperature, double top_p, uint64_t seed)
 {
-    *s = (struct sampler){(float)temperature, (float)top_p, seed};
+    *s = (struct sampler){(float)temperature, (float)top_p, seed, NULL};
 }
 
 struct sample_draw sampler_draw(struct sampler *s)

@@ -11,12 +11,15 @@
 
 #include <stdint.h>
 
+struct shape;
 struct sampler {
     float temperature, top_p; /* as the device takes them */
     uint64_t state;
+    const struct shape *shape; /* borrowed, or NULL: the logits are drawn from as they are */
 };
 
-/* At the start of a request. temperature >= 0; 0 < top_p <= 1; both are rounded to F32. */
+/* At the start of a request, without a shape. temperature >= 0; 0 < top_p <= 1; both are rounded to
+   F32. */
 void sampler_start(struct sampler *s, double temperature, double top_p, uint64_t seed);
 /* For the next token. */
 struct sample_draw sampler_draw(struct sampler *s);

@@ -77,7 +77,7 @@ static const char *find_stop(const struct turn *t)
 /* Sends what may go out. last: all of it. Sets t->reason at a stop string. */
 static int flush_text(struct turn_conf *s, struct turn *t, bool last, struct err *e)
 {
-    const char *stop = find_stop(t);
+    const char *stop = t->produced < t->shape.min_tokens ? NULL : find_stop(t);
     size_t n = t->pending.len;
 
     if (stop) {
@@ -149,6 +149,26 @@ static int encode_prompt(struct turn_conf *s, struct turn *t, struct err *e)
     return 0;
 }
 
+static bool ends_turn(const struct turn_conf *s, int32_t id)
+{
+    return id == tok_eos(s->tok) || weights_ends(s->weights, id);
+}
+
+static int read_shape(struct turn_conf *s, struct turn *t, struct err *e)
+{
+    int rc = shape_read(t->body, s->vocab, &t->shape, e);
+    if (rc)
+        return rc;
+    for (int64_t id = 0; t->shape.min_tokens && id < s->vocab; id++)
+        if (t->shape.ends < SHAPE_ENDS && ends_turn(s, (int32_t)id))
+            t->shape.end[t->shape.ends++] = (int32_t)id;
+    t->ignores_ends = json_bool(t->body, "ignore_eos", false);
+    t->shows_special = !json_bool(t->body, "skip_special_tokens", true);
+    if (!t->shape.plain)
+        t->draws.shape = &t->shape;
+    return 0;
+}
+
 static int read_request(struct turn_conf *s, struct turn *t, struct err *e)
 {
     const struct json *body = t->body;
@@ -171,6 +191,8 @@ static int read_request(struct turn_conf *s, struct turn *t, struct err *e)
         sampler_start(&t->draws, temperature, top_p, drawn);
     else /* the likeliest token alone */
         sampler_start(&t->draws, 0, 1, drawn);
+    if ((rc = read_shape(s, t, e)))
+        return rc;
     room = s->context - t->prompt.count;
     t->max_tokens = json_int(body, "max_tokens", 0);
     if (t->max_tokens <= 0 || t->max_tokens > room)
@@ -199,20 +221,15 @@ int turn_read(struct turn_conf *s, struct turn *t, struct err *e)
 
 /* -- tokens -- */
 
-static bool ends_turn(const struct turn_conf *s, int32_t id)
-{
-    return id == tok_eos(s->tok) || weights_ends(s->weights, id);
-}
-
 int turn_take(struct turn_conf *s, struct turn *t, int32_t id, struct err *e)
 {
     int rc;
-    if (ends_turn(s, id)) {
+    if (!t->ignores_ends && ends_turn(s, id)) {
         t->reason = "stop";
         return flush_text(s, t, true, e);
     }
     t->produced++;
-    if (tok_decode(s->tok, id, true, &t->pending))
+    if (tok_decode(s->tok, id, !t->shows_special, &t->pending))
         return err_set(e, ERR_MEMORY, "no memory for a token");
     if ((rc = flush_text(s, t, false, e)) || t->reason || t->produced < t->max_tokens)
         return rc;

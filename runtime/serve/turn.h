@@ -15,6 +15,7 @@
 #include "runtime/family/weights.h"
 #include "runtime/serve/inbox.h"
 #include "runtime/serve/sample.h"
+#include "runtime/serve/shape.h"
 #include "runtime/text/chat.h"
 #include "runtime/text/tok.h"
 
@@ -33,6 +34,8 @@ struct turn {
     struct json *body;       /* its text, decoded */
     struct tok_ids prompt;
     struct sampler draws;
+    struct shape shape;
+    bool ignores_ends, shows_special; /* tokens that end a turn go on; special ones are text */
     const char *stop[LIMIT_STOP_STRINGS];
     int stops;
     int64_t max_tokens, produced;

@@ -54,6 +54,15 @@ static const struct {
     {false, TEXT ",\"stop\":[\"x\",\"y\"],\"seed\":null}",
         TEXT_IS("\"prompt\":\"a\"",
             "\"max_tokens\":16,\"temperature\":1,\"top_p\":1,\"stop\":[\"x\",\"y\"]}")},
+    {false,
+        TEXT ",\"top_k\":5,\"min_p\":0.5,\"presence_penalty\":1,\"frequency_penalty\":-1,"
+             "\"repetition_penalty\":1.5,\"min_tokens\":3,\"ignore_eos\":true,"
+             "\"skip_special_tokens\":false,\"logit_bias\":{\"7\":-100,\"8\":0.5}}",
+        TEXT_IS("\"prompt\":\"a\"",
+            "\"max_tokens\":16,\"temperature\":1,\"top_p\":1,\"frequency_penalty\":-1,"
+            "\"presence_penalty\":1,\"top_k\":5,\"min_p\":0.5,\"repetition_penalty\":1.5,"
+            "\"min_tokens\":3,\"ignore_eos\":true,\"skip_special_tokens\":false,"
+            "\"logit_bias\":{\"7\":-100,\"8\":0.5},\"stop\":[]}")},
     /* prompts */
     {false, "{\"model\":\"m\",\"prompt\":[\"a\"]}",
         TEXT_IS("\"prompt\":\"a\"", "\"max_tokens\":16," SAME)},
@@ -110,8 +119,16 @@ static const struct {
     {true, CHAT ",\"n\":2}", 400, "n", "it may only be 1"},
     {true, CHAT ",\"seed\":1,\"seed\":2}", 400, "seed", "twice"},
     {true, CHAT ",\"n\":\"1\"}", 400, "n", "n"},
-    {true, CHAT ",\"logit_bias\":{\"5\":-100}}", 400, "logit_bias", "not supported"},
-    {true, CHAT ",\"frequency_penalty\":0.1}", 400, "frequency_penalty", "only be 0"},
+    {true, CHAT ",\"logit_bias\":{\"5\":-101}}", 400, "logit_bias", "from -100 to 100"},
+    {true, CHAT ",\"logit_bias\":{\"-5\":1}}", 400, "logit_bias", "no token id"},
+    {true, CHAT ",\"logit_bias\":{\"\":1}}", 400, "logit_bias", "no token id"},
+    {true, CHAT ",\"logit_bias\":{\"5\":null}}", 400, "logit_bias", "number"},
+    {true, CHAT ",\"logit_bias\":{\"5\":1,\"5\":1}}", 400, "logit_bias", "twice"},
+    {true, CHAT ",\"logit_bias\":[1]}", 400, "logit_bias", "object"},
+    {true, CHAT ",\"frequency_penalty\":2.1}", 400, "frequency_penalty", "from -2 to 2"},
+    {true, CHAT ",\"repetition_penalty\":0}", 400, "repetition_penalty", "from 0.01 to 100"},
+    {true, CHAT ",\"top_k\":-2}", 400, "top_k", "from -1"},
+    {true, CHAT ",\"min_tokens\":5,\"max_tokens\":4}", 400, "min_tokens", "more than the 4"},
     {true, CHAT ",\"response_format\":{\"type\":\"json_object\"}}", 400, "response_format",
         "not supported"},
     {true, CHAT ",\"tools\":[{}]}", 400, "tools", "not supported"},
@@ -257,7 +274,9 @@ static void write_row(struct buf *out, const struct openai_field *f)
     } else if (f->kind == OPENAI_IGNORED) {
         buf_printf(out, "| `%s` | ignored | %s |\n", f->name, f->note);
     } else {
-        if (f->kind == OPENAI_NUMBER || f->max == 1 << 24)
+        if (f->kind == OPENAI_NUMBER)
+            snprintf(text, sizeof text, " from %g to %g", f->min, f->max);
+        else if (f->max == 1 << 24)
             snprintf(text, sizeof text, " from %.0f to %.0f", f->min, f->max);
         buf_printf(out, "| `%s` | %s%s | %s |\n", f->name, kinds[f->kind], text, f->note);
     }

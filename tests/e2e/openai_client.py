@@ -139,6 +139,45 @@ def bounds(c):
     check("top_p near 0 draws the likeliest", near == whole, near)
 
 
+def shapes(c):
+    """What a request changes of the model's logits."""
+    def text(**more):
+        return chat(c, **more).choices[0].message.content
+    def extra(**more):
+        return text(extra_body=more)
+    whole = text()
+    for field, value in {"top_k": 1, "min_p": 1}.items():
+        check(f"{field}={value} draws the likeliest",
+              text(temperature=1.5, seed=3, extra_body={field: value}) == whole)
+    hot = {"temperature": 1.5, "seed": 3}
+    few = [text(**hot, extra_body={"top_k": 5}) for _ in range(2)]
+    check("top_k changes what is drawn, always alike", few[0] == few[1] != text(**hot), few)
+    fields = {"frequency_penalty": 1.5, "presence_penalty": 1.5}
+    for field, value in fields.items():
+        check(f"{field} changes an answer", text(**{field: value}, max_tokens=60)
+              != text(max_tokens=60))
+        check(f"{field}=0 does not", text(**{field: 0}) == whole)
+    check("repetition_penalty changes an answer", extra(repetition_penalty=1.5) != whole)
+    said = words(c, 1)
+    first = next(x.choices[0].text for x in said if x.choices[0].text)
+    said.close()
+    asked = {"model": MODEL, "prompt": LONG, "temperature": 0, "max_tokens": 8}
+    plain = c.completions.create(**asked)
+    check("without a bias it says the likeliest", plain.choices[0].text.startswith(first), plain)
+    barred = c.completions.create(**asked, logit_bias={str(i): -100 for i in range(1024)})
+    biased = c.completions.create(**asked, logit_bias={"28": 100})
+    check("a bias of 100 is said over and over", len(set(biased.choices[0].text)) == 1, biased)
+    check("one of -100 never", biased.choices[0].text[0] not in barred.choices[0].text, barred)
+    long = chat(c, extra_body={"min_tokens": 120}, max_tokens=120)
+    check("min_tokens has an answer go on", long.usage.completion_tokens == 120, long.usage)
+    long = chat(c, extra_body={"ignore_eos": True}, max_tokens=120)
+    check("so has ignore_eos", long.usage.completion_tokens == 120
+          and "<|im" not in long.choices[0].message.content, long)
+    shown = chat(c, extra_body={"ignore_eos": True, "skip_special_tokens": False}, max_tokens=120)
+    check("special tokens are shown when asked for", "<|im_end|>"
+          in shown.choices[0].message.content, shown)
+
+
 def completions(c):
     asked = {"model": MODEL, "prompt": "In the beginning God created the", "temperature": 0}
     whole = c.completions.create(**asked)
@@ -159,10 +198,14 @@ def errors(c):
     check("the parameter is named", e.param == "messages", e and e.body)
     refused("a message without content", bad, 400, lambda: chat(c, messages=[{"role": "user"}]))
     refused("temperature out of range", bad, 400, lambda: chat(c, temperature=5))
+    e = refused("a token that is not the model's", bad, 400,
+                lambda: chat(c, logit_bias={"9999999": 1}))
+    check("it is named", "9999999" in e.message, e and e.body)
+    refused("min_tokens beyond max_tokens", bad, 400,
+            lambda: chat(c, extra_body={"min_tokens": 33}))
     refused("max_tokens 0", bad, 400, lambda: chat(c, max_tokens=0))
     refused("several answers at once", bad, 400, lambda: chat(c, n=2))
-    for field, value in {"response_format": {"type": "json_object"}, "logit_bias": {"5": 1},
-                         "frequency_penalty": 0.5, "logprobs": True}.items():
+    for field, value in {"response_format": {"type": "json_object"}, "logprobs": True}.items():
         e = refused(f"{field}, which is not supported", bad, 400,
                     lambda: chat(c, **{field: value}))
         check("it is named", e.param == field and field in e.message, e and e.body)
@@ -200,6 +243,7 @@ def api(url):
     origin(url)
     answers(c)
     bounds(c)
+    shapes(c)
     completions(c)
     errors(c)
 

@@ -2,17 +2,18 @@
  * Goal: a sequence draws the same tokens alone and in any batch: whoever runs beside it, in which
  * chunks its prompt is computed, what is found in the cache, and however often it gives up its
  * pages. Method: random schedules over tiny models of every family: requests that begin alike or
- * not, come and go at any step, in more pages than they need or hardly enough; each one's tokens
- * are compared with those that an engine of its own draws. What came to pass (stops, tokens found,
- * batches) is counted, so that a schedule that shows nothing fails. The same by ranks that share
- * the model, in worlds of real processes, of which rank 0 has the requests. And logits of one pass
- * of many sequences are those of each alone, to the bit.
+ * not, come and go at any step, in more pages than they need or hardly enough, some with logits
+ * that their request shapes; each one's tokens are compared with those that an engine of its own
+ * draws. What came to pass (stops, tokens found, batches) is counted, so that a schedule that shows
+ * nothing fails. The same by ranks that share the model, in worlds of real processes, of which rank
+ * 0 has the requests. And logits of one pass of many sequences are those of each alone, to the bit.
  */
 #include "runtime/serve/batcher.h"
 
 #include "base/mem.h"
 #include "base/random.h"
 #include "runtime/model/kvcache.h"
+#include "runtime/serve/shape.h"
 #include "runtime/serve/team.h"
 #include "tests/runtime/coll/ranks.h"
 #include "tests/runtime/golden.h"
@@ -85,6 +86,7 @@ struct request {
     int64_t prompt, tokens; /* of these, the prompt; when it has them all it ends */
     int64_t arrives, cancelled_at;
     struct sampler draws;
+    struct shape shape;
     int32_t drawn[CONTEXT];
     int64_t count; /* drawn so far */
     struct batcher_seq *seq;
@@ -112,6 +114,12 @@ static void make_request(struct request *r, const struct served *s, uint64_t *ra
     static const double temperatures[] = {0, 0.8, 1.5, 30};
     sampler_start(&r->draws, temperatures[up_to(random, 4) - 1], up_to(random, 2) == 1 ? 1 : 0.8,
         random_next(random));
+    r->shape = (struct shape){.top_k = (int64_t)up_to(random, 40),
+        .presence = 0.5f,
+        .frequency = 0.1f,
+        .repetition = 1.2f};
+    if (up_to(random, 3) == 1)
+        r->draws.shape = &r->shape;
     if (!s->team)
         return;
     r->prompt = r->prompt < TEAM_PROMPT ? r->prompt : TEAM_PROMPT; /* some begin together, */
@@ -125,6 +133,8 @@ static struct batcher_conf make_conf(const struct served *s, uint64_t *random)
     uint64_t more = up_to(random, (uint64_t)(s->pages - least) + 1) - 1;
     struct batcher_conf c = {.engine = s->engine,
         .team = s->team,
+        .dev = s->d,
+        .vocab = weights_config(s->w)->vocab,
         .context = s->context,
         .pages = least + (up_to(random, 2) == 1 ? (int64_t)more : 0),
         .most = (int)up_to(random, MOST),
@@ -173,16 +183,40 @@ static void run_schedule(struct batcher *b, int most, struct request *requests)
     }
 }
 
-static void same_alone(const struct served *alone, struct request *r, uint64_t schedule)
+/* The token after those that ids has (count), the last of which is not in the cache yet. */
+static int32_t next_alone(const struct served *alone, struct request *r, struct shaper *shaper,
+    const int32_t *ids, int64_t count)
 {
-    int32_t id = r->ids[r->prompt - 1];
+    const struct sample_draw draw = sampler_draw(&r->draws);
+    static float logits[1 << 16];
+    int32_t id;
+    if (!r->draws.shape) {
+        ck_assert_msg(
+            !engine_next(alone->engine, ids[count - 1], count - 1, &draw, &id, &e), "%s", e.text);
+        return id;
+    }
+    ck_assert_int_le(weights_config(alone->w)->vocab, 1 << 16);
+    ck_assert_msg(!engine_extend(alone->engine, ids + count - 1, 1, count - 1, false, logits, &e),
+        "%s", e.text);
+    ck_assert_msg(
+        !shaper_draw(shaper, r->draws.shape, &draw, ids, r->prompt, count, logits, &id, &e), "%s",
+        e.text);
+    return id;
+}
+
+static void same_alone(
+    const struct served *alone, struct request *r, struct shaper *shaper, uint64_t schedule)
+{
+    int32_t ids[CONTEXT];
+    memcpy(ids, r->ids, sizeof ids);
     if (r->prompt > 1)
         ck_assert_msg(
             !engine_extend(alone->engine, r->ids, r->prompt - 1, 0, false, NULL, &e), "%s", e.text);
     for (int64_t i = 0; i < r->count; i++) {
-        const struct sample_draw draw = sampler_draw(&r->draws);
-        ck_assert_msg(
-            !engine_next(alone->engine, id, r->prompt - 1 + i, &draw, &id, &e), "%s", e.text);
+        int64_t count = r->prompt + i;
+        int32_t id = next_alone(alone, r, shaper, ids, count);
+        if (count < CONTEXT)
+            ids[count] = id;
         ck_assert_msg(id == r->drawn[i], "schedule %llu: token %lld is %d, alone %d",
             (unsigned long long)schedule, (long long)i, r->drawn[i], id);
     }
@@ -206,8 +240,11 @@ static void schedule(const struct served *s, const struct served *alone, uint64_
     sum->cached += f.cached;
     sum->prompt_rows += f.prompt_rows;
     batcher_destroy(b);
+    struct shaper *shaper;
+    ck_assert_msg(!shaper_create(alone->d, c.vocab, &shaper, &e), "%s", e.text);
     for (int i = 0; i < REQUESTS; i++)
-        same_alone(alone, &requests[i], number);
+        same_alone(alone, &requests[i], shaper, number);
+    shaper_destroy(shaper);
 }
 
 /* _i: the family. BF16 caches in every other schedule. */

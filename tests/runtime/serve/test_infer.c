@@ -426,23 +426,26 @@ END_TEST
 START_TEST(a_gpu_gives_the_same_text)
 {
     static const char *const requests[] = {GREEDY, DRAWN, DRAWN, DRAWN ",\"top_p\":0.7",
-        "\"prompt\":\"abc\",\"max_tokens\":40,\"temperature\":20,\"seed\":9"};
-    static struct answer of[2][5];
+        "\"prompt\":\"abc\",\"max_tokens\":40,\"temperature\":20,\"seed\":9",
+        DRAWN ",\"top_k\":20,\"min_p\":0.01,\"frequency_penalty\":0.7,\"repetition_penalty\":1.3"};
+    static struct answer of[2][6];
 
     for (resource = 0; resource < 2; resource++) {
         serve_bytes();
-        for (int i = 0; i < 5; i++)
+        for (int i = 0; i < 6; i++)
             of[resource][i] = ask(i + 1, requests[i]);
         stop_serving();
     }
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 6; i++) {
         ck_assert_str_eq(of[1][i].reason, of[0][i].reason);
         ck_assert_int_eq(of[1][i].completion, of[0][i].completion);
         ck_assert_uint_eq(of[1][i].len, of[0][i].len);
         ck_assert_mem_eq(of[1][i].text, of[0][i].text, of[0][i].len);
     }
     ck_assert_mem_eq(of[0][1].text, of[0][2].text, of[0][1].len);
-    ck_assert(of[0][1].len != of[0][3].len || memcmp(of[0][1].text, of[0][3].text, of[0][1].len));
+    for (int i = 3; i < 6; i++)
+        ck_assert(
+            of[0][1].len != of[0][i].len || memcmp(of[0][1].text, of[0][i].text, of[0][1].len));
 }
 END_TEST
 
@@ -497,7 +500,7 @@ END_TEST
 
 START_TEST(every_end_token_stops)
 {
-    char want[TOKENS], text[64];
+    char want[TOKENS], text[128];
     struct answer o;
 
     resource = 0;
@@ -509,6 +512,20 @@ START_TEST(every_end_token_stops)
     ck_assert_str_eq(o.reason, "stop");
     ck_assert_int_eq(o.completion, 0);
     ck_assert_uint_eq(o.len, 0);
+    o = ask(2, GREEDY ",\"min_tokens\":3");
+    ck_assert_int_ge(o.completion, 3);
+    ck_assert_uint_ge(o.len, 3);
+    ck_assert_ptr_null(memchr(o.text, *want, 3));
+    o = ask(3, GREEDY ",\"ignore_eos\":true");
+    ck_assert_str_eq(o.reason, "length");
+    ck_assert_mem_eq(o.text, want, TOKENS);
+    o = ask(4, GREEDY ",\"ignore_eos\":true,\"presence_penalty\":2,\"frequency_penalty\":2");
+    ck_assert_mem_eq(o.text, want, 1); /* nothing was generated yet */
+    ck_assert(memcmp(o.text, want, TOKENS));
+    snprintf(text, sizeof text, GREEDY ",\"logit_bias\":{\"%d\":-100}", (uint8_t)*want);
+    o = ask(5, text);
+    ck_assert_str_eq(o.reason, "length");
+    ck_assert_ptr_null(memchr(o.text, *want, TOKENS));
     stop_serving();
 }
 END_TEST

@@ -60,9 +60,17 @@ START_TEST(a_request_is_taken)
     ck_assert_int_eq(t.stops, 2);
     ck_assert_str_eq(t.stop[1], "yz");
     ck_assert(t.draws.temperature == 0.5f && t.draws.top_p == 0.25f && t.draws.state == 3);
+    ck_assert(!t.draws.shape && !t.ignores_ends && !t.shows_special);
     turn_done(&t);
     ck_assert(!read_text("{\"id\":1,\"prompt_ids\":[1,2],\"max_tokens\":1000}", &t));
     ck_assert_int_eq(t.max_tokens, CONTEXT - 2);
+    turn_done(&t);
+    ck_assert(!read_text("{\"id\":1,\"prompt\":\"abc\",\"min_tokens\":2,\"ignore_eos\":true,"
+                         "\"skip_special_tokens\":false,\"top_k\":5}",
+        &t));
+    ck_assert(t.draws.shape == &t.shape && t.ignores_ends && t.shows_special);
+    ck_assert(t.shape.top_k == 5 && t.shape.min_tokens == 2);
+    ck_assert(t.shape.ends == 1 && weights_ends(w, t.shape.end[0]));
     turn_done(&t);
 }
 END_TEST
@@ -78,6 +86,7 @@ START_TEST(what_may_not_be_is_refused)
         {"{\"id\":1,\"chat\":true,\"messages\":[]}", "there is no template"},
         {"{\"id\":1,\"prompt\":\"a\",\"temperature\":-1}", "temperature"},
         {"{\"id\":1,\"prompt\":\"a\",\"top_p\":2}", "top_p"},
+        {"{\"id\":1,\"prompt\":\"a\",\"logit_bias\":{\"256\":1}}", "0 to 255"},
         {"{\"id\":1,\"prompt\":\"a\",\"stop\":[\"\"]}", "stop"},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
