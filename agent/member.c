@@ -223,6 +223,7 @@ static void on_rank_frame(void *user, struct proc *p, const struct wire_frame *f
         on_failed(l, frame);
         break;
     case WIRE_TOKEN:
+    case WIRE_LOGPROBS:
     case WIRE_FINISHED:
         if (m->conf.front)
             front_frame(m->conf.front, frame);

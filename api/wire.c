@@ -154,6 +154,53 @@ uint64_t wire_request_id(const struct wire_frame *f)
     return f->len > n && !memcmp(f->data, start, n) ? strtoull(f->data + n, NULL, 10) : 0;
 }
 
+int wire_put_token(struct buf *out, const struct wire_token *t)
+{
+    uint64_t request = htole64(t->request);
+    uint32_t rest[2] = {htole32(t->count), htole32(t->hidden)};
+    buf_add(out, &request, sizeof request);
+    return buf_add(out, rest, sizeof rest);
+}
+
+bool wire_take_token(const struct wire_frame *f, struct wire_token *out)
+{
+    uint64_t request;
+    uint32_t rest[2];
+    if (f->len < WIRE_TOKEN_BYTES)
+        return false;
+    memcpy(&request, f->data, sizeof request);
+    memcpy(rest, f->data + sizeof request, sizeof rest);
+    *out = (struct wire_token){le64toh(request), le32toh(rest[0]), rest[1] != 0};
+    return true;
+}
+
+int wire_put_logprob(struct buf *out, const struct wire_logprob *x)
+{
+    uint32_t head[3] = {(uint32_t)x->token, 0, htole32(x->len)};
+    memcpy(&head[1], &x->logprob, sizeof head[1]);
+    head[0] = htole32(head[0]);
+    head[1] = htole32(head[1]);
+    buf_add(out, head, sizeof head);
+    return buf_add(out, x->bytes, x->len);
+}
+
+bool wire_take_logprob(const struct wire_frame *f, uint32_t *at, struct wire_logprob *out)
+{
+    uint32_t head[3];
+    if (*at > f->len || f->len - *at < sizeof head)
+        return false;
+    memcpy(head, f->data + *at, sizeof head);
+    for (int i = 0; i < 3; i++)
+        head[i] = le32toh(head[i]);
+    if (f->len - *at - sizeof head < head[2])
+        return false;
+    *out = (struct wire_logprob){
+        .token = (int32_t)head[0], .bytes = f->data + *at + sizeof head, .len = head[2]};
+    memcpy(&out->logprob, &head[1], sizeof out->logprob);
+    *at += (uint32_t)sizeof head + head[2];
+    return true;
+}
+
 int wire_send(
     int fd, enum wire_type type, const void *data, uint32_t len, int64_t deadline_ms, struct err *e)
 {

@@ -5,9 +5,14 @@
  *
  *        u32 length | u16 type | u16 zero | payload (length bytes, at most LIMIT_FRAME_BYTES)
  *
- *    Payloads are JSON objects, fields listed per type, but for WIRE_TOKEN, which is hot:
+ *    Payloads are JSON objects, fields listed per type, but for two, which are hot. WIRE_TOKEN:
  *
- *        u64 request | u32 tokens so far | u32 zero | UTF-8 text
+ *        u64 request | u32 tokens so far, 0: the prompt | u32 zero | UTF-8 text
+ *
+ *    WIRE_LOGPROBS, of one token, before its text: the token itself, then the likeliest:
+ *
+ *        u64 request | u32 tokens so far, 0: of the prompt | u32 1: it is no text |
+ *        { i32 token | f32 logprob | u32 length | bytes } ...
  *
  * 2. The heartbeat page (fd WIRE_FD_PAGE, one page of a memfd): the rank stores, the agent only
  *    loads. It is readable even when the rank is stuck inside a collective or a driver; that is how
@@ -28,6 +33,7 @@
 #define WIRE_FD_SOCKET    3
 #define WIRE_FD_PAGE      4
 #define WIRE_HEADER_BYTES 8
+#define WIRE_TOKEN_BYTES  16 /* of a payload, before the text or the logprobs */
 
 enum wire_type {
     /* agent -> rank */
@@ -58,6 +64,7 @@ enum wire_type {
     WIRE_TOKEN,     /* binary, see above */
     WIRE_FINISHED,  /* {id, reason:"stop"|"length"|"cancelled"|"error", message, prompt_tokens,
                         completion_tokens} */
+    WIRE_LOGPROBS,  /* binary, see above */
     WIRE_BALANCED,  /* {step, text}; from rank 0, when shares are sized by measured speed: to what,
                        and which rank stands out */
 };
@@ -155,5 +162,24 @@ int wire_send(int fd, enum wire_type type, const void *data, uint32_t len, int64
 void wire_header(enum wire_type type, uint32_t len, char out[WIRE_HEADER_BYTES]);
 /* The id of a WIRE_REQUEST, 0: it does not begin with one. */
 uint64_t wire_request_id(const struct wire_frame *f);
+
+/* What WIRE_TOKEN and WIRE_LOGPROBS begin with. */
+struct wire_token {
+    uint64_t request;
+    uint32_t count; /* tokens so far; 0: of the prompt */
+    bool hidden;    /* of WIRE_LOGPROBS: the token is none of the text's, as special ones are */
+};
+int wire_put_token(struct buf *out, const struct wire_token *t);          /* -ERR_MEMORY */
+bool wire_take_token(const struct wire_frame *f, struct wire_token *out); /* false: too short */
+
+struct wire_logprob {
+    int32_t token;
+    float logprob;     /* NaN: of nothing, the first token of a text */
+    const char *bytes; /* (len) of its text, as they are */
+    uint32_t len;
+};
+int wire_put_logprob(struct buf *out, const struct wire_logprob *x); /* -ERR_MEMORY */
+/* The one at *at, which goes behind it; begin at WIRE_TOKEN_BYTES. false: there is no whole one. */
+bool wire_take_logprob(const struct wire_frame *f, uint32_t *at, struct wire_logprob *out);
 
 #endif

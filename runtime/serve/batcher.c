@@ -20,6 +20,7 @@
 #define CHUNK_STEP  8   /* rows of prompts come in such multiples: what the products like */
 #define FIRST_RATE  0.2 /* rows a millisecond, before any was measured */
 #define RATE_WEIGHT 0.2 /* of the newest figure in a running mean */
+#define SCORE_ROWS  32  /* of a step whose logits come to the host because prompts are scored */
 
 struct batcher_seq {
     void *user;
@@ -32,7 +33,8 @@ struct batcher_seq {
     bool running;
     struct sampler sampler;
     struct sample_draw draw; /* of the token that follows; drawn once, whatever is stopped */
-    int64_t prompt;          /* tokens that it began with */
+    int64_t prompt;          /* tokens that it began with; */
+    int64_t scored;          /* of these, whose logits were told */
     float *logits;           /* (V) of its last token; NULL: they stay on the device */
 };
 
@@ -43,8 +45,9 @@ struct batcher {
     int count;
     struct sched_seq *view;    /* (most) */
     int64_t *rows;             /* (most) */
-    struct engine_part *parts; /* (most) */
-    int *whose;                /* (most) of each part */
+    struct engine_part *parts; /* (most + SCORE_ROWS) */
+    int *whose;                /* likewise: of each part */
+    float *scores;             /* (SCORE_ROWS, V); NULL: no prompt was to be scored yet */
     struct shaper *shaper;     /* NULL: nobody has asked for one yet */
     double busy_ms;            /* a step without prompts */
     double rows_per_ms;        /* of prompts */
@@ -65,8 +68,8 @@ int batcher_create(const struct batcher_conf *c, struct batcher **out, struct er
     b->seq = mem_array(most, sizeof *b->seq);
     b->view = mem_array(most, sizeof *b->view);
     b->rows = mem_array(most, sizeof *b->rows);
-    b->parts = mem_array(most, sizeof *b->parts);
-    b->whose = mem_array(most, sizeof *b->whose);
+    b->parts = mem_array(most + SCORE_ROWS, sizeof *b->parts);
+    b->whose = mem_array(most + SCORE_ROWS, sizeof *b->whose);
     int rc = b->seq && b->view && b->rows && b->parts && b->whose
         ? pages_create((int32_t)c->pages, KVCACHE_PAGE, &b->pages, e)
         : err_set(e, ERR_MEMORY, "no memory for %d sequences", c->most);
@@ -101,18 +104,29 @@ void batcher_destroy(struct batcher *b)
     mem_free(b->rows);
     mem_free(b->parts);
     mem_free(b->whose);
+    mem_free(b->scores);
     mem_free(b);
 }
 
-/* Whose token the host draws has its logits there. */
-static int add_shape(struct batcher *b, struct batcher_seq *q, struct err *e)
+static bool scores(const struct batcher_seq *q)
 {
-    if (!q->sampler.shape)
-        return 0;
-    q->logits = mem_array((size_t)b->conf.vocab, sizeof *q->logits);
-    if (!q->logits)
+    return q->sampler.scores && q->scored < q->prompt - 1;
+}
+
+/* What is needed on the host of a sequence that asks for more than its tokens. */
+static int add_logits(struct batcher *b, struct batcher_seq *q, struct err *e)
+{
+    size_t v = (size_t)b->conf.vocab;
+    bool own = q->sampler.shape || q->sampler.tells;
+    if (own)
+        q->logits = mem_array(v, sizeof *q->logits);
+    if (scores(q) && !b->scores)
+        b->scores = mem_array(SCORE_ROWS * v, sizeof *b->scores);
+    if ((own && !q->logits) || (scores(q) && !b->scores))
         return err_set(e, ERR_MEMORY, "no memory for the logits of a sequence");
-    return b->shaper ? 0 : shaper_create(b->conf.dev, b->conf.vocab, &b->shaper, e);
+    if (!q->sampler.shape || b->shaper)
+        return 0;
+    return shaper_create(b->conf.dev, b->conf.vocab, &b->shaper, e);
 }
 
 int batcher_add(struct batcher *b, const int32_t *ids, int64_t count, const struct sampler *draws,
@@ -131,7 +145,7 @@ int batcher_add(struct batcher *b, const int32_t *ids, int64_t count, const stru
         seq_destroy(q);
         return err_set(e, ERR_MEMORY, "no memory for a sequence");
     }
-    int rc = add_shape(b, q, e);
+    int rc = add_logits(b, q, e);
     if (rc) {
         seq_destroy(q);
         return rc;
@@ -192,10 +206,12 @@ static void take_pages(struct batcher *b, struct batcher_seq *q, int64_t tokens)
     }
 }
 
-/* The last token is computed whatever is found: what follows is drawn from it. */
+/* The last token is computed whatever is found: what follows is drawn from it. So are all whose
+   logits are still to be told. */
 static void begin(struct batcher *b, struct batcher_seq *q)
 {
-    q->sealed = q->paged = pages_find(b->pages, q->ids, q->count - 1, q->pages);
+    int64_t known = scores(q) ? q->scored : q->count - 1;
+    q->sealed = q->paged = pages_find(b->pages, q->ids, known, q->pages);
     q->done = q->paged * KVCACHE_PAGE;
     if (q->cached < 0) {
         q->cached = q->done;
@@ -269,26 +285,56 @@ static int64_t decide(struct batcher *b)
     }
 }
 
-/* The parts of the pass; *prompts: rows that draw nothing, or follow more than one. */
-static int lay_parts(struct batcher *b, int64_t *prompts)
+/* Rows of a prompt that is scored, each a part of its own; returns how many. */
+static int lay_scores(struct batcher *b, int i, int64_t rows, int n, int room)
 {
-    int n = 0;
-    *prompts = 0;
+    struct batcher_seq *q = b->seq[i];
+    int k = 0;
+    for (; k < rows && k < room; k++) {
+        int64_t at = q->done + k;
+        bool last = at + 1 == q->count;
+        float *row = b->scores + (int64_t)(SCORE_ROWS - room + k) * b->conf.vocab;
+        b->whose[n + k] = i;
+        b->parts[n + k] = (struct engine_part){.ids = q->ids + at,
+            .count = 1,
+            .past = at,
+            .pages = q->pages,
+            .draw = last && !q->sampler.shape ? &q->draw : NULL,
+            .logits = last ? q->logits : row};
+    }
+    return k;
+}
+
+/* The parts of the pass; *prompts: rows that draw nothing, or follow more than one; *all: rows
+   of it. */
+static int lay_parts(struct batcher *b, int64_t *prompts, int64_t *all)
+{
+    int n = 0, room = SCORE_ROWS;
+    *prompts = *all = 0;
     for (int i = 0; i < b->count; i++) {
         struct batcher_seq *q = b->seq[i];
         int64_t rows = b->rows[i];
+        if (rows && scores(q) && rows > room)
+            rows = room;
         if (!rows)
             continue;
         take_pages(b, q, q->done + rows);
+        *all += rows;
         if (!decodes(q))
             *prompts += rows;
+        if (scores(q)) {
+            int laid = lay_scores(b, i, rows, n, room);
+            room -= laid;
+            n += laid;
+            continue;
+        }
         bool last = q->done + rows == q->count;
         b->whose[n] = i;
         b->parts[n++] = (struct engine_part){.ids = q->ids + q->done,
             .count = rows,
             .past = q->done,
             .pages = q->pages,
-            .draw = last && !q->logits ? &q->draw : NULL,
+            .draw = last && !q->sampler.shape ? &q->draw : NULL,
             .logits = last ? q->logits : NULL};
     }
     return n;
@@ -314,8 +360,10 @@ static int settle(struct batcher *b, struct batcher_seq *q, struct engine_part *
     int rc = 0;
     q->done += p->count;
     seal_pages(b, q);
-    if (q->done < q->count)
-        return 0;
+    if (scores(q) && q->done > q->scored && q->done < q->prompt)
+        rc = b->conf.score_fn(q->user, q->scored++, p->logits, e);
+    if (rc || q->done < q->count)
+        return rc;
     if (q->sampler.shape)
         rc = shaper_draw(b->shaper, q->sampler.shape, &q->draw, q->ids, q->prompt, q->count,
             q->logits, &p->next, e);
@@ -332,7 +380,7 @@ int batcher_step(struct batcher *b, struct batcher_drawn *drawn, int *n, struct 
     *n = 0;
     if (!rows)
         return 0;
-    int rc, parts = lay_parts(b, &prompts);
+    int rc, parts = lay_parts(b, &prompts, &rows);
     if ((rc = team_tell(b->conf.team, b->parts, parts, e)) ||
         (rc = engine_run(b->conf.engine, b->parts, parts, e)))
         return rc;
@@ -345,7 +393,8 @@ int batcher_step(struct batcher *b, struct batcher_drawn *drawn, int *n, struct 
         if ((rc = settle(b, q, &b->parts[i], e)))
             return rc;
         if (q->count > before)
-            drawn[(*n)++] = (struct batcher_drawn){q, b->parts[i].next};
+            drawn[(*n)++] =
+                (struct batcher_drawn){q, b->parts[i].next, q->sampler.tells ? q->logits : NULL};
     }
     return 0;
 }

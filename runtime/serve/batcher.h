@@ -27,11 +27,15 @@ struct batcher_conf {
     int most;              /* sequences at once, running or waiting; 1 to ENGINE_ROWS */
     int64_t rows;          /* of a step, at most ENGINE_ROWS */
     double target_ms;      /* of a step in which others wait for their next token; 0: unbounded */
+    /* Logits (V), valid during the call, that follow token `at` of the prompt of a sequence whose
+       sampler scores: each once, in order, but for the last one's. May be NULL when none does. */
+    int (*score_fn)(void *user, int64_t at, const float *logits, struct err *e);
 };
 
 struct batcher_drawn { /* of a step */
     struct batcher_seq *seq;
     int32_t id;
+    const float *logits; /* (V) as the model gave them, until the next step; NULL: not told */
 };
 
 int batcher_create(const struct batcher_conf *c, struct batcher **out, struct err *e);

@@ -33,6 +33,7 @@ struct infer {
     struct batcher_drawn *drawn; /* (most) */
     int most;                    /* sequences at once */
     struct served {
+        struct turn_conf *turns;
         struct turn turn;
         struct batcher_seq *seq;
     } * served; /* (most) those without a request are free */
@@ -68,6 +69,7 @@ static int begin_turn(struct infer *s, struct inbox_request *q, struct err *e)
     struct served *v = free_place(s);
     struct err fault = {0};
     turn_init(&v->turn, q);
+    v->turns = &s->turns;
     if (atomic_load(&q->cancelled)) /* while it waited */
         return end_turn(s, v, "cancelled", "", e);
     if (!turn_read(&s->turns, &v->turn, &fault) &&
@@ -117,7 +119,7 @@ static int end_cancelled(struct infer *s, struct err *e)
 static int give_token(struct infer *s, const struct batcher_drawn *d, struct err *e)
 {
     struct served *v = batcher_user(d->seq);
-    int rc = turn_take(&s->turns, &v->turn, d->id, e);
+    int rc = turn_take(&s->turns, &v->turn, d->id, d->logits, e);
     return rc || !v->turn.reason ? rc : end_turn(s, v, v->turn.reason, "", e);
 }
 
@@ -133,6 +135,13 @@ static int step(struct infer *s, struct err *e)
     for (int i = 0; i < n && !rc; i++)
         rc = give_token(s, &s->drawn[i], e);
     return rc;
+}
+
+/* A batcher_conf's score_fn. */
+static int give_score(void *user, int64_t at, const float *logits, struct err *e)
+{
+    struct served *v = user;
+    return turn_score(v->turns, &v->turn, at, logits, e);
 }
 
 /* -- life -- */
@@ -179,7 +188,8 @@ static int open_model(struct infer *s, struct err *e)
         .pages = c.kv_pages,
         .most = s->most,
         .rows = ENGINE_ROWS,
-        .target_ms = STEP_MS};
+        .target_ms = STEP_MS,
+        .score_fn = give_score};
     s->turns.context = c.kv_capacity;
     return batcher_create(&b, &s->batcher, e);
 }

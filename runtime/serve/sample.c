@@ -8,7 +8,7 @@
 
 void sampler_start(struct sampler *s, double temperature, double top_p, uint64_t seed)
 {
-    *s = (struct sampler){(float)temperature, (float)top_p, seed, NULL};
+    *s = (struct sampler){.temperature = (float)temperature, .top_p = (float)top_p, .state = seed};
 }
 
 struct sample_draw sampler_draw(struct sampler *s)

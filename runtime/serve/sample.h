@@ -9,6 +9,7 @@
 
 #include "runtime/model/engine.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct shape;
@@ -16,6 +17,8 @@ struct sampler {
     float temperature, top_p; /* as the device takes them */
     uint64_t state;
     const struct shape *shape; /* borrowed, or NULL: the logits are drawn from as they are */
+    bool tells;                /* the logits of what is drawn are wanted on the host, */
+    bool scores;               /* and those of the prompt's tokens (batcher.h) */
 };
 
 /* At the start of a request, without a shape. temperature >= 0; 0 < top_p <= 1; both are rounded to

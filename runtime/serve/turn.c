@@ -5,10 +5,12 @@
 
 #include "base/io.h"
 #include "base/utf8.h"
+#include "api/wire.h"
 #include "runtime/door/beat.h"
+#include "runtime/serve/logprob.h"
 #include "runtime/text/guard.h"
 
-#include <endian.h>
+#include <math.h>
 
 #define AGENT_VALUES 64 /* that the agent adds to a client's request */
 
@@ -27,16 +29,19 @@ void turn_done(struct turn *t)
 
 /* -- text out -- */
 
+static struct wire_token token_of(const struct turn *t)
+{
+    return (struct wire_token){.request = t->q->id, .count = (uint32_t)t->produced};
+}
+
 static int send_text(struct turn_conf *s, struct turn *t, size_t n, struct err *e)
 {
-    uint64_t id = htole64(t->q->id);
-    uint32_t head[2] = {htole32((uint32_t)t->produced), 0};
+    const struct wire_token head = token_of(t);
 
     if (!n)
         return 0;
     buf_reset(&s->frame);
-    buf_add(&s->frame, &id, sizeof id);
-    buf_add(&s->frame, head, sizeof head);
+    wire_put_token(&s->frame, &head);
     if (buf_add(&s->frame, t->pending.data, n))
         return err_set(e, ERR_MEMORY, "no memory for a token");
     buf_drop(&t->pending, n);
@@ -89,6 +94,66 @@ static int flush_text(struct turn_conf *s, struct turn *t, bool last, struct err
         n = utf8_whole(t->pending.data, n);
     }
     return send_text(s, t, n, e);
+}
+
+/* -- logprobs out -- */
+
+/* Of a token, and the n - 1 likeliest. */
+static int send_logprobs(
+    struct turn_conf *s, const struct turn *t, const struct logprob *x, int n, struct err *e)
+{
+    struct wire_token head = token_of(t);
+
+    buf_reset(&s->text);
+    tok_decode(s->tok, x->token, !t->shows_special, &s->text);
+    head.hidden = !s->text.len;
+    buf_reset(&s->frame);
+    wire_put_token(&s->frame, &head);
+    for (int i = 0; i < n; i++) {
+        buf_reset(&s->text);
+        if (tok_decode(s->tok, x[i].token, false, &s->text) ||
+            wire_put_logprob(&s->frame,
+                &(struct wire_logprob){
+                    x[i].token, x[i].logprob, buf_cstr(&s->text), (uint32_t)s->text.len}))
+            return err_set(e, ERR_MEMORY, "no memory for logprobs");
+    }
+    return door_send(s->door, WIRE_LOGPROBS, s->frame.data, s->frame.len, e);
+}
+
+static int tell_logprobs(
+    struct turn_conf *s, const struct turn *t, int32_t id, const float *logits, struct err *e)
+{
+    struct logprob x[1 + LIMIT_LOGPROBS];
+    logprob_of(logits, s->vocab, id, t->logprobs, x);
+    return send_logprobs(s, t, x, 1 + t->logprobs, e);
+}
+
+/* Nothing comes before a prompt's first token. */
+static int tell_first(struct turn_conf *s, const struct turn *t, struct err *e)
+{
+    return send_logprobs(s, t, &(struct logprob){*t->prompt.id, NAN}, 1, e);
+}
+
+int turn_score(struct turn_conf *s, struct turn *t, int64_t at, const float *logits, struct err *e)
+{
+    int rc = at ? 0 : tell_first(s, t, e);
+    return rc ? rc : tell_logprobs(s, t, t->prompt.id[at + 1], logits, e);
+}
+
+/* The prompt as the client wrote it, or the text of its tokens. */
+static int send_echo(struct turn_conf *s, struct turn *t, struct err *e)
+{
+    const char *prompt = json_str(t->body, "prompt", NULL);
+    int rc = t->logprobs >= 0 && t->prompt.count == 1 ? tell_first(s, t, e) : 0;
+
+    if (prompt)
+        buf_str(&t->pending, prompt);
+    for (int64_t i = 0; i < t->prompt.count && !prompt; i++)
+        tok_decode(s->tok, t->prompt.id[i], !t->shows_special, &t->pending);
+    t->echoes = false;
+    if (rc || !buf_ok(&t->pending))
+        return rc ? rc : err_set(e, ERR_MEMORY, "no memory for a prompt");
+    return send_text(s, t, t->pending.len, e);
 }
 
 /* -- prompt in -- */
@@ -169,6 +234,19 @@ static int read_shape(struct turn_conf *s, struct turn *t, struct err *e)
     return 0;
 }
 
+/* What is told beside the answer. */
+static int read_told(struct turn_conf *s, struct turn *t, struct err *e)
+{
+    int64_t logprobs = json_int(t->body, "logprobs", -1);
+    if (logprobs < -1 || logprobs > LIMIT_LOGPROBS)
+        return err_set(e, ERR_USER, "logprobs must be 0 to %d", LIMIT_LOGPROBS);
+    t->logprobs = (int)(logprobs < s->vocab ? logprobs : s->vocab);
+    t->echoes = json_bool(t->body, "echo", false);
+    t->draws.tells = t->logprobs >= 0;
+    t->draws.scores = t->logprobs >= 0 && t->echoes;
+    return 0;
+}
+
 static int read_request(struct turn_conf *s, struct turn *t, struct err *e)
 {
     const struct json *body = t->body;
@@ -193,9 +271,11 @@ static int read_request(struct turn_conf *s, struct turn *t, struct err *e)
         sampler_start(&t->draws, 0, 1, drawn);
     if ((rc = read_shape(s, t, e)))
         return rc;
+    if ((rc = read_told(s, t, e)))
+        return rc;
     room = s->context - t->prompt.count;
-    t->max_tokens = json_int(body, "max_tokens", 0);
-    if (t->max_tokens <= 0 || t->max_tokens > room)
+    t->max_tokens = json_int(body, "max_tokens", room);
+    if (t->max_tokens < !t->echoes || t->max_tokens > room)
         t->max_tokens = room;
     json_each (stop, json_get(body, "stop")) {
         const char *text = json_string_value(stop);
@@ -221,14 +301,22 @@ int turn_read(struct turn_conf *s, struct turn *t, struct err *e)
 
 /* -- tokens -- */
 
-int turn_take(struct turn_conf *s, struct turn *t, int32_t id, struct err *e)
+int turn_take(struct turn_conf *s, struct turn *t, int32_t id, const float *logits, struct err *e)
 {
     int rc;
+    if (t->echoes && (rc = send_echo(s, t, e)))
+        return rc;
+    if (!t->max_tokens) {
+        t->reason = "length";
+        return 0;
+    }
     if (!t->ignores_ends && ends_turn(s, id)) {
         t->reason = "stop";
         return flush_text(s, t, true, e);
     }
     t->produced++;
+    if (logits && (rc = tell_logprobs(s, t, id, logits, e)))
+        return rc;
     if (tok_decode(s->tok, id, !t->shows_special, &t->pending))
         return err_set(e, ERR_MEMORY, "no memory for a token");
     if ((rc = flush_text(s, t, false, e)) || t->reason || t->produced < t->max_tokens)

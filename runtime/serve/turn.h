@@ -36,6 +36,8 @@ struct turn {
     struct sampler draws;
     struct shape shape;
     bool ignores_ends, shows_special; /* tokens that end a turn go on; special ones are text */
+    bool echoes;                      /* the prompt goes out before its answer; false: it has */
+    int logprobs;                     /* the likeliest of each token that are told; -1: nothing */
     const char *stop[LIMIT_STOP_STRINGS];
     int stops;
     int64_t max_tokens, produced;
@@ -48,8 +50,11 @@ void turn_init(struct turn *t, struct inbox_request *q);
 void turn_done(struct turn *t);
 /* What is asked. ERR_USER or ERR_DATA: the request's own fault. */
 int turn_read(struct turn_conf *s, struct turn *t, struct err *e);
-/* The token that follows; sends what text may go out, all of it when that is the last. */
-int turn_take(struct turn_conf *s, struct turn *t, int32_t id, struct err *e);
+/* What the model gave after token `at` of the prompt, of a request that wants logprobs of it. */
+int turn_score(struct turn_conf *s, struct turn *t, int64_t at, const float *logits, struct err *e);
+/* The token that follows, drawn from logits (V), NULL where no logprobs are told; sends these and
+   what text may go out, all of it when that is the last. */
+int turn_take(struct turn_conf *s, struct turn *t, int32_t id, const float *logits, struct err *e);
 /* Tells the agent that the turn is over, and why. */
 int turn_finish(struct turn_conf *s, const struct turn *t, const char *reason, const char *message,
     struct err *e);

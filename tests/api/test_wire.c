@@ -11,6 +11,7 @@
 #include "api/limits.h"
 #include "tests/unit.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -288,6 +289,35 @@ START_TEST(unread_frames_are_bounded)
 }
 END_TEST
 
+/* Written, cut anywhere and read back: whole ones as they were, no others. */
+START_TEST(logprobs_are_read_back)
+{
+    static const struct wire_logprob said[] = {
+        {7, -0.5f, "a\xc3", 2}, {-1, -INFINITY, "", 0}, {INT32_MAX, NAN, "xyz", 3}};
+    buf_auto struct buf out;
+    struct wire_token t = {1ull << 60, 77, true}, back;
+    buf_init(&out, 1000);
+    ck_assert_int_eq(wire_put_token(&out, &t), 0);
+    ck_assert_uint_eq(out.len, WIRE_TOKEN_BYTES);
+    for (int i = 0; i < 3; i++)
+        ck_assert_int_eq(wire_put_logprob(&out, &said[i]), 0);
+    for (uint32_t len = 0; len <= out.len; len++) {
+        const struct wire_frame f = {WIRE_LOGPROBS, out.data, len};
+        uint32_t at = WIRE_TOKEN_BYTES;
+        struct wire_logprob x;
+        int n = 0;
+        ck_assert(wire_take_token(&f, &back) == (len >= WIRE_TOKEN_BYTES));
+        for (; wire_take_logprob(&f, &at, &x); n++) {
+            ck_assert(x.token == said[n].token && x.len == said[n].len);
+            ck_assert(isnan(x.logprob) ? isnan(said[n].logprob) : x.logprob == said[n].logprob);
+            ck_assert_int_eq(memcmp(x.bytes, said[n].bytes, x.len), 0);
+        }
+        ck_assert_int_eq(n, (len >= 30) + (len >= 42) + (len >= 57));
+    }
+    ck_assert(back.request == t.request && back.count == t.count && back.hidden);
+}
+END_TEST
+
 static int one_message(void *user)
 {
     (void)user;
@@ -316,4 +346,4 @@ END_TEST
 UNIT_MAIN("wire", names_are_total, page_fits_a_page_without_locks, a_note_is_read_back,
     bytes_on_the_wire, frames_survive_any_cutting, largest_frame_passes,
     malformed_headers_are_refused, a_request_begins_with_its_id, waiting_ends,
-    unread_frames_are_bounded, faults_are_seen)
+    unread_frames_are_bounded, logprobs_are_read_back, faults_are_seen)

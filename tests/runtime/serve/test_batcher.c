@@ -5,8 +5,9 @@
  * not, come and go at any step, in more pages than they need or hardly enough, some with logits
  * that their request shapes; each one's tokens are compared with those that an engine of its own
  * draws. What came to pass (stops, tokens found, batches) is counted, so that a schedule that shows
- * nothing fails. The same by ranks that share the model, in worlds of real processes, of which rank
- * 0 has the requests. And logits of one pass of many sequences are those of each alone, to the bit.
+ * nothing fails. Logits that are told, of prompts and of what is drawn, are the engine's, each once.
+ * The same by ranks that share the model, in worlds of real processes, of which rank 0 has the
+ * requests. And logits of one pass of many sequences are those of each alone, to the bit.
  */
 #include "runtime/serve/batcher.h"
 
@@ -88,7 +89,9 @@ struct request {
     struct sampler draws;
     struct shape shape;
     int32_t drawn[CONTEXT];
-    int64_t count; /* drawn so far */
+    int64_t count;          /* drawn so far */
+    uint64_t told[CONTEXT]; /* digests of the logits after each token */
+    int64_t scored;         /* of the prompt's */
     struct batcher_seq *seq;
 };
 
@@ -120,10 +123,34 @@ static void make_request(struct request *r, const struct served *s, uint64_t *ra
         .repetition = 1.2f};
     if (up_to(random, 3) == 1)
         r->draws.shape = &r->shape;
+    r->draws.tells = up_to(random, 4) == 1;
+    r->draws.scores = up_to(random, 4) == 1;
     if (!s->team)
         return;
     r->prompt = r->prompt < TEAM_PROMPT ? r->prompt : TEAM_PROMPT; /* some begin together, */
     r->tokens = s->context;                                        /* and want all pages */
+}
+
+static int64_t vocab; /* of the model that is served */
+
+static uint64_t digest(const float *logits)
+{
+    uint64_t sum = 1;
+    for (int64_t i = 0; i < vocab; i++) {
+        uint32_t bits;
+        memcpy(&bits, logits + i, sizeof bits);
+        sum = random_mix(sum + bits);
+    }
+    return sum;
+}
+
+static int take_score(void *user, int64_t at, const float *logits, struct err *why)
+{
+    struct request *r = user;
+    (void)why;
+    ck_assert(r->draws.scores && at == r->scored && at < r->prompt - 1);
+    r->told[r->scored++] = digest(logits);
+    return 0;
 }
 
 /* Half of them with pages for one sequence alone; of a team all, and without a clock. */
@@ -139,7 +166,8 @@ static struct batcher_conf make_conf(const struct served *s, uint64_t *random)
         .pages = least + (up_to(random, 2) == 1 ? (int64_t)more : 0),
         .most = (int)up_to(random, MOST),
         .rows = 8 + (int64_t)up_to(random, 60),
-        .target_ms = up_to(random, 2) == 1 ? 0 : 0.5};
+        .target_ms = up_to(random, 2) == 1 ? 0 : 0.5,
+        .score_fn = take_score};
     if (s->team) {
         c.pages = least;
         c.most = MOST;
@@ -153,6 +181,10 @@ static void take_drawn(struct batcher *b, const struct batcher_drawn *drawn, int
     for (int i = 0; i < n; i++) {
         struct request *r = batcher_user(drawn[i].seq);
         ck_assert_ptr_eq(r->seq, drawn[i].seq);
+        ck_assert(!!drawn[i].logits == r->draws.tells);
+        ck_assert_int_eq(r->scored, r->draws.scores ? r->prompt - 1 : 0);
+        if (drawn[i].logits)
+            r->told[r->prompt - 1 + r->count] = digest(drawn[i].logits);
         r->drawn[r->count++] = drawn[i].id;
         if (r->prompt + r->count < r->tokens)
             continue;
@@ -180,6 +212,24 @@ static void run_schedule(struct batcher *b, int most, struct request *requests)
         }
         ck_assert_msg(!batcher_step(b, drawn, &n, &e), "%s", e.text);
         take_drawn(b, drawn, n);
+    }
+}
+
+/* Once more, of all tokens. */
+static void told_alone(const struct served *alone, const struct request *r, uint64_t schedule)
+{
+    static float logits[1 << 16];
+    int64_t all = r->prompt - 1 + (r->draws.tells ? r->count : 0);
+    int32_t ids[2 * CONTEXT];
+    memcpy(ids, r->ids, (size_t)r->prompt * sizeof *ids);
+    memcpy(ids + r->prompt, r->drawn, (size_t)r->count * sizeof *ids);
+    for (int64_t i = 0; i < all && (r->draws.tells || i < r->scored); i++) {
+        bool told = i < r->prompt - 1 ? i < r->scored : r->draws.tells;
+        ck_assert_msg(
+            !engine_extend(alone->engine, ids + i, 1, i, false, logits, &e), "%s", e.text);
+        ck_assert_msg(!told || r->told[i] == digest(logits),
+            "schedule %llu: logits after token %lld are others than alone",
+            (unsigned long long)schedule, (long long)i);
     }
 }
 
@@ -231,6 +281,7 @@ static void schedule(const struct served *s, const struct served *alone, uint64_
     for (int i = 0; i < REQUESTS; i++)
         make_request(&requests[i], s, &random);
     const struct batcher_conf c = make_conf(s, &random);
+    vocab = c.vocab;
     struct batcher *b;
     ck_assert_msg(!batcher_create(&c, &b, &e), "%s", e.text);
     run_schedule(b, c.most, requests);
@@ -244,6 +295,8 @@ static void schedule(const struct served *s, const struct served *alone, uint64_
     ck_assert_msg(!shaper_create(alone->d, c.vocab, &shaper, &e), "%s", e.text);
     for (int i = 0; i < REQUESTS; i++)
         same_alone(alone, &requests[i], shaper, number);
+    for (int i = 0; i < REQUESTS; i++)
+        told_alone(alone, &requests[i], number);
     shaper_destroy(shaper);
 }
 

@@ -24,6 +24,7 @@
 
 #include <ctype.h>
 #include <endian.h>
+#include <math.h>
 #include <sys/mman.h>
 
 #define PROMPT "In the beginning "
@@ -124,13 +125,31 @@ struct answer {
     size_t len;
     char reason[16], message[256];
     int prompt, cached, completion, frames;
+    int told; /* logprobs of so many tokens, the prompt's included */
+    struct told {
+        uint32_t count; /* of the answer's, at that token; 0: of the prompt */
+        int n;
+        struct wire_logprob of[1 + LIMIT_LOGPROBS]; /* without their bytes, but the first one */
+        char first;
+    } tokens[64];
 };
+
+static void take_logprobs(struct answer *o)
+{
+    struct told *t = &o->tokens[o->told++];
+    uint32_t at = WIRE_TOKEN_BYTES;
+    struct wire_token head;
+    ck_assert(wire_take_token(&a.frame, &head) && o->told <= 64 && !head.hidden);
+    t->count = head.count;
+    while (wire_take_logprob(&a.frame, &at, &t->of[t->n]))
+        ck_assert_int_le(++t->n, LIMIT_LOGPROBS);
+    ck_assert_uint_eq(at, a.frame.len);
+    ck_assert_uint_eq(t->of[0].len, 1); /* tokens are bytes */
+    t->first = *t->of[0].bytes;
+}
 
 static void take_text(struct answer *o)
 {
-    uint32_t count;
-    memcpy(&count, a.frame.data + 8, 4);
-    ck_assert_uint_gt(le32toh(count), 0);
     ck_assert_uint_lt(o->len + a.frame.len, sizeof o->text);
     memcpy(o->text + o->len, a.frame.data + 16, a.frame.len - 16);
     o->len += a.frame.len - 16;
@@ -169,8 +188,13 @@ static struct answer collect(int id, int cancel_after)
 {
     struct answer o = {0};
 
-    for (next_frame(); a.frame.type == WIRE_TOKEN; next_frame()) {
+    for (next_frame(); a.frame.type != WIRE_FINISHED; next_frame()) {
         ck_assert_int_eq(token_of(), id);
+        if (a.frame.type == WIRE_LOGPROBS) {
+            take_logprobs(&o);
+            continue;
+        }
+        ck_assert_int_eq(a.frame.type, WIRE_TOKEN);
         take_text(&o);
         if (o.frames == cancel_after) {
             char text[64];
@@ -194,7 +218,8 @@ static struct answer ask(int id, const char *rest)
 
 #define GREEDY "\"prompt\":\"" PROMPT "\",\"max_tokens\":24,\"temperature\":0"
 
-/* What the model says by itself. */
+/* What the model says by itself, and the logits after each token but the last. */
+static float logits_of[sizeof(PROMPT) - 1 + TOKENS][256];
 static void greedy(char *out)
 {
     struct model_conf c = {.t = DTYPE_F32, .kv_capacity = 64};
@@ -213,7 +238,8 @@ static void greedy(char *out)
         !model_create(d, &c, &m, &e) && !model_load(m, w, &e) && !engine_create(m, &engine, &e));
     for (const char *p = PROMPT; *p; p++)
         ids[n++] = *p;
-    ck_assert(!engine_extend(engine, ids, n, 0, false, logits, &e));
+    ck_assert(!engine_extend(engine, ids, n, 0, true, *logits_of, &e));
+    memcpy(logits, logits_of[n - 1], sizeof logits);
     for (int i = 0; i < TOKENS; i++) {
         int32_t best = 0;
 
@@ -221,6 +247,7 @@ static void greedy(char *out)
             best = logits[j] > logits[best] ? j : best;
         out[i] = (char)best;
         ck_assert(!engine_extend(engine, &best, 1, n + i, false, logits, &e));
+        memcpy(logits_of[n + i], logits, sizeof logits);
     }
     engine_destroy(engine);
     model_destroy(m);
@@ -244,6 +271,76 @@ START_TEST(greedy_text_is_the_models)
     ck_assert_uint_eq(o.len, TOKENS);
     ck_assert_mem_eq(o.text, want, TOKENS);
     ck_assert_mem_eq(again.text, want, TOKENS);
+    stop_serving();
+}
+END_TEST
+
+static double logprob_at(const float *logits, int32_t id)
+{
+    double sum = 0;
+    for (int i = 0; i < 256; i++)
+        sum += exp((double)logits[i]);
+    return (double)logits[id] - log(sum);
+}
+
+/* at: of the prompt and the answer together, from the second token on. */
+static void is_told(const struct told *t, int at, int n)
+{
+    const float *logits = logits_of[at - 1];
+    double sum = 0;
+    ck_assert_int_eq(t->n, 1 + n);
+    for (int i = 0; i <= n; i++) {
+        ck_assert_double_eq_tol((double)t->of[i].logprob, logprob_at(logits, t->of[i].token), 1e-5);
+        sum += i ? exp((double)t->of[i].logprob) : 0;
+        ck_assert(i < 2 || t->of[i].logprob <= t->of[i - 1].logprob);
+    }
+    ck_assert_double_le(sum, 1 + 1e-6);
+}
+
+/* _i: 1: of a GPU. As told beside a greedy answer; and of a prompt alone, as it is scored, whether
+   its keys are in the cache or not. */
+START_TEST(logprobs_are_the_models)
+{
+    int prompt = (int)strlen(PROMPT);
+    struct answer o;
+    char want[TOKENS];
+
+    resource = _i;
+    serve_bytes();
+    greedy(want);
+    o = ask(1, GREEDY ",\"logprobs\":3,\"repetition_penalty\":1");
+    ck_assert_mem_eq(o.text, want, TOKENS);
+    ck_assert_int_eq(o.told, TOKENS);
+    for (int i = 0; i < TOKENS; i++) {
+        is_told(&o.tokens[i], prompt + i, 3);
+        ck_assert_uint_eq(o.tokens[i].count, (uint32_t)i + 1);
+        ck_assert_int_eq(o.tokens[i].of[0].token, o.tokens[i].of[1].token);
+        ck_assert_int_eq(o.tokens[i].first, want[i]);
+    }
+    for (int max_tokens = 0; max_tokens < 3; max_tokens += 2) {
+        char text[128];
+        snprintf(text, sizeof text,
+            "\"prompt\":\"" PROMPT "\",\"max_tokens\":%d,\"temperature\":0,\"logprobs\":2,"
+            "\"echo\":true",
+            max_tokens);
+        o = ask(2 + max_tokens, text);
+        ck_assert_str_eq(o.reason, "length");
+        ck_assert_int_eq(o.completion, max_tokens);
+        ck_assert_uint_eq(o.len, (size_t)(prompt + max_tokens));
+        ck_assert_mem_eq(o.text, PROMPT, (size_t)prompt);
+        ck_assert_mem_eq(o.text + prompt, want, (size_t)max_tokens);
+        ck_assert_int_eq(o.told, prompt + max_tokens);
+        ck_assert(o.tokens[0].n == 1 && isnan(o.tokens[0].of[0].logprob));
+        for (int i = 1; i < o.told; i++) {
+            is_told(&o.tokens[i], i, 2);
+            ck_assert_int_eq(o.tokens[i].first, i < prompt ? PROMPT[i] : want[i - prompt]);
+            ck_assert_uint_eq(o.tokens[i].count, i < prompt ? 0 : (uint32_t)(i - prompt) + 1);
+        }
+    }
+    o = ask(7, "\"prompt_ids\":[98],\"max_tokens\":0,\"logprobs\":0,\"echo\":true");
+    ck_assert(o.told == 1 && isnan(o.tokens[0].of[0].logprob) && o.len == 1 && *o.text == 'b');
+    o = ask(8, "\"prompt\":\"" PROMPT "\",\"max_tokens\":0,\"echo\":true");
+    ck_assert(!o.told && o.len == (size_t)prompt && !o.completion);
     stop_serving();
 }
 END_TEST
@@ -667,6 +764,7 @@ int main(void)
     tcase_add_loop_test(c, greedy_text_is_the_models, 0, 2);
     tcase_add_loop_test(c, stop_strings_end_and_are_not_sent, 0, 2);
     tcase_add_test(c, seeds_repeat);
+    tcase_add_loop_test(c, logprobs_are_the_models, 0, 2);
     tcase_add_loop_test(c, no_nucleus_is_the_likeliest, 0, 2);
     tcase_add_test(c, ids_are_a_prompt);
     tcase_add_test(c, too_much_for_one_request_ends_alone);
