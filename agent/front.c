@@ -1,13 +1,17 @@
 /*
  * front: one struct front_request per exchange in flight, in the order they came, found by
- * id (what the rank says) or by the exchange (what the client does). The rank has some of them; the
+ * id (what the rank says) or by the exchange (what the client does). It has one choice or several,
+ * answers that the rank knows by ids of their own, in a row. The rank has some of them; the
  * others wait as the text their client sent, which stays in its exchange, and are translated a
  * second time at their turn. Text from the rank waits in `pending` until it ends at a
  * character's boundary.
+ *
+ * The second answer to a prompt is handed over when the first has begun: its keys are found then.
  */
 #include "agent/front.h"
 
 #include "agent/openai.h"
+#include "agent/openai_answer.h"
 #include "base/clock.h"
 #include "base/json.h"
 #include "api/limits.h"
@@ -19,12 +23,11 @@
 #include "base/utf8.h"
 
 #include <assert.h>
-#include <endian.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define TOKEN_HEADER 16
-#define ANSWER_BYTES (1 << 20)
+#define ANSWER_BYTES (1 << 20) /* of one choice */
+#define HELD_BYTES   (8 << 20) /* of all choices of an answer, and their logprobs */
 #define MODELS_PATH  "/v1/models"
 #define API_SLOTS    (LIMIT_QUEUE_REQUESTS + 256) /* all that wait, and as many that ask */
 #define API_BYTES    (64 << 20) /* their bodies and what they have not read of their answers */
@@ -47,17 +50,28 @@ static struct metric waiting = {.name = NAME_METRIC_WAITING,
     .help = "Requests that the rank has not been handed yet",
     .kind = METRIC_GAUGE};
 
+struct front_choice {
+    bool spoken;        /* its first text has come */
+    bool begun;         /* a chunk of it was sent */
+    const char *finish; /* NULL while it goes on */
+    struct buf text;    /* whole answers */
+    struct buf pending; /* the beginning of a character */
+    struct openai_logprobs logprobs;
+};
+
 struct front_request {
     struct front *front;
     struct front_request *next;
     struct web_exchange *x;
-    struct openai_answer a;
-    bool stream, begun;
-    bool handed; /* to the rank */
+    struct openai_answer a; /* its id is the first choice's, the others' follow */
+    struct openai_request asked;
+    bool begun; /* of a stream */
     int64_t started_ms;
     size_t body_len;
-    struct buf text;    /* whole answers */
-    struct buf pending; /* the beginning of a character */
+    struct front_choice *choice; /* (asked.choices) */
+    int handed;                  /* of these, to the rank */
+    int finished;
+    struct openai_usage usage; /* of those finished */
 };
 
 struct front {
@@ -69,8 +83,8 @@ struct front {
     bool listening, ready, draining;
     uint16_t port;
     int64_t context_length;
-    int count;
-    size_t bytes; /* of the bodies of all in flight */
+    int count;    /* of choices in flight */
+    size_t bytes; /* of the bodies of all */
 };
 
 int front_create(const struct front_conf *conf, struct front **out, struct err *e)
@@ -95,7 +109,7 @@ static void count_waiting(const struct front *f)
 {
     int n = 0;
     for (const struct front_request *r = f->head; r; r = r->next)
-        n += !r->handed;
+        n += r->asked.choices - r->handed;
     metric_set(&waiting, n);
 }
 
@@ -107,12 +121,16 @@ static void request_free(struct front_request *r)
             *at = r->next;
             break;
         }
-    f->count--;
+    f->count -= r->asked.choices;
     f->bytes -= r->body_len;
     metric_set(&in_flight, f->count);
     count_waiting(f);
-    buf_done(&r->text);
-    buf_done(&r->pending);
+    for (int i = 0; i < r->asked.choices; i++) {
+        buf_done(&r->choice[i].text);
+        buf_done(&r->choice[i].pending);
+        openai_logprobs_done(&r->choice[i].logprobs);
+    }
+    mem_free(r->choice);
     mem_free(r);
 }
 
@@ -150,20 +168,48 @@ static void answer_error(struct web_exchange *x, const struct openai_refusal *r)
     answer_json(x, r->status, &body);
 }
 
-/* text may be NULL; finish NULL while it goes on. */
-static int send_chunk(struct front_request *r, const char *text, size_t len, const char *finish)
+static struct openai_choice choice_of(const struct front_request *r, const struct front_choice *c)
 {
+    return (struct openai_choice){.index = (int)(c - r->choice),
+        .text = buf_cstr(&c->text),
+        .len = c->text.len,
+        .logprobs = r->asked.logprobs ? &c->logprobs : NULL,
+        .finish = c->finish};
+}
+
+/* text may be NULL; what logprobs there are go along. */
+static int send_chunk(struct front_request *r, struct front_choice *c, const char *text, size_t len)
+{
+    struct openai_choice said = choice_of(r, c);
     buf_auto struct buf out;
-    buf_init(&out, 2 * ANSWER_BYTES);
+    buf_init(&out, 2 * HELD_BYTES);
     if (!r->begun)
         web_stream_begin(r->x, 200, "text/event-stream");
-    openai_chunk(&out, &r->a, !r->begun, text, len, finish);
-    r->begun = true;
+    said.first = !c->begun;
+    said.text = text;
+    said.len = len;
+    openai_chunk(&out, &r->a, &said);
+    openai_logprobs_sent(&c->logprobs);
+    r->begun = c->begun = true;
     return buf_ok(&out) ? web_stream_data(r->x, out.data, out.len) : -ERR_MEMORY;
 }
 
+/* Its places here are free at once; the rank's when the rank says so. */
+static void cancel(const struct front_request *r)
+{
+    for (int i = 0; i < r->handed; i++) {
+        char json[48];
+        if (r->choice[i].finish)
+            continue;
+        snprintf(json, sizeof json, "{\"id\":%llu}", (unsigned long long)r->a.id + (unsigned)i);
+        r->front->conf.send_fn(r->front->conf.user, WIRE_CANCEL, json);
+    }
+}
+
+/* What else of it the rank has is cancelled. */
 static void end_with_error(struct front_request *r, const struct openai_refusal *why)
 {
+    cancel(r);
     if (r->begun) {
         buf_auto struct buf out;
         buf_init(&out, 8192);
@@ -176,18 +222,28 @@ static void end_with_error(struct front_request *r, const struct openai_refusal 
     request_free(r);
 }
 
-static void end_well(struct front_request *r, const char *finish, struct openai_usage u)
+static void end_whole(struct front_request *r)
+{
+    struct openai_choice said[LIMIT_CHOICES];
+    buf_auto struct buf out;
+    buf_init(&out, 2 * HELD_BYTES);
+    for (int i = 0; i < r->asked.choices; i++)
+        said[i] = choice_of(r, &r->choice[i]);
+    openai_whole(&out, &r->a, said, r->asked.choices, r->usage);
+    answer_json(r->x, 200, &out);
+}
+
+/* All its choices have ended. */
+static void end_well(struct front_request *r)
 {
     buf_auto struct buf out;
-    buf_init(&out, 2 * ANSWER_BYTES);
-    if (r->stream) {
-        send_chunk(r, NULL, 0, finish);
-        openai_last(&out, &r->a, u);
+    buf_init(&out, 8192);
+    if (r->asked.stream) {
+        openai_last(&out, &r->a, r->usage);
         web_stream_data(r->x, buf_cstr(&out), out.len);
         web_stream_end(r->x);
     } else {
-        openai_whole(&out, &r->a, buf_cstr(&r->text), r->text.len, finish, u);
-        answer_json(r->x, 200, &out);
+        end_whole(r);
     }
     request_free(r);
 }
@@ -196,21 +252,9 @@ static void end_well(struct front_request *r, const char *finish, struct openai_
 
 static struct openai_conf api_of(const struct front *f)
 {
-    return (struct openai_conf){f->conf.model, f->context_length};
-}
-
-static int translate(
-    const struct front *f, struct front_request *r, struct buf *frame, struct openai_refusal *why)
-{
-    struct openai_conf api = api_of(f);
-    struct openai_request q;
-    size_t len;
-    const char *body = web_body(r->x, &len);
-    if (openai_read(&api, r->a.id, r->a.chat, body, len, &q, frame, why))
-        return -1;
-    r->stream = q.stream;
-    r->a.include_usage = q.include_usage;
-    return 0;
+    return (struct openai_conf){.model = f->conf.model,
+        .context_length = f->context_length,
+        .most_choices = f->conf.max_queue < LIMIT_CHOICES ? f->conf.max_queue : LIMIT_CHOICES};
 }
 
 static bool rank_is_free(const struct front *f)
@@ -218,23 +262,49 @@ static bool rank_is_free(const struct front *f)
     return f->at_rank_count < f->conf.max_at_rank;
 }
 
+/* The next choice of r, as frame has it. */
 static int hand_over(
     struct front *f, struct front_request *r, const struct buf *frame, struct openai_refusal *why)
 {
     if (f->conf.send_fn(f->conf.user, WIRE_REQUEST, frame->data))
         return openai_refuse(why, 503, NULL, NULL, "the model does not answer");
-    f->at_rank[f->at_rank_count++] = r->a.id;
-    r->handed = true;
+    f->at_rank[f->at_rank_count++] = r->a.id + (unsigned)r->handed++;
     count_waiting(f);
     return 0;
+}
+
+/* Has it a choice whose turn may come? */
+static bool may_go(const struct front_request *r)
+{
+    const struct front_choice *first = &r->choice[r->handed - r->handed % r->asked.answers];
+    return r->handed < r->asked.choices &&
+        (r->handed % r->asked.answers == 0 || first->spoken || first->finish);
 }
 
 static struct front_request *oldest_waiting(struct front *f)
 {
     struct front_request *r = f->head;
-    while (r && r->handed)
+    while (r && !may_go(r))
         r = r->next;
     return r;
+}
+
+/* As many as the rank has places for, the oldest first. */
+static void hand_waiting(struct front *f)
+{
+    struct openai_conf api = api_of(f);
+    for (struct front_request *r; rank_is_free(f) && (r = oldest_waiting(f));) {
+        struct openai_refusal why;
+        struct openai_request again;
+        buf_auto struct buf frame;
+        size_t len;
+        const char *body = web_body(r->x, &len);
+        buf_init(&frame, LIMIT_FRAME_BYTES);
+        if (openai_read(&api, r->a.id + (unsigned)r->handed, r->a.chat, r->handed, body, len,
+                &again, &frame, &why) ||
+            hand_over(f, r, &frame, &why))
+            end_with_error(r, &why);
+    }
 }
 
 /* The rank has finished a request: the oldest that waits is its next. */
@@ -245,90 +315,120 @@ static void next_turn(struct front *f, uint64_t finished)
             f->at_rank[i] = f->at_rank[--f->at_rank_count];
             break;
         }
-    for (struct front_request *r; rank_is_free(f) && (r = oldest_waiting(f));) {
-        struct openai_refusal why;
-        buf_auto struct buf frame;
-        buf_init(&frame, LIMIT_FRAME_BYTES);
-        if (translate(f, r, &frame, &why) || hand_over(f, r, &frame, &why))
-            end_with_error(r, &why);
-    }
-}
-
-/* Its place here is free at once; the rank's when the rank says so. */
-static void cancel(struct front_request *r)
-{
-    char json[48];
-    if (!r->handed)
-        return;
-    snprintf(json, sizeof json, "{\"id\":%llu}", (unsigned long long)r->a.id);
-    r->front->conf.send_fn(r->front->conf.user, WIRE_CANCEL, json);
+    hand_waiting(f);
 }
 
 /* -- what the rank says -- */
 
-static struct front_request *find(struct front *f, uint64_t id)
+static struct front_request *find(struct front *f, uint64_t id, struct front_choice **c)
 {
     for (struct front_request *r = f->head; r; r = r->next)
-        if (r->a.id == id)
+        if (id >= r->a.id && id - r->a.id < (unsigned)r->handed) {
+            *c = &r->choice[id - r->a.id];
             return r;
+        }
     return NULL;
 }
 
 /* A character cut short at the end waits for its rest. */
-static int pass_on(struct front_request *r, bool all)
+static int pass_on(struct front_request *r, struct front_choice *c, bool all)
 {
-    size_t n = all ? r->pending.len : utf8_whole(buf_cstr(&r->pending), r->pending.len);
+    size_t n = all ? c->pending.len : utf8_whole(buf_cstr(&c->pending), c->pending.len);
     if (n == 0)
         return 0;
-    int rc =
-        r->stream ? send_chunk(r, r->pending.data, n, NULL) : buf_add(&r->text, r->pending.data, n);
-    buf_drop(&r->pending, n);
+    int rc = r->asked.stream ? send_chunk(r, c, c->pending.data, n)
+                             : buf_add(&c->text, c->pending.data, n);
+    buf_drop(&c->pending, n);
     return rc;
+}
+
+static size_t bytes_held(const struct front_request *r)
+{
+    size_t sum = 0;
+    for (int i = 0; i < r->asked.choices; i++)
+        sum += r->choice[i].text.len + openai_logprobs_bytes(&r->choice[i].logprobs);
+    return sum;
+}
+
+/* The client does not take what it asked for, or the answer has no end. */
+static void end_outgrown(struct front_request *r)
+{
+    struct openai_refusal why;
+    openai_refuse(&why, 500, NULL, NULL, "the answer outgrew its bound");
+    end_with_error(r, &why);
 }
 
 static void on_token(struct front *f, const struct wire_frame *frame)
 {
-    if (frame->len < TOKEN_HEADER)
+    struct front_choice *c;
+    struct wire_token head;
+    if (!wire_take_token(frame, &head))
         return;
-    uint64_t id;
-    memcpy(&id, frame->data, sizeof id);
-    struct front_request *r = find(f, le64toh(id));
-    metric_add(&tokens_total, 1);
+    struct front_request *r = find(f, head.request, &c);
+    if (head.count)
+        metric_add(&tokens_total, 1);
     if (!r)
         return; /* cancelled meanwhile */
-    if (!r->begun && !r->text.len && !r->pending.len)
+    if (!c->spoken)
         metric_observe(&first_token, (double)(clock_ms() - r->started_ms) / 1000);
-    if (buf_add(&r->pending, frame->data + TOKEN_HEADER, frame->len - TOKEN_HEADER) ||
-        pass_on(r, false)) {
-        /* The client does not take what it asked for, or the answer has no end. */
-        struct openai_refusal why;
-        cancel(r);
-        openai_refuse(&why, 500, NULL, NULL, "the answer outgrew its bound");
-        end_with_error(r, &why);
-    }
+    bool first = !c->spoken && r->handed < r->asked.choices;
+    c->spoken = true;
+    if (buf_add(&c->pending, frame->data + WIRE_TOKEN_BYTES, frame->len - WIRE_TOKEN_BYTES) ||
+        pass_on(r, c, false) || bytes_held(r) > HELD_BYTES)
+        end_outgrown(r);
+    else if (first)
+        hand_waiting(f);
+}
+
+static void on_logprobs(struct front *f, const struct wire_frame *frame)
+{
+    struct front_choice *c;
+    struct wire_token head;
+    struct front_request *r = wire_take_token(frame, &head) ? find(f, head.request, &c) : NULL;
+    if (r && (openai_logprobs_add(&c->logprobs, r->a.chat, frame) || bytes_held(r) > HELD_BYTES))
+        end_outgrown(r);
+}
+
+/* All answers to a prompt count it once. */
+static void add_usage(struct front_request *r, const struct front_choice *c, const struct json *v)
+{
+    bool first = (c - r->choice) % r->asked.answers == 0;
+    r->usage.prompt += first ? json_int(v, "prompt_tokens", 0) : 0;
+    r->usage.cached += first ? json_int(v, "cached_tokens", 0) : 0;
+    r->usage.completion += json_int(v, "completion_tokens", 0);
+}
+
+static void end_choice(struct front_request *r, struct front_choice *c, const struct json *v)
+{
+    bool length = !strcmp(json_str(v, "reason", ""), "length");
+    pass_on(r, c, true);
+    c->finish = length ? "length" : "stop";
+    add_usage(r, c, v);
+    if (r->asked.stream)
+        send_chunk(r, c, NULL, 0);
+    if (++r->finished == r->asked.choices)
+        end_well(r);
 }
 
 static void on_finished(struct front *f, const struct wire_frame *frame)
 {
     json_auto struct json *v = NULL;
+    struct front_choice *c;
     struct err e = {0};
     if (json_parse_within(frame->data, frame->len, LIMIT_FRAME_VALUES, &v, &e)) {
         log_warn("a finished frame is no JSON", LOG_ERR(&e));
         return;
     }
     uint64_t id = (uint64_t)json_int(v, "id", 0);
-    struct front_request *r = find(f, id);
-    const char *reason = json_str(v, "reason", "error");
-    struct openai_usage u = {json_int(v, "prompt_tokens", 0), json_int(v, "completion_tokens", 0),
-        json_int(v, "cached_tokens", 0)};
-    if (r && !strcmp(reason, "error")) {
+    struct front_request *r = find(f, id, &c);
+    if (r && !strcmp(json_str(v, "reason", "error"), "error")) {
         struct openai_refusal why; /* before the first token the request is at fault */
-        openai_refuse(
-            &why, u.completion ? 500 : 400, NULL, NULL, "%s", json_str(v, "message", "failed"));
+        c->finish = "error";
+        openai_refuse(&why, json_int(v, "completion_tokens", 0) ? 500 : 400, NULL, NULL, "%s",
+            json_str(v, "message", "failed"));
         end_with_error(r, &why);
     } else if (r) {
-        pass_on(r, true);
-        end_well(r, strcmp(reason, "length") ? "stop" : "length", u);
+        end_choice(r, c, v);
     }
     next_turn(f, id);
 }
@@ -337,6 +437,8 @@ void front_frame(struct front *f, const struct wire_frame *frame)
 {
     if (frame->type == WIRE_TOKEN)
         on_token(f, frame);
+    else if (frame->type == WIRE_LOGPROBS)
+        on_logprobs(f, frame);
     else if (frame->type == WIRE_FINISHED)
         on_finished(f, frame);
 }
@@ -359,61 +461,78 @@ static int authorize(const struct front *f, const struct web_exchange *x, struct
         : openai_refuse(r, 401, "invalid_api_key", NULL, "Incorrect API key provided");
 }
 
-static int admit(const struct front *f, size_t body_len, struct openai_refusal *r)
+static int admit(const struct front *f, size_t body_len, int choices, struct openai_refusal *r)
 {
     if (f->draining || !f->ready)
         return openai_refuse(
             r, 503, NULL, NULL, f->draining ? "the server is draining" : "the model is loading");
-    if (f->count >= f->conf.max_queue || f->bytes + body_len > LIMIT_QUEUE_BYTES)
+    if (f->count + choices > f->conf.max_queue || f->bytes + body_len > LIMIT_QUEUE_BYTES)
         return openai_refuse(r, 429, "queue_full", NULL, "too many requests are in flight");
     return 0;
 }
 
-static struct front_request *request_create(
-    struct front *f, struct web_exchange *x, bool chat, size_t body_len)
+static struct front_request *request_create(struct front *f, struct web_exchange *x, bool chat,
+    size_t body_len, const struct openai_request *asked)
 {
     struct front_request *r = mem_zalloc(sizeof *r), **at = &f->head;
-    if (!r)
+    struct front_choice *choice = mem_array((size_t)asked->choices, sizeof *choice);
+    if (!r || !choice) {
+        mem_free(r);
+        mem_free(choice);
         return NULL;
+    }
     *r = (struct front_request){.front = f,
         .x = x,
-        .a = {.id = f->next_id++,
+        .a = {.id = f->next_id,
             .chat = chat,
+            .include_usage = asked->include_usage,
             .created = clock_wall_ms() / 1000,
             .model = f->conf.model},
+        .asked = *asked,
         .started_ms = clock_ms(),
-        .body_len = body_len};
-    buf_init(&r->text, ANSWER_BYTES);
-    buf_init(&r->pending, ANSWER_BYTES);
+        .body_len = body_len,
+        .choice = choice};
+    for (int i = 0; i < asked->choices; i++) {
+        buf_init(&choice[i].text, ANSWER_BYTES);
+        buf_init(&choice[i].pending, ANSWER_BYTES);
+        openai_logprobs_init(&choice[i].logprobs);
+    }
     while (*at)
         at = &(*at)->next;
     *at = r;
+    f->next_id += (unsigned)asked->choices;
     f->bytes += body_len;
-    metric_set(&in_flight, ++f->count);
+    f->count += asked->choices;
+    metric_set(&in_flight, f->count);
     return r;
 }
 
 static void on_completion(struct front *f, struct web_exchange *x, bool chat)
 {
+    struct openai_conf api = api_of(f);
+    struct openai_request asked;
     struct openai_refusal why;
     struct front_request *r = NULL;
     buf_auto struct buf frame;
     size_t len;
-    web_body(x, &len);
+    const char *body = web_body(x, &len);
     buf_init(&frame, LIMIT_FRAME_BYTES);
-    if (admit(f, len, &why) == 0 && !(r = request_create(f, x, chat, len)))
+    if (!admit(f, len, 1, &why) &&
+        !openai_read(&api, f->next_id, chat, 0, body, len, &asked, &frame, &why) &&
+        !admit(f, len, asked.choices, &why) && !(r = request_create(f, x, chat, len, &asked)))
         openai_refuse(&why, 503, NULL, NULL, "out of memory");
     if (!r) {
         answer_error(x, &why);
         return;
     }
-    if (translate(f, r, &frame, &why) || (rank_is_free(f) && hand_over(f, r, &frame, &why))) {
+    if (rank_is_free(f) && hand_over(f, r, &frame, &why)) {
         end_with_error(r, &why);
         return;
     }
     metric_add(&requests_total, 1);
     count_waiting(f);
     web_set_user(x, r, on_gone);
+    hand_waiting(f);
 }
 
 /* path: what follows /v1/models. */
@@ -532,6 +651,7 @@ void front_lost(struct front *f)
     f->at_rank_count = 0;
     while (f->head) {
         struct openai_refusal why;
+        f->head->handed = 0; /* nobody is left to be told */
         openai_refuse(&why, 503, NULL, NULL, "the model was stopped");
         end_with_error(f->head, &why);
     }

@@ -4,10 +4,11 @@
  *
  * It bounds requests (429 beyond max_queue or LIMIT_QUEUE_BYTES, 413 beyond LIMIT_REQUEST_BYTES,
  * 503 while loading or draining), hands them to the rank as WIRE_REQUEST in the order they came, so
- * many at once, and turns WIRE_TOKEN and WIRE_FINISHED into answers, streamed as server-sent events
- * or whole. What a request may say is openai.c's. Only whole UTF-8 characters leave it. A client
- * that goes away frees its place, and cancels its request, at once. The rank applies chat
- * templates, stop strings and sampling; nothing here knows about tokens' meaning.
+ * many at once, and turns WIRE_TOKEN, WIRE_LOGPROBS and WIRE_FINISHED into answers, streamed as
+ * server-sent events or whole. A request for several answers is as many to the queue and the rank.
+ * What a request may say is openai.c's. Only whole UTF-8 characters leave it. A client that goes
+ * away frees its places, and cancels its request, at once. The rank applies chat templates, stop
+ * strings and sampling; nothing here knows about tokens' meaning.
  */
 #ifndef AGENT_FRONT_H
 #define AGENT_FRONT_H
@@ -30,7 +31,7 @@ struct front_conf {
     uint16_t listen_port;
     const char *model;   /* serve.modelName */
     const char *api_key; /* or NULL: open */
-    int max_queue;       /* requests in flight, at most LIMIT_QUEUE_REQUESTS */
+    int max_queue;       /* answers in flight, at most LIMIT_QUEUE_REQUESTS */
     int max_at_rank;     /* of these, handed to the rank; 1 to FRONT_AT_RANK */
     /* Hands a frame to the rank. */
     int (*send_fn)(void *user, enum wire_type type, const char *json);
@@ -50,6 +51,6 @@ void front_drain(struct front *f); /* new requests get 503; those in flight fini
 bool front_serving(const struct front *f);
 int front_in_flight(const struct front *f);
 uint16_t front_port(const struct front *f); /* bound, 0 before the first front_ready */
-void front_frame(struct front *f, const struct wire_frame *frame); /* WIRE_TOKEN, WIRE_FINISHED */
+void front_frame(struct front *f, const struct wire_frame *frame); /* of those three types */
 
 #endif

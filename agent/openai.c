@@ -6,8 +6,10 @@
 #include "agent/openai.h"
 
 #include "base/json.h"
+#include "base/random.h"
 #include "api/limits.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -41,25 +43,30 @@
 static const struct openai_field fields[] = {
     USED("messages", OPENAI_CHAT, OPENAI_OWN, "at least one message"),
     USED("prompt", OPENAI_TEXT, OPENAI_OWN,
-        "one string or one list of token ids; a list of one of them is the same"),
+        "a string or a list of token ids, or a list of up to 128 strings or 128 such lists"),
     USED("model", BOTH, OPENAI_STRING, "needed: `spec.serve.modelName`"),
     RANGE("max_completion_tokens", OPENAI_CHAT, OPENAI_WHOLE, 1, 1 << 24,
         "512 when absent; the context ends an answer earlier"),
-    RANGE("max_tokens", BOTH, OPENAI_WHOLE, 1, 1 << 24,
-        "the older name; 16 for completions when absent"),
+    RANGE("max_tokens", OPENAI_CHAT, OPENAI_WHOLE, 1, 1 << 24, "the older name"),
+    RANGE(
+        "max_tokens", OPENAI_TEXT, OPENAI_WHOLE, 0, 1 << 24, "16 when absent; 0 with `echo` alone"),
     RANGE("temperature", BOTH, OPENAI_NUMBER, 0, 2, "1 when absent; 0: the likeliest token"),
     RANGE("top_p", BOTH, OPENAI_NUMBER, 0, 1, "1 when absent; 0: the likeliest token"),
     RANGE("seed", BOTH, OPENAI_WHOLE, -EXACT, EXACT, "the same seed draws the same answer"),
     USED("stop", BOTH, OPENAI_OWN, "a string or a list of up to 4, each of 1 to 256 bytes"),
     USED("stream", BOTH, OPENAI_BOOL, "server-sent events"),
     USED("stream_options", BOTH, OPENAI_OWN, "only with `stream`"),
-    FIXED("n", BOTH, "1", "one answer a request"),
-    FIXED("best_of", OPENAI_TEXT, "1", "one answer a request"),
-    FIXED("echo", OPENAI_TEXT, "false", ""),
+    RANGE("n", BOTH, OPENAI_WHOLE, 1, LIMIT_ANSWERS,
+        "answers to each prompt, 1 to 8; each takes a place of the queue"),
+    FIXED("best_of", OPENAI_TEXT, "1", ""),
+    USED("echo", OPENAI_TEXT, OPENAI_BOOL, "the prompt stands before its answer"),
     FIXED("suffix", OPENAI_TEXT, "\"\"", ""),
-    FIXED("logprobs", OPENAI_CHAT, "false", ""),
-    FIXED("logprobs", OPENAI_TEXT, "", ""),
-    FIXED("top_logprobs", OPENAI_CHAT, "0", ""),
+    USED("logprobs", OPENAI_CHAT, OPENAI_BOOL,
+        "of each token, as the model has it: before temperature, penalties and biases"),
+    RANGE("logprobs", OPENAI_TEXT, OPENAI_WHOLE, 0, 5,
+        "likewise, and of 0 to 5 likeliest ones; with `echo` of the prompt's tokens too"),
+    RANGE("top_logprobs", OPENAI_CHAT, OPENAI_WHOLE, 0, LIMIT_LOGPROBS,
+        "of 0 to 20 likeliest ones; only with `logprobs`"),
     USED("logit_bias", BOTH, OPENAI_OWN,
         "up to 1,024 token ids, as strings, each with a number from -100 to 100 for its logit"),
     RANGE("frequency_penalty", BOTH, OPENAI_NUMBER, -2, 2,
@@ -315,26 +322,56 @@ static int copy_messages(const struct json *v, struct jsonw *w, struct openai_re
 
 /* -- what else is used -- */
 
-static int copy_prompt(const struct json *v, struct jsonw *w, struct openai_refusal *r)
+static int check_prompt(const struct json *prompt, struct openai_refusal *r)
 {
-    const struct json *prompt = given(v, "prompt"), *first = json_first(prompt);
-    bool list = json_is_array(prompt);
-    if (list && json_count(prompt) > 1 && !json_is_number(first))
-        return REFUSE(r, "prompt", "prompt must be one prompt: send a request for each");
-    if (list && (json_is_string(first) || json_is_array(first)))
-        prompt = first;
+    if (json_is_string(prompt))
+        return 0;
+    if (!json_is_array(prompt) || !json_count(prompt))
+        return REFUSE(r, "prompt", "prompt must be a string or a list of token ids");
+    json_each (id, prompt)
+        if (!is_whole(id, 0, INT32_MAX))
+            return REFUSE(r, "prompt", "token ids are whole numbers from 0");
+    return 0;
+}
+
+/* Is it a list of prompts? Else it is one. */
+static bool is_several(const struct json *prompt)
+{
+    const struct json *first = json_is_array(prompt) ? json_first(prompt) : NULL;
+    return json_is_string(first) || json_is_array(first);
+}
+
+static int check_prompts(const struct json *prompt, struct openai_refusal *r)
+{
+    bool strings = json_is_string(json_first(prompt));
+    if (!is_several(prompt))
+        return check_prompt(prompt, r);
+    json_each (one, prompt) {
+        if (json_is_string(one) != strings)
+            return REFUSE(r, "prompt", "prompt must be strings alone or lists of token ids alone");
+        if (check_prompt(one, r))
+            return -1;
+    }
+    return 0;
+}
+
+/* The prompt number `which`, if there are several. */
+static int copy_prompt(
+    const struct json *v, int64_t which, struct jsonw *w, struct openai_refusal *r)
+{
+    const struct json *prompt = given(v, "prompt");
+    if (check_prompts(prompt, r))
+        return -1;
+    if (is_several(prompt))
+        for (prompt = json_first(prompt); which > 0; which--)
+            prompt = json_next(prompt);
     if (json_is_string(prompt)) {
         jsonw_str(w, "prompt", json_string_value(prompt));
         return 0;
     }
-    if (!json_is_array(prompt) || !json_count(prompt))
-        return REFUSE(r, "prompt", "prompt must be a string or a list of token ids");
     jsonw_open(w, "prompt_ids", '[');
-    json_each (id, prompt) {
-        if (!is_whole(id, 0, INT32_MAX))
-            return REFUSE(r, "prompt", "token ids are whole numbers from 0");
+    json_each (id, prompt)
         jsonw_int(w, NULL, (int64_t)json_number_value(id));
-    }
     jsonw_close(w);
     return 0;
 }
@@ -395,7 +432,7 @@ static int copy_biases(const struct json *v, struct jsonw *w, struct openai_refu
 static void copy_as_they_are(const struct json *v, struct jsonw *w)
 {
     static const char *const names[] = {"frequency_penalty", "presence_penalty", "top_k", "min_p",
-        "repetition_penalty", "min_tokens", "ignore_eos", "skip_special_tokens"};
+        "repetition_penalty", "min_tokens", "ignore_eos", "skip_special_tokens", "echo"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const struct json *x = given(v, names[i]);
         if (json_is_bool(x))
@@ -405,8 +442,31 @@ static void copy_as_they_are(const struct json *v, struct jsonw *w)
     }
 }
 
+/* The likeliest of each token that are told, -1: nothing is. */
+static int copy_logprobs(
+    const struct json *v, bool chat, struct jsonw *w, bool *told, struct openai_refusal *r)
+{
+    int64_t top = chat ? json_int(v, "top_logprobs", 0) : json_int(v, "logprobs", -1);
+    if (chat && !json_bool(v, "logprobs", false)) {
+        if (top)
+            return REFUSE(r, "top_logprobs", "top_logprobs needs \"logprobs\": true");
+        top = -1;
+    }
+    *told = top >= 0;
+    if (*told)
+        jsonw_int(w, "logprobs", top);
+    return 0;
+}
+
+/* The answer number `answer` to a prompt draws numbers of its own. */
+static int64_t seed_of(int64_t seed, int answer)
+{
+    uint64_t mixed = random_mix(random_mix((uint64_t)seed) + (uint64_t)answer);
+    return answer ? (int64_t)(mixed >> 11) : seed; /* what JSON carries safely */
+}
+
 static int copy_sampling(const struct openai_conf *conf, const struct json *v, bool chat,
-    struct jsonw *w, struct openai_refusal *r)
+    int answer, struct jsonw *w, struct openai_refusal *r)
 {
     const struct json *newer = given(v, "max_completion_tokens"), *older = given(v, "max_tokens"),
                       *tokens = newer ? newer : older;
@@ -417,11 +477,13 @@ static int copy_sampling(const struct openai_conf *conf, const struct json *v, b
             r, "max_tokens", "max_tokens is the older name of max_completion_tokens: give one");
     if (tokens)
         most = json_number_value(tokens);
+    if (most < 1 && !json_bool(v, "echo", false))
+        return REFUSE(r, "max_tokens", "max_tokens may be 0 with echo alone");
     jsonw_int(w, "max_tokens", (int64_t)(most < limit ? most : limit));
     jsonw_num(w, "temperature", json_num(v, "temperature", 1));
     jsonw_num(w, "top_p", json_num(v, "top_p", 1));
     if (given(v, "seed"))
-        jsonw_int(w, "seed", json_int(v, "seed", 0));
+        jsonw_int(w, "seed", seed_of(json_int(v, "seed", 0), answer));
     if (json_num(v, "min_tokens", 0) > most)
         return REFUSE(r, "min_tokens", "min_tokens is more than the %.0f of max_tokens", most);
     copy_as_they_are(v, w);
@@ -452,8 +514,24 @@ static int check_model(
                                       : 0;
 }
 
-int openai_read(const struct openai_conf *conf, uint64_t id, bool chat, const char *body,
-    size_t len, struct openai_request *out, struct buf *frame, struct openai_refusal *r)
+/* How many answers there are to be. */
+static int read_choices(const struct openai_conf *conf, const struct json *v,
+    struct openai_request *out, struct openai_refusal *r)
+{
+    const struct json *prompt = given(v, "prompt");
+    size_t prompts = is_several(prompt) ? json_count(prompt) : 1;
+    out->answers = (int)json_int(v, "n", 1);
+    if (prompts * (size_t)out->answers > (size_t)conf->most_choices)
+        return REFUSE(r, prompts > 1 ? "prompt" : "n",
+            "%zu answers are asked for, a request may have %d", prompts * (size_t)out->answers,
+            conf->most_choices);
+    out->choices = (int)prompts * out->answers;
+    return 0;
+}
+
+int openai_read(const struct openai_conf *conf, uint64_t id, bool chat, int choice,
+    const char *body, size_t len, struct openai_request *out, struct buf *frame,
+    struct openai_refusal *r)
 {
     json_auto struct json *v = NULL;
     struct err e = {0};
@@ -466,175 +544,17 @@ int openai_read(const struct openai_conf *conf, uint64_t id, bool chat, const ch
     if (!json_is_object(v))
         return REFUSE(r, NULL, "the body must be a JSON object");
     if (check_model(conf, v, r) || check_fields(v, chat ? OPENAI_CHAT : OPENAI_TEXT, "", r) ||
-        read_stream(v, out, r))
+        read_stream(v, out, r) || read_choices(conf, v, out, r))
         return -1;
+    assert(choice < out->choices);
     jsonw_init(&w, frame);
     jsonw_open(&w, NULL, '{');
     jsonw_int(&w, "id", (int64_t)id);
     jsonw_bool(&w, "chat", chat);
-    if ((chat ? copy_messages(v, &w, r) : copy_prompt(v, &w, r)) ||
-        copy_sampling(conf, v, chat, &w, r) || copy_stop(v, &w, r))
+    if ((chat ? copy_messages(v, &w, r) : copy_prompt(v, choice / out->answers, &w, r)) ||
+        copy_sampling(conf, v, chat, choice % out->answers, &w, r) ||
+        copy_logprobs(v, chat, &w, &out->logprobs, r) || copy_stop(v, &w, r))
         return -1;
     jsonw_close(&w);
     return jsonw_end(&w) ? openai_refuse(r, 503, NULL, NULL, "out of memory") : 0;
-}
-
-/* -- answers -- */
-
-static void write_head(struct jsonw *w, const struct openai_answer *a, bool chunk)
-{
-    char id[40];
-    snprintf(id, sizeof id, "%s-%llu", a->chat ? "chatcmpl" : "cmpl", (unsigned long long)a->id);
-    jsonw_open(w, NULL, '{');
-    jsonw_str(w, "id", id);
-    jsonw_str(w, "object",
-        !a->chat    ? "text_completion"
-            : chunk ? "chat.completion.chunk"
-                    : "chat.completion");
-    jsonw_int(w, "created", a->created);
-    jsonw_str(w, "model", a->model);
-}
-
-static void write_usage(struct jsonw *w, struct openai_usage u)
-{
-    jsonw_open(w, "usage", '{');
-    jsonw_int(w, "prompt_tokens", u.prompt);
-    jsonw_int(w, "completion_tokens", u.completion);
-    jsonw_int(w, "total_tokens", u.prompt + u.completion);
-    jsonw_open(w, "prompt_tokens_details", '{');
-    jsonw_int(w, "cached_tokens", u.cached);
-    jsonw_close(w);
-    jsonw_close(w);
-}
-
-void openai_chunk(struct buf *out, const struct openai_answer *a, bool first, const char *text,
-    size_t len, const char *finish)
-{
-    struct jsonw w;
-    buf_str(out, "data: ");
-    jsonw_init(&w, out);
-    write_head(&w, a, true);
-    jsonw_open(&w, "choices", '[');
-    jsonw_open(&w, NULL, '{');
-    jsonw_int(&w, "index", 0);
-    if (a->chat) {
-        jsonw_open(&w, "delta", '{');
-        if (first)
-            jsonw_str(&w, "role", "assistant");
-        if (text)
-            jsonw_strn(&w, "content", text, len);
-        jsonw_close(&w);
-    } else {
-        jsonw_strn(&w, "text", text ? text : "", len);
-    }
-    jsonw_null(&w, "logprobs");
-    jsonw_str(&w, "finish_reason", finish);
-    jsonw_close(&w);
-    jsonw_close(&w);
-    if (a->include_usage)
-        jsonw_null(&w, "usage");
-    jsonw_close(&w);
-    jsonw_end(&w);
-    buf_str(out, "\n\n");
-}
-
-void openai_last(struct buf *out, const struct openai_answer *a, struct openai_usage u)
-{
-    struct jsonw w;
-    if (a->include_usage) {
-        buf_str(out, "data: ");
-        jsonw_init(&w, out);
-        write_head(&w, a, true);
-        jsonw_open(&w, "choices", '[');
-        jsonw_close(&w);
-        write_usage(&w, u);
-        jsonw_close(&w);
-        jsonw_end(&w);
-        buf_str(out, "\n\n");
-    }
-    buf_str(out, "data: [DONE]\n\n");
-}
-
-void openai_whole(struct buf *out, const struct openai_answer *a, const char *text, size_t len,
-    const char *finish, struct openai_usage u)
-{
-    struct jsonw w;
-    jsonw_init(&w, out);
-    write_head(&w, a, false);
-    jsonw_open(&w, "choices", '[');
-    jsonw_open(&w, NULL, '{');
-    jsonw_int(&w, "index", 0);
-    if (a->chat) {
-        jsonw_open(&w, "message", '{');
-        jsonw_str(&w, "role", "assistant");
-        jsonw_strn(&w, "content", text, len);
-        jsonw_close(&w);
-    } else {
-        jsonw_strn(&w, "text", text, len);
-    }
-    jsonw_null(&w, "logprobs");
-    jsonw_str(&w, "finish_reason", finish);
-    jsonw_close(&w);
-    jsonw_close(&w);
-    write_usage(&w, u);
-    jsonw_close(&w);
-    jsonw_end(&w);
-}
-
-void openai_error(struct buf *out, const struct openai_refusal *r)
-{
-    struct jsonw w;
-    jsonw_init(&w, out);
-    jsonw_open(&w, NULL, '{');
-    jsonw_open(&w, "error", '{');
-    jsonw_strn(&w, "message", r->message, strlen(r->message)); /* may be cut in a character */
-    jsonw_str(&w, "type", r->type);
-    if (r->param[0])
-        jsonw_strn(&w, "param", r->param, strlen(r->param));
-    else
-        jsonw_null(&w, "param");
-    jsonw_str(&w, "code", r->code);
-    jsonw_close(&w);
-    jsonw_close(&w);
-    jsonw_end(&w);
-}
-
-void openai_error_event(struct buf *out, const struct openai_refusal *r)
-{
-    buf_str(out, "data: ");
-    openai_error(out, r);
-    buf_str(out, "\n\n");
-}
-
-static void write_model(struct jsonw *w, const struct openai_conf *conf)
-{
-    jsonw_open(w, NULL, '{');
-    jsonw_str(w, "id", conf->model);
-    jsonw_str(w, "object", "model");
-    jsonw_int(w, "created", 0);
-    jsonw_str(w, "owned_by", "llmjob");
-    if (conf->context_length)
-        jsonw_int(w, "max_model_len", conf->context_length);
-    jsonw_close(w);
-}
-
-void openai_model(struct buf *out, const struct openai_conf *conf)
-{
-    struct jsonw w;
-    jsonw_init(&w, out);
-    write_model(&w, conf);
-    jsonw_end(&w);
-}
-
-void openai_models(struct buf *out, const struct openai_conf *conf)
-{
-    struct jsonw w;
-    jsonw_init(&w, out);
-    jsonw_open(&w, NULL, '{');
-    jsonw_str(&w, "object", "list");
-    jsonw_open(&w, "data", '[');
-    write_model(&w, conf);
-    jsonw_close(&w);
-    jsonw_close(&w);
-    jsonw_end(&w);
 }

@@ -1,7 +1,7 @@
 /*
  * openai: the OpenAI API as text: what a client sends is checked and becomes the rank's
- * WIRE_REQUEST, what the rank says becomes answers. Pure: text in, text out; front.c owns the
- * connections and the queue.
+ * WIRE_REQUEST, one for each answer that it asks for. Pure: text in, text out; openai_answer.h has
+ * the answers, front.c owns the connections and the queue.
  *
  * What may stand in a request is one table, of which docs/openai.md shows every row (a test
  * compares them): a field is used, may only have the values that change nothing, or is ignored
@@ -52,6 +52,7 @@ const struct openai_field *openai_fields(size_t *count);
 struct openai_conf {
     const char *model;
     int64_t context_length; /* in tokens, 0: not known */
+    int most_choices;       /* of a request, at most LIMIT_CHOICES */
 };
 
 struct openai_refusal {
@@ -62,40 +63,19 @@ struct openai_refusal {
 };
 
 struct openai_request { /* what the rank need not know */
-    bool stream, include_usage;
+    bool stream, include_usage, logprobs;
+    int choices; /* answers in all: prompt by prompt, */
+    int answers; /* so many to each (n) */
 };
 
 /* Fills r; -1, for `return openai_refuse(...)`. param may be NULL. */
 int openai_refuse(struct openai_refusal *r, int status, const char *code, const char *param,
     const char *fmt, ...) __attribute__((format(printf, 5, 6)));
-/* Checks a body and writes the rank's request to frame. -1 and *r when it is refused. */
-int openai_read(const struct openai_conf *conf, uint64_t id, bool chat, const char *body,
-    size_t len, struct openai_request *out, struct buf *frame, struct openai_refusal *r);
-
-/* -- answers: each adds to out, whose own state tells of failure -- */
-
-struct openai_answer {
-    uint64_t id;
-    bool chat, include_usage;
-    int64_t created;
-    const char *model;
-};
-struct openai_usage {
-    int64_t prompt, completion;
-    int64_t cached; /* of the prompt */
-};
-
-/* Events of a stream, "data: " included. first: it opens a chat answer with the role; text may be
- * NULL; finish NULL while it goes on. */
-void openai_chunk(struct buf *out, const struct openai_answer *a, bool first, const char *text,
-    size_t len, const char *finish);
-void openai_last(struct buf *out, const struct openai_answer *a, struct openai_usage u);
-void openai_error_event(struct buf *out, const struct openai_refusal *r);
-/* Whole bodies. */
-void openai_whole(struct buf *out, const struct openai_answer *a, const char *text, size_t len,
-    const char *finish, struct openai_usage u);
-void openai_error(struct buf *out, const struct openai_refusal *r);
-void openai_model(struct buf *out, const struct openai_conf *conf);
-void openai_models(struct buf *out, const struct openai_conf *conf);
+/* Checks a body and writes the rank's request for one of its choices to frame; the first one is
+ * always there. -1 and *r when the body is refused. With a seed each answer to a prompt has a
+ * stream of its own; the first one's is the seed's. */
+int openai_read(const struct openai_conf *conf, uint64_t id, bool chat, int choice,
+    const char *body, size_t len, struct openai_request *out, struct buf *frame,
+    struct openai_refusal *r);
 
 #endif

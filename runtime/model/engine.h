@@ -52,9 +52,10 @@ struct engine_part {
     float *logits;                  /* (V) F32, host, of the last token; NULL: not wanted */
 };
 
-/* Parts of different sequences in one pass, or of one in their order, ENGINE_ROWS tokens at most. Refused before anything is
-   run: ids that the model has not (-ERR_DATA), more tokens than a sequence may have (-ERR_USER). On
-   a device that can record, one token that is drawn is one launch. */
+/* Parts of different sequences in one pass, or of one in their order, ENGINE_ROWS tokens at most.
+   Refused before anything is run: ids that the model has not (-ERR_DATA), more tokens than a
+   sequence may have (-ERR_USER). On a device that can record, one token that is drawn is one
+   launch. */
 int engine_run(struct engine *g, struct engine_part *parts, int n, struct err *e);
 
 /* The same of one sequence that has the cache to itself, in its order. Runs `count` tokens after

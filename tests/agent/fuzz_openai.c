@@ -4,6 +4,7 @@
  * the frame, or the refusal as it is sent, is parsed again.
  */
 #include "agent/openai.h"
+#include "agent/openai_answer.h"
 
 #include "base/json.h"
 #include "api/limits.h"
@@ -22,20 +23,23 @@ static void must(bool ok)
 
 static void read_as(bool chat, const char *body, size_t size)
 {
-    static const struct openai_conf conf = {"m", 4096};
+    static const struct openai_conf conf = {"m", 4096, LIMIT_CHOICES};
     buf_auto struct buf out;
     json_auto struct json *again = NULL;
     struct openai_refusal no;
     struct openai_request took;
     struct err e = {0};
     buf_init(&out, LIMIT_FRAME_BYTES);
-    if (openai_read(&conf, 7, chat, body, size, &took, &out, &no)) {
+    if (openai_read(&conf, 7, chat, 0, body, size, &took, &out, &no)) {
         must((no.status == 400 || no.status == 404) && no.message[0]);
         buf_reset(&out);
         openai_error(&out, &no);
         must(!json_parse(buf_cstr(&out), out.len, &again, &e));
         return;
     }
+    must(took.choices >= 1 && took.choices <= LIMIT_CHOICES);
+    buf_reset(&out); /* the last is one like the first */
+    must(!openai_read(&conf, 7, chat, took.choices - 1, body, size, &took, &out, &no));
     must(!json_parse_within(out.data, out.len, JSON_VALUES + 64, &again, &e));
     must(wire_request_id(&(struct wire_frame){WIRE_REQUEST, out.data, (uint32_t)out.len}) == 7);
 }

@@ -15,7 +15,6 @@
 #include "base/metric.h"
 
 #include <check.h>
-#include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -122,13 +121,21 @@ static uint64_t last_id(void)
 
 static void say(uint64_t id, const char *text, size_t len)
 {
-    char data[2048];
-    uint64_t le = htole64(id);
-    memset(data, 0, 16);
-    memcpy(data, &le, 8);
-    memcpy(data + 16, text, len);
-    struct wire_frame frame = {WIRE_TOKEN, data, (uint32_t)(16 + len)};
-    front_frame(f, &frame);
+    buf_auto struct buf b;
+    buf_init(&b, 4096);
+    wire_put_token(&b, &(struct wire_token){id, 1, false});
+    ck_assert_int_eq(buf_add(&b, text, len), 0);
+    front_frame(f, &(struct wire_frame){WIRE_TOKEN, b.data, (uint32_t)b.len});
+}
+
+static void tell_logprob(uint64_t id, const char *text, float logprob)
+{
+    buf_auto struct buf b;
+    buf_init(&b, 4096);
+    wire_put_token(&b, &(struct wire_token){id, 1, false});
+    wire_put_logprob(&b, &(struct wire_logprob){3, logprob, text, (uint32_t)strlen(text)});
+    ck_assert(buf_ok(&b));
+    front_frame(f, &(struct wire_frame){WIRE_LOGPROBS, b.data, (uint32_t)b.len});
 }
 
 static void finish(uint64_t id, const char *reason, const char *message)
@@ -266,7 +273,7 @@ START_TEST(refuses_with_the_right_status)
         {"/v1/chat/completions", "[]", " 400 ", "JSON object"},
         {"/v1/chat/completions", "{\"model\":\"tiny\"}", " 400 ", "\"param\":\"messages\""},
         {"/v1/chat/completions", "{\"model\":\"big\",\"messages\":[]}", " 404 ", "model_not_found"},
-        {"/v1/chat/completions", CHAT ",\"n\":2}", " 400 ", "\"param\":\"n\""},
+        {"/v1/chat/completions", CHAT ",\"n\":3}", " 400 ", "\"param\":\"n\""},
         {"/v1/chat/completions", CHAT ",\"temperature\":\"hot\"}", " 400 ", "temperature"},
         {"/v1/chat/completions", CHAT ",\"max_tokens\":0}", " 400 ", "max_tokens"},
         {"/v1/chat/completions", CHAT ",\"stop\":[1]}", " 400 ", "stop"},
@@ -397,6 +404,88 @@ START_TEST(the_rank_has_several)
     ck_assert_int_eq(front_in_flight(f), 0);
     for (int i = 1; i < 5; i++)
         client_close(&c[i]);
+    max_at_rank = 1;
+}
+END_TEST
+
+/* Two prompts, two answers to each. The second answer to a prompt is handed over when the first has
+   begun; each is a place of the queue; what they are comes together. */
+START_TEST(several_answers)
+{
+    struct front_client c, other;
+    max_at_rank = 4;
+    serve_again("tiny", 5);
+    client_open(&c);
+    client_open(&other);
+    ask(&c, "/v1/completions",
+        "{\"model\":\"tiny\",\"prompt\":[\"A\",\"B\"],\"n\":2,\"logprobs\":0}");
+    until(&c, sent == 1);
+    ck_assert_int_eq(front_in_flight(f), 4);
+    ck_assert(waiting_is("3"));
+    ask(&other, "/v1/chat/completions", CHAT ",\"n\":2}");
+    until(&other, has(&other, " 429 "));
+    finish(1, "stop", ""); /* without a word */
+    ck_assert(sent == 3 && last_id() == 3);
+    ck_assert_ptr_nonnull(strstr(last_json, "\"prompt\":\"B\""));
+    tell_logprob(4, "early", -1); /* not handed over yet: nobody's */
+    say(3, "b", 1);
+    ck_assert(sent == 4 && last_id() == 4);
+    ck_assert_ptr_nonnull(strstr(last_json, "\"prompt\":\"B\""));
+    for (uint64_t id = 2; id <= 4; id++) {
+        tell_logprob(id, "w", -0.5f * (float)id);
+        say(id, id == 2 ? "w" : "W", 1);
+        finish(id, id == 3 ? "length" : "stop", "");
+    }
+    until(&c, has(&c, "\"total_tokens\":26")); /* 2 * 7 and 4 * 3 */
+#define LOGPROBS(t, o, p) \
+    "{\"tokens\":[" t "],\"token_logprobs\":[" p "],\"top_logprobs\":[" o "],\"text_offset\":["
+    ck_assert_msg(
+        has(&c,
+            "[{\"index\":0,\"text\":\"\",\"logprobs\":" LOGPROBS("", "",
+                "") "]},\"finish_reason\":\"stop\"},"
+                    "{\"index\":1,\"text\":\"w\",\"logprobs\":" LOGPROBS("\"w\"", "{\"w\":-1}",
+                        "-1") "0]},\"finish_reason\":\"stop\"},"
+                              "{\"index\":2,\"text\":\"bW\",\"logprobs\":" LOGPROBS("\"w\"",
+                                  "{\"w\":-1.5}",
+                                  "-1.5") "0]},\"finish_reason\":\"length\"},"
+                                          "{\"index\":3,\"text\":\"W\",\"logprobs\":"),
+        "%s", buf_cstr(&c.in));
+    ck_assert_int_eq(front_in_flight(f), 0);
+    client_close(&c);
+    client_close(&other);
+    max_at_rank = 1;
+}
+END_TEST
+
+/* Streamed; one of them fails, or the client goes: the other is cancelled. */
+START_TEST(several_answers_end_together)
+{
+    struct front_client c;
+    max_at_rank = 2;
+    serve_again("tiny", 5);
+    client_open(&c);
+    ask(&c, "/v1/chat/completions", CHAT ",\"n\":2,\"stream\":true,\"logprobs\":true}");
+    until(&c, sent == 1);
+    tell_logprob(1, "a", -1);
+    say(1, "a", 1);
+    ck_assert_int_eq(sent, 2);
+    say(2, "b", 1);
+    until(&c, has(&c, "\"index\":1,\"delta\":{\"role\":\"assistant\",\"content\":\"b\"}"));
+    ck_assert(has(&c,
+        "\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"a\"},\"logprobs\":{"
+        "\"content\":[{\"token\":\"a\",\"logprob\":-1,\"bytes\":[97],\"top_logprobs\":[]}]"));
+    if (_i) {
+        client_close(&c);
+        until(NULL, sent == 4);
+        ck_assert_int_eq(last_type, WIRE_CANCEL);
+        ck_assert_uint_eq(last_id(), 2);
+    } else {
+        finish(2, "error", "no");
+        until(&c, has(&c, "data: {\"error\":{\"message\":\"no\""));
+        ck_assert(sent == 3 && last_type == WIRE_CANCEL && last_id() == 1);
+        client_close(&c);
+    }
+    ck_assert_int_eq(front_in_flight(f), 0);
     max_at_rank = 1;
 }
 END_TEST
@@ -668,6 +757,8 @@ int main(void)
     tcase_add_test(tc, needs_the_key_and_a_bounded_body);
     tcase_add_test(tc, bounds_its_queue);
     tcase_add_test(tc, the_rank_has_several);
+    tcase_add_test(tc, several_answers);
+    tcase_add_loop_test(tc, several_answers_end_together, 0, 2);
     tcase_add_test(tc, bounds_its_queue_in_bytes);
     tcase_add_test(tc, the_gone_free_their_places);
     tcase_add_test(tc, a_rank_that_takes_nothing);

@@ -19,13 +19,18 @@ static struct openai_refusal no;
 static struct openai_request took;
 static struct buf frame;
 
-static int read_body(bool chat, const char *body)
+static int read_choice(bool chat, int choice, const char *body)
 {
-    static const struct openai_conf conf = {"m", 4096};
+    static const struct openai_conf conf = {"m", 4096, 20};
     buf_done(&frame);
     buf_init(&frame, LIMIT_FRAME_BYTES);
     no = (struct openai_refusal){0};
-    return openai_read(&conf, 7, chat, body, strlen(body), &took, &frame, &no);
+    return openai_read(&conf, 7, chat, choice, body, strlen(body), &took, &frame, &no);
+}
+
+static int read_body(bool chat, const char *body)
+{
+    return read_choice(chat, 0, body);
 }
 
 #define CHAT "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]"
@@ -72,6 +77,19 @@ static const struct {
         TEXT_IS("\"prompt_ids\":[5]", "\"max_tokens\":16," SAME)},
     {false, "{\"model\":\"m\",\"prompt\":[[1,2]]}",
         TEXT_IS("\"prompt_ids\":[1,2]", "\"max_tokens\":16," SAME)},
+    /* what is told */
+    {true, CHAT ",\"logprobs\":true,\"top_logprobs\":3}",
+        CHAT_IS(USER_A,
+            "\"max_tokens\":512,\"temperature\":1,\"top_p\":1,\"logprobs\":3,\"stop\":[]}")},
+    {true, CHAT ",\"logprobs\":true}",
+        CHAT_IS(USER_A,
+            "\"max_tokens\":512,\"temperature\":1,\"top_p\":1,\"logprobs\":0,\"stop\":[]}")},
+    {true, CHAT ",\"logprobs\":false,\"top_logprobs\":0}",
+        CHAT_IS(USER_A, "\"max_tokens\":512," SAME)},
+    {false, TEXT ",\"logprobs\":1,\"echo\":true,\"max_tokens\":0}",
+        TEXT_IS("\"prompt\":\"a\"",
+            "\"max_tokens\":0,\"temperature\":1,\"top_p\":1,\"echo\":true,\"logprobs\":1,"
+            "\"stop\":[]}")},
     /* messages */
     {true,
         "{\"model\":\"m\",\"messages\":[{\"role\":\"assistant\",\"content\":null,"
@@ -99,6 +117,38 @@ START_TEST(what_is_taken)
 }
 END_TEST
 
+/* Of three prompts, each with two answers: which prompt, and the seed that it draws with. */
+START_TEST(each_answer_is_a_request)
+{
+    static const char *const bodies[] = {
+        "{\"model\":\"m\",\"n\":2,\"seed\":5,\"prompt\":[\"a\",\"b\",\"c\"]}",
+        "{\"model\":\"m\",\"n\":2,\"seed\":5,\"prompt\":[[97],[98],[99]]}"};
+    for (int i = 0; i < 2; i++) {
+        int64_t second = 0;
+        for (int k = 0; k < 6; k++) {
+            json_auto struct json *v = NULL;
+            struct err e = {0};
+            ck_assert_msg(!read_choice(false, k, bodies[i]), "%s", no.message);
+            ck_assert(took.choices == 6 && took.answers == 2 && !took.logprobs);
+            ck_assert(!json_parse(frame.data, frame.len, &v, &e));
+            if (i)
+                ck_assert_int_eq(
+                    (int)json_number_value(json_first(json_get(v, "prompt_ids"))), 97 + k / 2);
+            else
+                ck_assert_int_eq(*json_str(v, "prompt", ""), 'a' + k / 2);
+            int64_t seed = json_int(v, "seed", 0);
+            if (k % 2 == 0)
+                ck_assert_int_eq(seed, 5);
+            else if (k == 1)
+                second = seed;
+            ck_assert(k % 2 == 0 || (seed == second && seed != 5 && seed > 0));
+        }
+    }
+    ck_assert(
+        !read_body(true, CHAT ",\"n\":8,\"logprobs\":true}") && took.choices == 8 && took.logprobs);
+}
+END_TEST
+
 #define MESSAGE(text) "{\"model\":\"m\",\"messages\":[" USER_A "," text "]}"
 #define PART(text)    MESSAGE("{\"role\":\"user\",\"content\":[" text "]}")
 
@@ -116,7 +166,18 @@ static const struct {
     {true, CHAT ",\"frobnicate\":1}", 400, "frobnicate", "frobnicate is not a field"},
     {false, TEXT ",\"max_completion_tokens\":1}", 400, "max_completion_tokens", "field"},
     {true, CHAT ",\"prompt\":\"a\"}", 400, "prompt", "field"},
-    {true, CHAT ",\"n\":2}", 400, "n", "it may only be 1"},
+    {true, CHAT ",\"n\":0}", 400, "n", "from 1 to 8"},
+    {true, CHAT ",\"n\":9}", 400, "n", "from 1 to 8"},
+    {false, "{\"model\":\"m\",\"n\":7,\"prompt\":[\"a\",\"b\",\"c\"]}", 400, "prompt",
+        "21 answers are asked for, a request may have 20"},
+    {true, CHAT ",\"top_logprobs\":2}", 400, "top_logprobs", "needs"},
+    {true, CHAT ",\"logprobs\":true,\"top_logprobs\":21}", 400, "top_logprobs", "from 0 to 20"},
+    {true, CHAT ",\"logprobs\":1}", 400, "logprobs", "true or false"},
+    {false, TEXT ",\"logprobs\":6}", 400, "logprobs", "from 0 to 5"},
+    {false, TEXT ",\"logprobs\":true}", 400, "logprobs", "from 0 to 5"},
+    {false, TEXT ",\"max_tokens\":0}", 400, "max_tokens", "with echo alone"},
+    {true, CHAT ",\"echo\":true}", 400, "echo", "field"},
+    {false, TEXT ",\"best_of\":2}", 400, "best_of", "only be 1"},
     {true, CHAT ",\"seed\":1,\"seed\":2}", 400, "seed", "twice"},
     {true, CHAT ",\"n\":\"1\"}", 400, "n", "n"},
     {true, CHAT ",\"logit_bias\":{\"5\":-101}}", 400, "logit_bias", "from -100 to 100"},
@@ -132,8 +193,6 @@ static const struct {
     {true, CHAT ",\"response_format\":{\"type\":\"json_object\"}}", 400, "response_format",
         "not supported"},
     {true, CHAT ",\"tools\":[{}]}", 400, "tools", "not supported"},
-    {false, TEXT ",\"echo\":true,\"logprobs\":1}", 400, "echo", "not supported"},
-    {false, TEXT ",\"logprobs\":0}", 400, "logprobs", "logprobs is not supported"},
     {true, CHAT ",\"store\":true}", 400, "store", "false"},
     {true, CHAT ",\"stream\":\"yes\"}", 400, "stream", "true or false"},
     {true, CHAT ",\"stream_options\":{}}", 400, "stream_options", "stream"},
@@ -153,8 +212,9 @@ static const struct {
     {false, "{\"model\":\"m\",\"prompt\":7}", 400, "prompt", "prompt"},
     {false, "{\"model\":\"m\",\"prompt\":[]}", 400, "prompt", "prompt"},
     {false, "{\"model\":\"m\",\"prompt\":[[]]}", 400, "prompt", "prompt"},
-    {false, "{\"model\":\"m\",\"prompt\":[\"a\",\"b\"]}", 400, "prompt", "one prompt"},
-    {false, "{\"model\":\"m\",\"prompt\":[[1],[2]]}", 400, "prompt", "one prompt"},
+    {false, "{\"model\":\"m\",\"prompt\":[\"a\",[1]]}", 400, "prompt", "alone"},
+    {false, "{\"model\":\"m\",\"prompt\":[[1],[\"b\"]]}", 400, "prompt", "token ids"},
+    {false, "{\"model\":\"m\",\"prompt\":[[1],[]]}", 400, "prompt", "list of token ids"},
     {false, "{\"model\":\"m\",\"prompt\":[1,\"a\"]}", 400, "prompt", "token ids"},
     {false, "{\"model\":\"m\",\"prompt\":[-1]}", 400, "prompt", "token ids"},
     {false, "{\"model\":\"m\",\"prompt\":[1.5]}", 400, "prompt", "token ids"},
@@ -323,50 +383,6 @@ START_TEST(the_document_is_current)
 }
 END_TEST
 
-/* -- answers -- */
-
-static const struct openai_answer chat = {
-    .id = 5, .chat = true, .include_usage = true, .created = 9, .model = "m"};
-static const struct openai_answer text = {.id = 5, .created = 9, .model = "m"};
-
-START_TEST(answers)
-{
-    buf_auto struct buf b;
-    buf_init(&b, 1 << 16);
-    openai_chunk(&b, &chat, true, "a", 1, NULL);
-    openai_chunk(&b, &chat, false, NULL, 0, "stop");
-    openai_last(&b, &chat, (struct openai_usage){2, 3, 1});
-#define HEAD(id, object) \
-    "{\"id\":\"" id "-5\",\"object\":\"" object "\",\"created\":9,\"model\":\"m\"," \
-    "\"choices\":["
-#define CHUNK "data: " HEAD("chatcmpl", "chat.completion.chunk")
-    ck_assert_str_eq(b.data,
-        CHUNK "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"a\"},"
-              "\"logprobs\":null,\"finish_reason\":null}],\"usage\":null}\n\n" CHUNK
-              "{\"index\":0,\"delta\":{},\"logprobs\":null,\"finish_reason\":\"stop\"}],"
-              "\"usage\":null}\n\n" CHUNK
-              "],\"usage\":{\"prompt_tokens\":2,\"completion_tokens\":3,\"total_tokens\":5,"
-              "\"prompt_tokens_details\":{\"cached_tokens\":1}}}"
-              "\n\ndata: [DONE]\n\n");
-    buf_reset(&b);
-    openai_whole(&b, &text, "a\"", 2, "length", (struct openai_usage){2, 3, 1});
-    ck_assert_str_eq(b.data,
-        HEAD("cmpl", "text_completion") "{\"index\":0,\"text\":\"a\\\"\","
-                                        "\"logprobs\":null,\"finish_"
-                                        "reason\":\"length\"}],\"usage\":{"
-                                        "\"prompt_tokens\":2,\"completion_"
-                                        "tokens\":3,\"total_tokens\":5,"
-                                        "\"prompt_tokens_details\":{"
-                                        "\"cached_tokens\":1}}}");
-    buf_reset(&b);
-    ck_assert_int_eq(openai_refuse(&no, 429, "queue_full", NULL, "%d", 7), -1);
-    openai_error_event(&b, &no);
-    ck_assert_str_eq(b.data,
-        "data: {\"error\":{\"message\":\"7\",\"type\":\"rate_limit_error\","
-        "\"param\":null,\"code\":\"queue_full\"}}\n\n");
-}
-END_TEST
-
 /* Whatever fails, the answer is that this server is at fault, not the request. */
 static int read_under_faults(void *user)
 {
@@ -383,5 +399,5 @@ START_TEST(out_of_memory)
 }
 END_TEST
 
-UNIT_MAIN("openai", what_is_taken, what_is_refused, every_row_does_what_it_says,
-    the_document_is_current, answers, out_of_memory)
+UNIT_MAIN("openai", what_is_taken, each_answer_is_a_request, what_is_refused,
+    every_row_does_what_it_says, the_document_is_current, out_of_memory)

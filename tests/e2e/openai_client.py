@@ -12,6 +12,7 @@ that every answer is the server's first.
 """
 
 import concurrent.futures
+import math
 import os
 import re
 import signal
@@ -178,6 +179,101 @@ def shapes(c):
           in shown.choices[0].message.content, shown)
 
 
+def whole_text(content):
+    """What the bytes of tokens are together."""
+    return bytes(b for t in content for b in t.bytes).decode()
+
+
+def logprobs(c):
+    plain = chat(c)
+    text = plain.choices[0].message.content
+    check("no logprobs unless asked for", plain.choices[0].logprobs is None, plain)
+    told = chat(c, logprobs=True, top_logprobs=5)
+    content = told.choices[0].logprobs.content
+    check("the answer is the same beside them", told.choices[0].message.content == text, told)
+    check("one for each token", len(content) == told.usage.completion_tokens, len(content))
+    check("whose bytes are the text", whole_text(content) == text, content)
+    check("the greedy one is the likeliest", all(t.token == t.top_logprobs[0].token
+          and t.logprob == t.top_logprobs[0].logprob for t in content), content)
+    sums = [sum(math.exp(x.logprob) for x in t.top_logprobs) for t in content]
+    check("five of each, in order, together at most 1", max(sums) <= 1 + 1e-5 and all(
+        len(t.top_logprobs) == 5 and [x.logprob for x in t.top_logprobs]
+        == sorted((x.logprob for x in t.top_logprobs), reverse=True) for t in content), sums)
+    hot = chat(c, logprobs=True, temperature=1.5, seed=3, frequency_penalty=1)
+    check("they are before the temperature: the first token's distribution is the same",
+          hot.choices[0].logprobs.content[0].logprob <= content[0].logprob
+          and hot.choices[0].logprobs.content[0].top_logprobs == [], hot.choices[0].logprobs)
+    chunks = [x.choices[0] for x in chat(c, logprobs=True, top_logprobs=5, stream=True)]
+    streamed = [t for x in chunks if x.logprobs for t in x.logprobs.content]
+    check("a stream tells the same", streamed == content, streamed)
+    emoji = c.completions.create(model=MODEL, prompt=EMOJI, max_tokens=0, echo=True, logprobs=0)
+    cut = [t for t in emoji.choices[0].logprobs.tokens if t.startswith("bytes:")]
+    check("parts of characters are told as bytes", cut, emoji.choices[0].logprobs.tokens)
+
+
+EMOJI = "Emoji: \U0001f9ff\U0001f9ff"
+
+
+def scores(c):
+    """A prompt's own logprobs, as lm-evaluation-harness asks for them."""
+    asked = {"model": MODEL, "prompt": "In the beginning God created the", "temperature": 0,
+             "logprobs": 2}
+    first = c.completions.create(**asked, max_tokens=4)
+    said = first.choices[0]
+    check("a completion's logprobs are in the older form", len(said.logprobs.tokens) == 4
+          == len(said.logprobs.token_logprobs) == len(said.logprobs.top_logprobs), said)
+    check("whose tokens are the text", "".join(said.logprobs.tokens) == said.text
+          and all(said.text[o:].startswith(t) for o, t in
+                  zip(said.logprobs.text_offset, said.logprobs.tokens)), said)
+    check("and the likeliest", all(max(top.values()) == p for top, p in
+          zip(said.logprobs.top_logprobs, said.logprobs.token_logprobs)), said)
+    together = asked["prompt"] + said.text
+    scored = c.completions.create(**(asked | {"prompt": together}), echo=True, max_tokens=0)
+    one = scored.choices[0]
+    check("echo gives the prompt back, alone with max_tokens=0", one.text == together
+          and scored.usage.completion_tokens == 0 and one.finish_reason == "length", scored)
+    check("its first token has no logprob", one.logprobs.token_logprobs[0] is None
+          and one.logprobs.top_logprobs[0] is None, one.logprobs)
+    check("the others have those that they were drawn with", all(
+        abs(a - b) < 1e-4 for a, b in zip(one.logprobs.token_logprobs[-4:],
+                                          said.logprobs.token_logprobs)), (one, said))
+    check("offsets are the tokens' places", all(one.text[o:].startswith(t) for o, t in
+          zip(one.logprobs.text_offset, one.logprobs.tokens)), one.logprobs)
+    more = c.completions.create(**asked, echo=True, max_tokens=2)
+    check("echo with an answer behind it", more.choices[0].text == asked["prompt"] + "".join(
+        said.logprobs.tokens[:2]) and len(more.choices[0].logprobs.tokens)
+        == more.usage.prompt_tokens + 2, more)
+    several = c.completions.create(**(asked | {"prompt": [together, "Once"]}), echo=True,
+                                   max_tokens=0)
+    check("several prompts are scored at once", several.choices[0].logprobs == one.logprobs
+          and several.choices[1].text == "Once", several)
+
+
+def several(c):
+    asked = {"temperature": 1, "seed": 5, "max_tokens": 12}
+    three = chat(c, **asked, n=3)
+    texts = [x.message.content for x in three.choices]
+    check("n answers, each its own", len(set(texts)) == 3 and [x.index for x in three.choices]
+          == [0, 1, 2], three)
+    check("the first is that of the seed alone", texts[0] == chat(c, **asked).choices[0]
+          .message.content, texts)
+    check("and all come again", texts == [x.message.content for x in chat(c, **asked, n=3).choices])
+    check("usage counts the prompt once", three.usage.prompt_tokens == chat(c, max_tokens=1)
+          .usage.prompt_tokens and 3 <= three.usage.completion_tokens <= 36, three.usage)
+    streamed = ["", "", ""]
+    for x in chat(c, **asked, n=3, stream=True):
+        streamed[x.choices[0].index] += x.choices[0].delta.content or ""
+    check("a stream says the same", streamed == texts, streamed)
+    both = c.completions.create(model=MODEL, prompt=["One, two,", "Alpha, beta,"], seed=1,
+                                max_tokens=6)
+    ones = [c.completions.create(model=MODEL, prompt=p, seed=1, max_tokens=6).choices
+            for p in ("One, two,", "Alpha, beta,")]
+    check("several prompts, each with its answer", [x.text for x in both.choices]
+          == [x.text for one in ones for x in one], both)
+    ids = c.completions.create(model=MODEL, prompt=[[253, 17], [4093]], max_tokens=1)
+    check("or lists of token ids", ids.usage.prompt_tokens == 3 and len(ids.choices) == 2, ids)
+
+
 def completions(c):
     asked = {"model": MODEL, "prompt": "In the beginning God created the", "temperature": 0}
     whole = c.completions.create(**asked)
@@ -204,15 +300,17 @@ def errors(c):
     refused("min_tokens beyond max_tokens", bad, 400,
             lambda: chat(c, extra_body={"min_tokens": 33}))
     refused("max_tokens 0", bad, 400, lambda: chat(c, max_tokens=0))
-    refused("several answers at once", bad, 400, lambda: chat(c, n=2))
-    for field, value in {"response_format": {"type": "json_object"}, "logprobs": True}.items():
+    refused("too many answers at once", bad, 400, lambda: chat(c, n=9))
+    refused("top_logprobs alone", bad, 400, lambda: chat(c, top_logprobs=2))
+    for field, value in {"response_format": {"type": "json_object"}, "modalities": ["audio"]}.items():
         e = refused(f"{field}, which is not supported", bad, 400,
                     lambda: chat(c, **{field: value}))
         check("it is named", e.param == field and field in e.message, e and e.body)
     e = refused("what nobody knows", bad, 400, lambda: chat(c, extra_body={"frobnicate": 1}))
     check("it is named", e.param == "frobnicate", e and e.body)
-    refused("several prompts", bad, 400, lambda: c.completions.create(model=MODEL,
-                                                                       prompt=["a", "b"]))
+    e = refused("more prompts than the queue takes", bad, 400,
+                lambda: c.completions.create(model=MODEL, prompt=["a"] * 129))
+    check("it is named", e.param == "prompt", e and e.body)
     refused("an image", bad, 400, lambda: chat(c, messages=[{"role": "user", "content": [
         {"type": "image_url", "image_url": {"url": "data:,"}}]}]))
     e = refused("a prompt beyond the context", bad, 400, lambda: chat(c, messages=[
@@ -244,6 +342,9 @@ def api(url):
     answers(c)
     bounds(c)
     shapes(c)
+    logprobs(c)
+    scores(c)
+    several(c)
     completions(c)
     errors(c)
 

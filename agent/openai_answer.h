@@ -1,0 +1,67 @@
+/*
+ * openai_answer: what the OpenAI API answers, as text: events of streams, whole bodies, logprobs,
+ * errors. Pure: front.c has what the rank says. Each adds to out, whose own state tells of failure.
+ */
+#ifndef AGENT_OPENAI_ANSWER_H
+#define AGENT_OPENAI_ANSWER_H
+
+#include "agent/openai.h"
+#include "base/buf.h"
+#include "api/wire.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct openai_answer {
+    uint64_t id;
+    bool chat, include_usage;
+    int64_t created;
+    const char *model;
+};
+struct openai_usage {
+    int64_t prompt, completion;
+    int64_t cached; /* of the prompt */
+};
+
+/* -- logprobs of a choice, as JSON that was not sent yet -- */
+
+#define OPENAI_LISTS 4 /* tokens, token_logprobs, top_logprobs, text_offset; of a chat: content */
+
+struct openai_logprobs {
+    struct buf list[OPENAI_LISTS];
+    int64_t characters; /* of the text that the tokens so far are, those sent included */
+};
+
+void openai_logprobs_init(struct openai_logprobs *l);
+void openai_logprobs_done(struct openai_logprobs *l);
+void openai_logprobs_sent(struct openai_logprobs *l); /* empties the lists */
+size_t openai_logprobs_bytes(const struct openai_logprobs *l);
+/* Adds what a WIRE_LOGPROBS says of one token. A part of a character is "bytes:\xe2\x82" in the
+   older form, as OpenAI has it. -ERR_MEMORY: beyond its bound; -ERR_BUG: no such frame. */
+int openai_logprobs_add(struct openai_logprobs *l, bool chat, const struct wire_frame *f);
+
+/* -- answers -- */
+
+struct openai_choice {
+    int index;
+    bool first;       /* of a stream: it opens a chat answer with the role */
+    const char *text; /* (len), may be NULL in a stream */
+    size_t len;
+    const struct openai_logprobs *logprobs; /* NULL: none were asked for */
+    const char *finish;                     /* NULL while it goes on */
+};
+
+/* Events of a stream, "data: " included. */
+void openai_chunk(
+    struct buf *out, const struct openai_answer *a, const struct openai_choice *choice);
+void openai_last(struct buf *out, const struct openai_answer *a, struct openai_usage u);
+void openai_error_event(struct buf *out, const struct openai_refusal *r);
+/* Whole bodies. */
+void openai_whole(struct buf *out, const struct openai_answer *a,
+    const struct openai_choice *choices, int count, struct openai_usage u);
+void openai_error(struct buf *out, const struct openai_refusal *r);
+void openai_model(struct buf *out, const struct openai_conf *conf);
+void openai_models(struct buf *out, const struct openai_conf *conf);
+
+#endif
