@@ -226,6 +226,10 @@ static void end_whole(struct front_request *r)
 {
     struct openai_choice said[LIMIT_CHOICES];
     buf_auto struct buf out;
+    if (r->asked.place & OPENAI_RENDERED) {
+        answer_json(r->x, 200, &r->choice->text);
+        return;
+    }
     buf_init(&out, 2 * HELD_BYTES);
     for (int i = 0; i < r->asked.choices; i++)
         said[i] = choice_of(r, &r->choice[i]);
@@ -300,7 +304,7 @@ static void hand_waiting(struct front *f)
         size_t len;
         const char *body = web_body(r->x, &len);
         buf_init(&frame, LIMIT_FRAME_BYTES);
-        if (openai_read(&api, r->a.id + (unsigned)r->handed, r->a.chat, r->handed, body, len,
+        if (openai_read(&api, r->a.id + (unsigned)r->handed, r->asked.place, r->handed, body, len,
                 &again, &frame, &why) ||
             hand_over(f, r, &frame, &why))
             end_with_error(r, &why);
@@ -369,7 +373,7 @@ static void on_token(struct front *f, const struct wire_frame *frame)
         metric_add(&tokens_total, 1);
     if (!r)
         return; /* cancelled meanwhile */
-    if (!c->spoken)
+    if (!c->spoken && !(r->asked.place & OPENAI_RENDERED))
         metric_observe(&first_token, (double)(clock_ms() - r->started_ms) / 1000);
     bool first = !c->spoken && r->handed < r->asked.choices;
     c->spoken = true;
@@ -471,8 +475,8 @@ static int admit(const struct front *f, size_t body_len, int choices, struct ope
     return 0;
 }
 
-static struct front_request *request_create(struct front *f, struct web_exchange *x, bool chat,
-    size_t body_len, const struct openai_request *asked)
+static struct front_request *request_create(
+    struct front *f, struct web_exchange *x, size_t body_len, const struct openai_request *asked)
 {
     struct front_request *r = mem_zalloc(sizeof *r), **at = &f->head;
     struct front_choice *choice = mem_array((size_t)asked->choices, sizeof *choice);
@@ -484,7 +488,7 @@ static struct front_request *request_create(struct front *f, struct web_exchange
     *r = (struct front_request){.front = f,
         .x = x,
         .a = {.id = f->next_id,
-            .chat = chat,
+            .chat = asked->place == OPENAI_CHAT,
             .include_usage = asked->include_usage,
             .created = clock_wall_ms() / 1000,
             .model = f->conf.model},
@@ -507,7 +511,8 @@ static struct front_request *request_create(struct front *f, struct web_exchange
     return r;
 }
 
-static void on_completion(struct front *f, struct web_exchange *x, bool chat)
+/* What the model answers. */
+static void on_asked(struct front *f, struct web_exchange *x, enum openai_place place)
 {
     struct openai_conf api = api_of(f);
     struct openai_request asked;
@@ -518,8 +523,8 @@ static void on_completion(struct front *f, struct web_exchange *x, bool chat)
     const char *body = web_body(x, &len);
     buf_init(&frame, LIMIT_FRAME_BYTES);
     if (!admit(f, len, 1, &why) &&
-        !openai_read(&api, f->next_id, chat, 0, body, len, &asked, &frame, &why) &&
-        !admit(f, len, asked.choices, &why) && !(r = request_create(f, x, chat, len, &asked)))
+        !openai_read(&api, f->next_id, place, 0, body, len, &asked, &frame, &why) &&
+        !admit(f, len, asked.choices, &why) && !(r = request_create(f, x, len, &asked)))
         openai_refuse(&why, 503, NULL, NULL, "out of memory");
     if (!r) {
         answer_error(x, &why);
@@ -594,13 +599,28 @@ static bool on_head(void *user, struct web_exchange *x)
     return !rc;
 }
 
+/* 0: none of those that the model answers. */
+static enum openai_place place_of(const char *path)
+{
+    static const struct {
+        const char *path;
+        enum openai_place place;
+    } paths[] = {{"/v1/chat/completions", OPENAI_CHAT}, {"/v1/completions", OPENAI_TEXT},
+        {"/tokenize", OPENAI_TOKENIZE}, {"/detokenize", OPENAI_DETOKENIZE},
+        {"/apply-template", OPENAI_TEMPLATE}};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+        if (!strcmp(path, paths[i].path))
+            return paths[i].place;
+    return 0;
+}
+
 static void on_request(void *user, struct web_exchange *x)
 {
     struct front *f = user;
     const char *path = web_path(x), *method = web_method(x), *model = after(path, MODELS_PATH);
     bool get = !strcmp(method, "GET") || !strcmp(method, "HEAD"), post = !strcmp(method, "POST");
-    bool chat = !strcmp(path, "/v1/chat/completions"), text = !strcmp(path, "/v1/completions"),
-         health = !strcmp(path, "/health");
+    bool health = !strcmp(path, "/health");
+    enum openai_place place = place_of(path);
     struct openai_refusal why;
     if (!strcmp(method, "OPTIONS"))
         on_preflight(x);
@@ -608,12 +628,12 @@ static void on_request(void *user, struct web_exchange *x)
         on_health(f, x);
     else if (model && get)
         on_models(f, x, model);
-    else if ((chat || text) && post)
-        on_completion(f, x, chat);
+    else if (place && post)
+        on_asked(f, x, place);
     else {
-        if (chat || text || model || health)
-            web_add_header(x, chat || text ? "Allow: POST, OPTIONS" : "Allow: GET, HEAD, OPTIONS");
-        openai_refuse(&why, chat || text || model || health ? 405 : 404, NULL, NULL,
+        if (place || model || health)
+            web_add_header(x, place ? "Allow: POST, OPTIONS" : "Allow: GET, HEAD, OPTIONS");
+        openai_refuse(&why, place || model || health ? 405 : 404, NULL, NULL,
             "there is nothing at this path for this method");
         answer_error(x, &why);
     }

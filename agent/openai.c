@@ -41,10 +41,21 @@
     }
 
 static const struct openai_field fields[] = {
-    USED("messages", OPENAI_CHAT, OPENAI_OWN, "at least one message"),
+    USED("messages", OPENAI_CHAT | OPENAI_TEMPLATE, OPENAI_OWN, "at least one message"),
+    USED("messages", OPENAI_TOKENIZE, OPENAI_OWN, "likewise, instead of a prompt"),
+    USED("prompt", OPENAI_TOKENIZE, OPENAI_STRING, ""),
+    USED("tokens", OPENAI_DETOKENIZE, OPENAI_OWN, "a list of token ids"),
     USED("prompt", OPENAI_TEXT, OPENAI_OWN,
         "a string or a list of token ids, or a list of up to 128 strings or 128 such lists"),
     USED("model", BOTH, OPENAI_STRING, "needed: `spec.serve.modelName`"),
+    USED("model", OPENAI_RENDERED, OPENAI_STRING, "`spec.serve.modelName`, if given"),
+    USED("add_special_tokens", OPENAI_TOKENIZE, OPENAI_BOOL,
+        "of a prompt, true when absent: what the tokenizer puts around a text"),
+    USED("add_generation_prompt", OPENAI_TOKENIZE | OPENAI_TEMPLATE, OPENAI_BOOL,
+        "of messages, true when absent: the beginning of the answer"),
+    FIXED("continue_final_message", OPENAI_TOKENIZE | OPENAI_TEMPLATE, "false", ""),
+    FIXED("return_token_strs", OPENAI_TOKENIZE, "false", ""),
+    FIXED("chat_template", OPENAI_TOKENIZE | OPENAI_TEMPLATE, "", "the model's own is used"),
     RANGE("max_completion_tokens", OPENAI_CHAT, OPENAI_WHOLE, 1, 1 << 24,
         "512 when absent; the context ends an answer earlier"),
     RANGE("max_tokens", OPENAI_CHAT, OPENAI_WHOLE, 1, 1 << 24, "the older name"),
@@ -355,6 +366,14 @@ static int check_prompts(const struct json *prompt, struct openai_refusal *r)
     return 0;
 }
 
+static void copy_ids(const struct json *ids, struct jsonw *w)
+{
+    jsonw_open(w, "prompt_ids", '[');
+    json_each (id, ids)
+        jsonw_int(w, NULL, (int64_t)json_number_value(id));
+    jsonw_close(w);
+}
+
 /* The prompt number `which`, if there are several. */
 static int copy_prompt(
     const struct json *v, int64_t which, struct jsonw *w, struct openai_refusal *r)
@@ -369,10 +388,7 @@ static int copy_prompt(
         jsonw_str(w, "prompt", json_string_value(prompt));
         return 0;
     }
-    jsonw_open(w, "prompt_ids", '[');
-    json_each (id, prompt)
-        jsonw_int(w, NULL, (int64_t)json_number_value(id));
-    jsonw_close(w);
+    copy_ids(prompt, w);
     return 0;
 }
 
@@ -504,14 +520,56 @@ static int read_stream(const struct json *v, struct openai_request *out, struct 
 }
 
 static int check_model(
-    const struct openai_conf *conf, const struct json *v, struct openai_refusal *r)
+    const struct openai_conf *conf, const struct json *v, bool needed, struct openai_refusal *r)
 {
     const char *model = json_str(v, "model", NULL);
+    if (!model && !needed && !given(v, "model"))
+        return 0;
     if (!model)
         return REFUSE(r, "model", "model is needed");
     return strcmp(model, conf->model) ? openai_refuse(r, 404, "model_not_found", "model",
                                             "The model `%.100s` does not exist", model)
                                       : 0;
+}
+
+static int copy_rendered(
+    const struct json *v, enum openai_place place, struct jsonw *w, struct openai_refusal *r)
+{
+    const struct json *tokens = given(v, "tokens");
+    bool chat = place == OPENAI_TEMPLATE || given(v, "messages");
+    jsonw_str(w, "render", place == OPENAI_TOKENIZE ? "tokens" : "text");
+    if (place == OPENAI_DETOKENIZE) {
+        if (!json_is_array(tokens) || check_prompt(tokens, r))
+            return REFUSE(r, "tokens", "tokens must be a list of token ids, whole numbers from 0");
+        copy_ids(tokens, w);
+        return 0;
+    }
+    jsonw_bool(w, "chat", chat);
+    if (chat && (given(v, "prompt") || json_bool(v, "add_special_tokens", false)))
+        return REFUSE(r, given(v, "prompt") ? "prompt" : "add_special_tokens",
+            "with messages there is neither a prompt nor add_special_tokens");
+    jsonw_bool(w, "add_special_tokens", json_bool(v, "add_special_tokens", true));
+    jsonw_bool(w, "add_generation_prompt", json_bool(v, "add_generation_prompt", true));
+    if (chat)
+        return copy_messages(v, w, r);
+    if (!given(v, "prompt"))
+        return REFUSE(r, "prompt", "prompt is needed, or messages");
+    jsonw_str(w, "prompt", json_str(v, "prompt", ""));
+    return 0;
+}
+
+static int copy_asked(const struct openai_conf *conf, const struct json *v, int choice,
+    struct jsonw *w, struct openai_request *out, struct openai_refusal *r)
+{
+    bool chat = out->place == OPENAI_CHAT;
+    if (out->place & OPENAI_RENDERED)
+        return copy_rendered(v, out->place, w, r);
+    jsonw_bool(w, "chat", chat);
+    return (chat ? copy_messages(v, w, r) : copy_prompt(v, choice / out->answers, w, r)) ||
+            copy_sampling(conf, v, chat, choice % out->answers, w, r) ||
+            copy_logprobs(v, chat, w, &out->logprobs, r) || copy_stop(v, w, r)
+        ? -1
+        : 0;
 }
 
 /* How many answers there are to be. */
@@ -529,7 +587,7 @@ static int read_choices(const struct openai_conf *conf, const struct json *v,
     return 0;
 }
 
-int openai_read(const struct openai_conf *conf, uint64_t id, bool chat, int choice,
+int openai_read(const struct openai_conf *conf, uint64_t id, enum openai_place place, int choice,
     const char *body, size_t len, struct openai_request *out, struct buf *frame,
     struct openai_refusal *r)
 {
@@ -543,17 +601,15 @@ int openai_read(const struct openai_conf *conf, uint64_t id, bool chat, int choi
         return REFUSE(r, NULL, "%s", e.text);
     if (!json_is_object(v))
         return REFUSE(r, NULL, "the body must be a JSON object");
-    if (check_model(conf, v, r) || check_fields(v, chat ? OPENAI_CHAT : OPENAI_TEXT, "", r) ||
+    *out = (struct openai_request){.place = place};
+    if (check_model(conf, v, !(place & OPENAI_RENDERED), r) || check_fields(v, place, "", r) ||
         read_stream(v, out, r) || read_choices(conf, v, out, r))
         return -1;
     assert(choice < out->choices);
     jsonw_init(&w, frame);
     jsonw_open(&w, NULL, '{');
     jsonw_int(&w, "id", (int64_t)id);
-    jsonw_bool(&w, "chat", chat);
-    if ((chat ? copy_messages(v, &w, r) : copy_prompt(v, choice / out->answers, &w, r)) ||
-        copy_sampling(conf, v, chat, choice % out->answers, &w, r) ||
-        copy_logprobs(v, chat, &w, &out->logprobs, r) || copy_stop(v, &w, r))
+    if (copy_asked(conf, v, choice, &w, out, r))
         return -1;
     jsonw_close(&w);
     return jsonw_end(&w) ? openai_refuse(r, 503, NULL, NULL, "out of memory") : 0;

@@ -25,7 +25,13 @@ enum openai_place { /* the objects that have fields; bits */
     OPENAI_MESSAGE = 4,
     OPENAI_PART = 8,    /* of a message's content */
     OPENAI_STREAM = 16, /* stream_options */
+    OPENAI_TOKENIZE = 32,
+    OPENAI_DETOKENIZE = 64,
+    OPENAI_TEMPLATE = 128, /* /apply-template */
+    OPENAI_PLACES = 256    /* none: beyond the last */
 };
+/* Those that the model answers, not with tokens of its own: the rank gives the body. */
+#define OPENAI_RENDERED (OPENAI_TOKENIZE | OPENAI_DETOKENIZE | OPENAI_TEMPLATE)
 
 enum openai_kind {
     OPENAI_NUMBER, /* from min to max */
@@ -63,6 +69,7 @@ struct openai_refusal {
 };
 
 struct openai_request { /* what the rank need not know */
+    enum openai_place place;
     bool stream, include_usage, logprobs;
     int choices; /* answers in all: prompt by prompt, */
     int answers; /* so many to each (n) */
@@ -71,10 +78,10 @@ struct openai_request { /* what the rank need not know */
 /* Fills r; -1, for `return openai_refuse(...)`. param may be NULL. */
 int openai_refuse(struct openai_refusal *r, int status, const char *code, const char *param,
     const char *fmt, ...) __attribute__((format(printf, 5, 6)));
-/* Checks a body and writes the rank's request for one of its choices to frame; the first one is
- * always there. -1 and *r when the body is refused. With a seed each answer to a prompt has a
- * stream of its own; the first one's is the seed's. */
-int openai_read(const struct openai_conf *conf, uint64_t id, bool chat, int choice,
+/* Checks a body of a place that is a path's, and writes the rank's request for one of its choices to
+ * frame; the first one is always there. -1 and *r when the body is refused. With a seed each answer
+ * to a prompt has a stream of its own; the first one's is the seed's. */
+int openai_read(const struct openai_conf *conf, uint64_t id, enum openai_place place, int choice,
     const char *body, size_t len, struct openai_request *out, struct buf *frame,
     struct openai_refusal *r);
 

@@ -44,7 +44,9 @@ enum wire_type {
     WIRE_CHECKPOINT,  /* {}: checkpoint at the next step boundary and go on */
     WIRE_REQUEST,     /* serving: {id, chat:bool, messages|prompt|prompt_ids, max_tokens,
                          temperature, top_p, seed, stop:[]}, and what else of docs/openai.md
-                         is given, by its name there; the id comes first, so that it can be read
+                         is given, by its name there; or {id, render:"tokens"|"text",
+                         messages|prompt|prompt_ids}, whose text is the body of the answer;
+                         the id comes first, so that it can be read
                          while the rest stays text */
     WIRE_CANCEL,      /* {id} */
     /* rank -> agent */

@@ -72,10 +72,13 @@ static int begin_turn(struct infer *s, struct inbox_request *q, struct err *e)
     v->turns = &s->turns;
     if (atomic_load(&q->cancelled)) /* while it waited */
         return end_turn(s, v, "cancelled", "", e);
-    if (!turn_read(&s->turns, &v->turn, &fault) &&
-        !batcher_add(s->batcher, v->turn.prompt.id, v->turn.prompt.count, &v->turn.draws, v,
-            &v->seq, &fault))
-        return 0;
+    if (!turn_read(&s->turns, &v->turn, &fault)) {
+        if (v->turn.reason)
+            return end_turn(s, v, v->turn.reason, "", e);
+        if (!batcher_add(s->batcher, v->turn.prompt.id, v->turn.prompt.count, &v->turn.draws, v,
+                &v->seq, &fault))
+            return 0;
+    }
     if (fault.code == ERR_USER || fault.code == ERR_DATA)
         return end_turn(s, v, "error", fault.text, e);
     *e = fault;

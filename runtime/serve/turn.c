@@ -158,6 +158,12 @@ static int send_echo(struct turn_conf *s, struct turn *t, struct err *e)
 
 /* -- prompt in -- */
 
+/* Does the beginning of an answer stand behind the messages? */
+static bool generates(const struct turn *t)
+{
+    return json_bool(t->body, "add_generation_prompt", true);
+}
+
 /* Special tokens are the template's: in what the client wrote they are text. */
 static int encode_chat(struct turn_conf *s, struct turn *t, struct err *e)
 {
@@ -165,7 +171,7 @@ static int encode_chat(struct turn_conf *s, struct turn *t, struct err *e)
     int rc = guard_json(s->tok, json_get(t->body, "messages"), &messages, e);
 
     buf_reset(&s->text);
-    if (rc || (rc = chat_render(s->chat, messages, true, &s->text, e)))
+    if (rc || (rc = chat_render(s->chat, messages, generates(t), &s->text, e)))
         return rc;
     return tok_encode_guarded(s->tok, buf_cstr(&s->text), (int64_t)s->text.len, &t->prompt, e);
 }
@@ -202,10 +208,16 @@ static int encode_prompt(struct turn_conf *s, struct turn *t, struct err *e)
         rc = take_ids(s, ids, &t->prompt, e);
     else if (!prompt)
         rc = err_set(e, ERR_USER, "the request has neither messages nor a prompt");
-    else
+    else if (json_bool(body, "add_special_tokens", true))
         rc = tok_encode_document(s->tok, prompt, (int64_t)strlen(prompt), &t->prompt, e);
-    if (rc)
-        return rc;
+    else
+        rc = tok_encode(s->tok, prompt, (int64_t)strlen(prompt), true, &t->prompt, e);
+    return rc;
+}
+
+/* Is it a prompt that an answer can follow? */
+static int check_prompt(const struct turn_conf *s, const struct turn *t, struct err *e)
+{
     if (t->prompt.count == 0)
         return err_set(e, ERR_USER, "the prompt is empty");
     if (t->prompt.count >= s->context)
@@ -256,8 +268,7 @@ static int read_request(struct turn_conf *s, struct turn *t, struct err *e)
     int rc;
 
     beat_phase(s->door->page, WIRE_PHASE_SERVE_RENDER);
-    rc = encode_prompt(s, t, e);
-    if (rc)
+    if ((rc = encode_prompt(s, t, e)) || (rc = check_prompt(s, t, e)))
         return rc;
     if (!(temperature >= 0 && temperature <= 100) || !(top_p >= 0 && top_p <= 1))
         return err_set(e, ERR_USER, "temperature must be in [0, 100], top_p in [0, 1]");
@@ -288,11 +299,62 @@ static int read_request(struct turn_conf *s, struct turn *t, struct err *e)
     return 0;
 }
 
+/* -- what is only rendered -- */
+
+/* A conversation as the template has it, or the text of tokens. */
+static int render_text(struct turn_conf *s, struct turn *t, struct err *e)
+{
+    const struct json *messages = json_get(t->body, "messages");
+    int rc = 0;
+    buf_reset(&s->text);
+    if (messages && !s->chat)
+        return err_set(e, ERR_USER, "chat is not served: %.180s", s->no_chat->text);
+    if (messages)
+        rc = chat_render(s->chat, messages, generates(t), &s->text, e);
+    else
+        rc = take_ids(s, json_get(t->body, "prompt_ids"), &t->prompt, e);
+    for (int64_t i = 0; i < t->prompt.count; i++)
+        tok_decode(s->tok, t->prompt.id[i], false, &s->text);
+    if (!rc && !buf_ok(&s->text))
+        return err_set(e, ERR_MEMORY, "no memory for a text");
+    return rc;
+}
+
+static int render(struct turn_conf *s, struct turn *t, const char *what, struct err *e)
+{
+    bool tokens = !strcmp(what, "tokens");
+    struct jsonw w;
+    beat_phase(s->door->page, WIRE_PHASE_SERVE_RENDER);
+    int rc = tokens ? encode_prompt(s, t, e) : render_text(s, t, e);
+    if (rc)
+        return rc;
+    jsonw_init(&w, &t->pending);
+    jsonw_open(&w, NULL, '{');
+    if (tokens) {
+        jsonw_int(&w, "count", t->prompt.count);
+        jsonw_int(&w, "max_model_len", s->context);
+        jsonw_open(&w, "tokens", '[');
+        for (int64_t i = 0; i < t->prompt.count; i++)
+            jsonw_int(&w, NULL, t->prompt.id[i]);
+        jsonw_close(&w);
+    } else {
+        jsonw_strn(&w, "prompt", buf_cstr(&s->text), s->text.len);
+    }
+    jsonw_close(&w);
+    if (jsonw_end(&w))
+        return err_set(
+            e, ERR_USER, "the answer would be longer than %d bytes", LIMIT_REQUEST_BYTES);
+    t->reason = "stop";
+    return send_text(s, t, t->pending.len, e);
+}
+
 int turn_read(struct turn_conf *s, struct turn *t, struct err *e)
 {
-    int rc;
-    if (!(rc = json_parse_within(t->q->text, t->q->len, JSON_VALUES + AGENT_VALUES, &t->body, e)) &&
-        !(rc = read_request(s, t, e)))
+    int rc = json_parse_within(t->q->text, t->q->len, JSON_VALUES + AGENT_VALUES, &t->body, e);
+    const char *what = json_str(t->body, "render", NULL);
+    if (!rc)
+        rc = what ? render(s, t, what, e) : read_request(s, t, e);
+    if (!rc)
         return 0;
     if (rc == -ERR_MEMORY) /* of what one request asks for: no reason for the rank to end */
         return err_set(e, ERR_USER, "the request needs more memory than one may have");

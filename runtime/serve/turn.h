@@ -48,7 +48,8 @@ struct turn {
 
 void turn_init(struct turn *t, struct inbox_request *q);
 void turn_done(struct turn *t);
-/* What is asked. ERR_USER or ERR_DATA: the request's own fault. */
+/* What is asked. ERR_USER or ERR_DATA: the request's own fault. What is only to be rendered is
+   sent, and the turn has ended: t->reason. */
 int turn_read(struct turn_conf *s, struct turn *t, struct err *e);
 /* What the model gave after token `at` of the prompt, of a request that wants logprobs of it. */
 int turn_score(struct turn_conf *s, struct turn *t, int64_t at, const float *logits, struct err *e);

@@ -1,6 +1,6 @@
 /*
  * Goal: whatever a client sends is taken or refused in words, and what is taken is a request that
- * the rank can decode within its budget. Method: the input is read as the body of both requests;
+ * the rank can decode within its budget. Method: the input is read as the body of each request;
  * the frame, or the refusal as it is sent, is parsed again.
  */
 #include "agent/openai.h"
@@ -21,7 +21,7 @@ static void must(bool ok)
         abort();
 }
 
-static void read_as(bool chat, const char *body, size_t size)
+static void read_as(enum openai_place place, const char *body, size_t size)
 {
     static const struct openai_conf conf = {"m", 4096, LIMIT_CHOICES};
     buf_auto struct buf out;
@@ -30,7 +30,7 @@ static void read_as(bool chat, const char *body, size_t size)
     struct openai_request took;
     struct err e = {0};
     buf_init(&out, LIMIT_FRAME_BYTES);
-    if (openai_read(&conf, 7, chat, 0, body, size, &took, &out, &no)) {
+    if (openai_read(&conf, 7, place, 0, body, size, &took, &out, &no)) {
         must((no.status == 400 || no.status == 404) && no.message[0]);
         buf_reset(&out);
         openai_error(&out, &no);
@@ -39,14 +39,16 @@ static void read_as(bool chat, const char *body, size_t size)
     }
     must(took.choices >= 1 && took.choices <= LIMIT_CHOICES);
     buf_reset(&out); /* the last is one like the first */
-    must(!openai_read(&conf, 7, chat, took.choices - 1, body, size, &took, &out, &no));
+    must(!openai_read(&conf, 7, place, took.choices - 1, body, size, &took, &out, &no));
     must(!json_parse_within(out.data, out.len, JSON_VALUES + 64, &again, &e));
     must(wire_request_id(&(struct wire_frame){WIRE_REQUEST, out.data, (uint32_t)out.len}) == 7);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    read_as(true, (const char *)data, size);
-    read_as(false, (const char *)data, size);
+    static const enum openai_place places[] = {
+        OPENAI_CHAT, OPENAI_TEXT, OPENAI_TOKENIZE, OPENAI_DETOKENIZE, OPENAI_TEMPLATE};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+        read_as(places[i], (const char *)data, size);
     return 0;
 }

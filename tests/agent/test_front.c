@@ -490,6 +490,31 @@ START_TEST(several_answers_end_together)
 }
 END_TEST
 
+/* The rank's text is the body. */
+START_TEST(renders)
+{
+    static const struct {
+        const char *path, *body, *asked;
+    } table[] = {{"/tokenize", "{\"prompt\":\"hi\"}", "\"render\":\"tokens\""},
+        {"/detokenize", "{\"tokens\":[3]}", "\"prompt_ids\":[3]"},
+        {"/apply-template", CHAT "}", "\"render\":\"text\",\"chat\":true"}};
+    struct front_client c;
+    client_open(&c);
+    for (int i = 0; i < 3; i++) {
+        ask(&c, table[i].path, table[i].body);
+        until(&c, sent == i + 1);
+        ck_assert_ptr_nonnull(strstr(last_json, table[i].asked));
+        say(last_id(), "{\"some\":", 8);
+        say(last_id(), "\"body\"}", 7);
+        finish(last_id(), "stop", "");
+        until(&c, has(&c, "\r\n\r\n{\"some\":\"body\"}"));
+        ck_assert(has(&c, " 200 ") && has(&c, "application/json"));
+        buf_reset(&c.in);
+    }
+    client_close(&c);
+}
+END_TEST
+
 #define LARGE 1000000 /* bytes of a request */
 #define MANY  40
 
@@ -749,25 +774,17 @@ int main(void)
     Suite *suite = suite_create("front");
     TCase *tc = tcase_create("front");
     tcase_add_checked_fixture(tc, setup, teardown);
-    tcase_add_test(tc, answers_a_chat_whole);
-    tcase_add_test(tc, streams_whole_characters);
-    tcase_add_test(tc, completes_a_prompt);
-    tcase_add_test(tc, refuses_with_the_right_status);
-    tcase_add_test(tc, refuses_before_the_body);
-    tcase_add_test(tc, needs_the_key_and_a_bounded_body);
-    tcase_add_test(tc, bounds_its_queue);
-    tcase_add_test(tc, the_rank_has_several);
-    tcase_add_test(tc, several_answers);
+    const TTest *const tests[] = {answers_a_chat_whole, streams_whole_characters,
+        completes_a_prompt, refuses_with_the_right_status, refuses_before_the_body,
+        needs_the_key_and_a_bounded_body, bounds_its_queue, the_rank_has_several, several_answers,
+        renders, bounds_its_queue_in_bytes, the_gone_free_their_places, a_rank_that_takes_nothing,
+        drains_and_loses_its_rank, a_rank_error_is_an_answer, tells_its_models_and_health,
+        pages_of_any_origin_may_ask};
+    for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
+        tcase_add_test(tc, tests[i]);
     tcase_add_loop_test(tc, several_answers_end_together, 0, 2);
-    tcase_add_test(tc, bounds_its_queue_in_bytes);
-    tcase_add_test(tc, the_gone_free_their_places);
-    tcase_add_test(tc, a_rank_that_takes_nothing);
     tcase_add_loop_test(tc, an_answer_is_bounded, 0, 2);
     tcase_add_loop_test(tc, a_client_that_goes_cancels, 0, 2);
-    tcase_add_test(tc, drains_and_loses_its_rank);
-    tcase_add_test(tc, a_rank_error_is_an_answer);
-    tcase_add_test(tc, tells_its_models_and_health);
-    tcase_add_test(tc, pages_of_any_origin_may_ask);
     tcase_set_timeout(tc, 30);
     suite_add_tcase(suite, tc);
     SRunner *r = srunner_create(suite);

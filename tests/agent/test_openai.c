@@ -19,18 +19,18 @@ static struct openai_refusal no;
 static struct openai_request took;
 static struct buf frame;
 
-static int read_choice(bool chat, int choice, const char *body)
+static int read_choice(enum openai_place place, int choice, const char *body)
 {
     static const struct openai_conf conf = {"m", 4096, 20};
     buf_done(&frame);
     buf_init(&frame, LIMIT_FRAME_BYTES);
     no = (struct openai_refusal){0};
-    return openai_read(&conf, 7, chat, choice, body, strlen(body), &took, &frame, &no);
+    return openai_read(&conf, 7, place, choice, body, strlen(body), &took, &frame, &no);
 }
 
 static int read_body(bool chat, const char *body)
 {
-    return read_choice(chat, 0, body);
+    return read_choice(chat ? OPENAI_CHAT : OPENAI_TEXT, 0, body);
 }
 
 #define CHAT "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]"
@@ -128,7 +128,7 @@ START_TEST(each_answer_is_a_request)
         for (int k = 0; k < 6; k++) {
             json_auto struct json *v = NULL;
             struct err e = {0};
-            ck_assert_msg(!read_choice(false, k, bodies[i]), "%s", no.message);
+            ck_assert_msg(!read_choice(OPENAI_TEXT, k, bodies[i]), "%s", no.message);
             ck_assert(took.choices == 6 && took.answers == 2 && !took.logprobs);
             ck_assert(!json_parse(frame.data, frame.len, &v, &e));
             if (i)
@@ -146,6 +146,48 @@ START_TEST(each_answer_is_a_request)
     }
     ck_assert(
         !read_body(true, CHAT ",\"n\":8,\"logprobs\":true}") && took.choices == 8 && took.logprobs);
+}
+END_TEST
+
+START_TEST(what_is_rendered)
+{
+    static const struct {
+        enum openai_place place;
+        const char *body, *frame;
+    } table[] = {
+        {OPENAI_TOKENIZE, "{\"prompt\":\"a\"}",
+            "{\"id\":7,\"render\":\"tokens\",\"chat\":false,\"add_special_tokens\":true,"
+            "\"add_generation_prompt\":true,\"prompt\":\"a\"}"},
+        {OPENAI_TOKENIZE, CHAT ",\"add_generation_prompt\":false}",
+            "{\"id\":7,\"render\":\"tokens\",\"chat\":true,\"add_special_tokens\":true,"
+            "\"add_generation_prompt\":false,\"messages\":[" USER_A "]}"},
+        {OPENAI_DETOKENIZE, "{\"tokens\":[3,4],\"model\":\"m\"}",
+            "{\"id\":7,\"render\":\"text\",\"prompt_ids\":[3,4]}"},
+        {OPENAI_TEMPLATE, CHAT "}",
+            "{\"id\":7,\"render\":\"text\",\"chat\":true,\"add_special_tokens\":true,"
+            "\"add_generation_prompt\":true,\"messages\":[" USER_A "]}"},
+    };
+    static const struct {
+        enum openai_place place;
+        const char *body, *param;
+    } not [] = {{OPENAI_TOKENIZE, "{}", "prompt"}, {OPENAI_TOKENIZE, "{\"prompt\":[1]}", "prompt"},
+        {OPENAI_TOKENIZE, CHAT ",\"prompt\":\"a\"}", "prompt"},
+        {OPENAI_TOKENIZE, CHAT ",\"add_special_tokens\":true}", "add_special_tokens"},
+        {OPENAI_TOKENIZE, "{\"prompt\":\"a\",\"model\":\"x\"}", "model"},
+        {OPENAI_TOKENIZE, "{\"prompt\":\"a\",\"n\":1}", "n"},
+        {OPENAI_DETOKENIZE, "{\"tokens\":\"a\"}", "tokens"},
+        {OPENAI_DETOKENIZE, "{\"tokens\":[-1]}", "tokens"},
+        {OPENAI_DETOKENIZE, "{\"tokens\":[]}", "tokens"},
+        {OPENAI_TEMPLATE, "{\"prompt\":\"a\"}", "prompt"}, {OPENAI_TEMPLATE, "{}", "messages"}};
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        ck_assert_msg(!read_choice(table[i].place, 0, table[i].body), "%s", no.message);
+        ck_assert_str_eq(frame.data, table[i].frame);
+        ck_assert(took.place == table[i].place && took.choices == 1);
+    }
+    for (size_t i = 0; i < sizeof not / sizeof *not ; i++) {
+        ck_assert_msg(read_choice(not [i].place, 0, not [i].body), "taken: %s", not [i].body);
+        ck_assert_str_eq(no.param, not [i].param);
+    }
 }
 END_TEST
 
@@ -254,8 +296,12 @@ static int read_with(const struct openai_field *f, unsigned place, const char *v
 {
     buf_auto struct buf body;
     buf_init(&body, 4096);
-    if (place == OPENAI_CHAT || place == OPENAI_TEXT)
-        buf_printf(&body, "%s,\"%s\":%s}", place == OPENAI_CHAT ? CHAT : TEXT, f->name, value);
+    if (place == OPENAI_CHAT || place == OPENAI_TEXT || (place & OPENAI_RENDERED))
+        buf_printf(&body, "%s,\"%s\":%s}",
+            place == OPENAI_DETOKENIZE                                           ? "{\"tokens\":[1]"
+                : place == OPENAI_TEXT || !strcmp(f->name, "add_special_tokens") ? TEXT
+                                                                                 : CHAT,
+            f->name, value);
     else if (place == OPENAI_MESSAGE)
         buf_printf(&body,
             "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"%s\":%s}]}",
@@ -267,14 +313,16 @@ static int read_with(const struct openai_field *f, unsigned place, const char *v
             f->name, value);
     else
         buf_printf(&body, CHAT ",\"stream\":true,\"stream_options\":{\"%s\":%s}}", f->name, value);
-    return read_body(place != OPENAI_TEXT, buf_cstr(&body));
+    if (!(place & (OPENAI_TEXT | OPENAI_RENDERED)))
+        place = OPENAI_CHAT;
+    return read_choice(place, 0, buf_cstr(&body));
 }
 
 /* It stands in every request that is tried. */
 static bool is_needed(const struct openai_field *f)
 {
     static const char *const names[] = {
-        "messages", "prompt", "model", "role", "content", "type", "text"};
+        "messages", "prompt", "model", "role", "content", "type", "text", "tokens"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!strcmp(names[i], f->name))
             return true;
@@ -301,7 +349,7 @@ START_TEST(every_row_does_what_it_says)
     size_t count;
     const struct openai_field *fields = openai_fields(&count);
     for (const struct openai_field *f = fields; f < fields + count; f++)
-        for (unsigned place = 1; place <= OPENAI_STREAM; place *= 2) {
+        for (unsigned place = 1; place < OPENAI_PLACES; place *= 2) {
             if (!(f->places & place) || is_needed(f))
                 continue;
             ck_assert_msg(!read_with(f, place, "null"), "%s: %s", f->name, no.message);
@@ -350,6 +398,9 @@ static void write_document(struct buf *out)
     } places[] = {
         {OPENAI_CHAT, "`POST /v1/chat/completions`"},
         {OPENAI_TEXT, "`POST /v1/completions`"},
+        {OPENAI_TOKENIZE, "`POST /tokenize`"},
+        {OPENAI_DETOKENIZE, "`POST /detokenize`"},
+        {OPENAI_TEMPLATE, "`POST /apply-template`"},
         {OPENAI_MESSAGE, "A message"},
         {OPENAI_PART, "A part of a message's content"},
         {OPENAI_STREAM, "`stream_options`"},
@@ -399,5 +450,5 @@ START_TEST(out_of_memory)
 }
 END_TEST
 
-UNIT_MAIN("openai", what_is_taken, each_answer_is_a_request, what_is_refused,
+UNIT_MAIN("openai", what_is_taken, each_answer_is_a_request, what_is_rendered, what_is_refused,
     every_row_does_what_it_says, the_document_is_current, out_of_memory)

@@ -12,6 +12,7 @@ that every answer is the server's first.
 """
 
 import concurrent.futures
+import json
 import math
 import os
 import re
@@ -274,6 +275,40 @@ def several(c):
     check("or lists of token ids", ids.usage.prompt_tokens == 3 and len(ids.choices) == 2, ids)
 
 
+def post(c, path, **body):
+    ask = urllib.request.Request(str(c.base_url).removesuffix("/v1/") + path, method="POST",
+                                 data=json.dumps(body).encode())
+    try:
+        with urllib.request.urlopen(ask, timeout=60) as a:
+            return json.load(a)
+    except urllib.error.HTTPError as e:
+        return json.load(e)
+
+
+def rendered(c):
+    text = "In the beginning \u00e9 \U0001f9ff"
+    ids = post(c, "/tokenize", model=MODEL, prompt=text)
+    check("a text's tokens", ids["count"] == len(ids["tokens"]) > 5 and ids["max_model_len"] == 1024,
+          ids)
+    check("are what a completion counts", c.completions.create(
+        model=MODEL, prompt=text, max_tokens=1).usage.prompt_tokens == ids["count"], ids)
+    check("and their text is the text", post(c, "/detokenize", tokens=ids["tokens"])
+          == {"prompt": text})
+    asked = post(c, "/tokenize", messages=QUESTION)
+    check("messages' tokens are what a chat counts", chat(c, max_tokens=1).usage.prompt_tokens
+          == asked["count"], asked)
+    made = post(c, "/apply-template", messages=QUESTION)["prompt"]
+    check("the template's text", QUESTION[0]["content"] in made and "<|im_start|>assistant" in made,
+          made)
+    check("which is what those tokens are", post(c, "/detokenize", tokens=asked["tokens"])["prompt"]
+          == made, made)
+    short = post(c, "/apply-template", messages=QUESTION, add_generation_prompt=False)["prompt"]
+    check("without the beginning of an answer", made.startswith(short) and len(short) < len(made),
+          short)
+    no = post(c, "/tokenize", prompt=text, frobnicate=1)
+    check("an unknown field is refused by its name", no["error"]["param"] == "frobnicate", no)
+
+
 def completions(c):
     asked = {"model": MODEL, "prompt": "In the beginning God created the", "temperature": 0}
     whole = c.completions.create(**asked)
@@ -345,6 +380,7 @@ def api(url):
     logprobs(c)
     scores(c)
     several(c)
+    rendered(c)
     completions(c)
     errors(c)
 

@@ -108,7 +108,6 @@ static void serve(const char *path, int context)
 static void serve_bytes(void)
 {
     char path[128];
-
     snprintf(path, sizeof path, "%s/model", folder);
     serve(path, 64);
 }
@@ -187,7 +186,6 @@ static int token_of(void)
 static struct answer collect(int id, int cancel_after)
 {
     struct answer o = {0};
-
     for (next_frame(); a.frame.type != WIRE_FINISHED; next_frame()) {
         ck_assert_int_eq(token_of(), id);
         if (a.frame.type == WIRE_LOGPROBS) {
@@ -210,7 +208,6 @@ static struct answer collect(int id, int cancel_after)
 static struct answer ask(int id, const char *rest)
 {
     char text[1024];
-
     snprintf(text, sizeof text, "{\"id\":%d,%s}", id, rest);
     agent_send(&a, WIRE_REQUEST, text);
     return collect(id, 0);
@@ -259,7 +256,6 @@ START_TEST(greedy_text_is_the_models)
 {
     struct answer o, again;
     char want[TOKENS];
-
     resource = _i;
     serve_bytes();
     o = ask(1, GREEDY);
@@ -304,7 +300,6 @@ START_TEST(logprobs_are_the_models)
     int prompt = (int)strlen(PROMPT);
     struct answer o;
     char want[TOKENS];
-
     resource = _i;
     serve_bytes();
     greedy(want);
@@ -362,7 +357,6 @@ START_TEST(stop_strings_end_and_are_not_sent)
     struct answer o, cut;
     char rest[256];
     int from;
-
     resource = _i;
     serve_bytes();
     o = ask(1, DRAWN);
@@ -386,7 +380,6 @@ START_TEST(seeds_repeat)
     static const char other[] =
         "\"prompt\":\"ab\",\"max_tokens\":40,\"temperature\":1.5,\"seed\":6";
     struct answer x, y, z;
-
     serve_bytes();
     x = ask(1, DRAWN);
     y = ask(2, DRAWN);
@@ -407,7 +400,6 @@ START_TEST(no_nucleus_is_the_likeliest)
 {
     struct answer o;
     char want[TOKENS];
-
     resource = _i;
     serve_bytes();
     o = ask(1, "\"prompt\":\"" PROMPT "\",\"max_tokens\":24,\"temperature\":1,\"top_p\":0");
@@ -423,7 +415,6 @@ START_TEST(ids_are_a_prompt)
     buf_auto struct buf rest;
     struct answer o;
     char want[TOKENS];
-
     serve_bytes();
     buf_init(&rest, 1 << 10);
     buf_str(&rest, "\"max_tokens\":24,\"temperature\":0,\"prompt_ids\":[");
@@ -452,7 +443,6 @@ START_TEST(too_much_for_one_request_ends_alone)
     buf_auto struct buf text;
     char path[128];
     struct answer o;
-
     snprintf(path, sizeof path, "%s/model/chat_template.jinja", folder);
     golden_write(path, template, sizeof template - 1);
     serve_bytes();
@@ -526,7 +516,6 @@ START_TEST(a_gpu_gives_the_same_text)
         "\"prompt\":\"abc\",\"max_tokens\":40,\"temperature\":20,\"seed\":9",
         DRAWN ",\"top_k\":20,\"min_p\":0.01,\"frequency_penalty\":0.7,\"repetition_penalty\":1.3"};
     static struct answer of[2][6];
-
     for (resource = 0; resource < 2; resource++) {
         serve_bytes();
         for (int i = 0; i < 6; i++)
@@ -567,7 +556,6 @@ static void model_file(const char *name, const char *text)
 START_TEST(special_tokens_are_the_templates)
 {
     struct answer o;
-
     resource = 0;
     model_file("tokenizer.json",
         "{\"added_tokens\":[{\"id\":1,\"content\":\"<s>\",\"special\":true}],"
@@ -599,7 +587,6 @@ START_TEST(every_end_token_stops)
 {
     char want[TOKENS], text[128];
     struct answer o;
-
     resource = 0;
     greedy(want);
     snprintf(text, sizeof text, "{\"eos_token_id\":[0,%d]}", (uint8_t)*want);
@@ -631,7 +618,6 @@ START_TEST(bad_requests_end_alone)
 {
     char want[TOKENS];
     struct answer o;
-
     resource = _i;
     serve_bytes();
     o = ask(1, "\"prompt\":\"\"");
@@ -662,7 +648,6 @@ END_TEST
 static void write_template(const char *template)
 {
     char path[128];
-
     snprintf(path, sizeof path, "%s/model/chat_template.jinja", folder);
     golden_write(path, template, strlen(template));
 }
@@ -671,10 +656,45 @@ static void write_template(const char *template)
     "\"chat\":true,\"max_tokens\":2,\"temperature\":0," \
     "\"messages\":[{\"role\":\"user\",\"content\":\"ab\"}]"
 
+START_TEST(what_is_only_rendered)
+{
+    static const struct {
+        const char *asked, *body;
+    } table[] = {
+        {"\"render\":\"tokens\",\"prompt\":\"a\\u00e9\"",
+            "{\"count\":3,\"max_model_len\":64,\"tokens\":[97,195,169]}"},
+        {"\"render\":\"tokens\",\"prompt\":\"\",\"add_special_tokens\":false",
+            "{\"count\":0,\"max_model_len\":64,\"tokens\":[]}"},
+        {"\"render\":\"text\",\"prompt_ids\":[97,195,169,34]", "{\"prompt\":\"a\xc3\xa9\\\"\"}"},
+        {"\"render\":\"text\",\"chat\":true,\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]",
+            "{\"prompt\":\"[x]A:\"}"},
+        {"\"render\":\"text\",\"chat\":true,\"add_generation_prompt\":false,"
+         "\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]",
+            "{\"prompt\":\"[x]\"}"},
+        {"\"render\":\"tokens\",\"chat\":true,\"messages\":[{\"role\":\"user\","
+         "\"content\":\"x\"}]",
+            "{\"count\":5,\"max_model_len\":64,\"tokens\":[91,120,93,65,58]}"},
+    };
+    struct answer o;
+    write_template("{% for m in messages %}[{{ m.content }}]{% endfor %}"
+                   "{% if add_generation_prompt %}A:{% endif %}");
+    serve_bytes();
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        o = ask((int)i + 1, table[i].asked);
+        ck_assert_str_eq(o.reason, "stop");
+        ck_assert_uint_eq(o.len, strlen(table[i].body));
+        ck_assert_mem_eq(o.text, table[i].body, o.len);
+        ck_assert_int_eq(o.completion, 0);
+    }
+    o = ask(20, "\"render\":\"text\",\"prompt_ids\":[256]");
+    ck_assert(!strcmp(o.reason, "error") && strstr(o.message, "256"));
+    stop_serving();
+}
+END_TEST
+
 START_TEST(a_template_that_does_not_compile_says_why)
 {
     struct answer o;
-
     write_template("{{ messages[0].content }}\n{% import 'x' as y %}");
     serve_bytes();
     o = ask(1, SAY_AB);
@@ -690,7 +710,6 @@ END_TEST
 START_TEST(a_template_that_goes_too_far_ends_its_request_alone)
 {
     struct answer o;
-
     write_template("{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}"
                    "{% endfor %}");
     serve_bytes();
@@ -732,7 +751,6 @@ START_TEST(smollm2_answers_and_is_cancelled)
 {
     struct answer o;
     char model[1024], path[128];
-
     if (!golden_fetch("smollm2", model))
         return;
     snprintf(path, sizeof path, "%s/smollm2.gguf", folder);
@@ -758,25 +776,21 @@ int main(void)
     TCase *c = tcase_create("infer");
     SRunner *r = srunner_create(s);
     int failed;
-
     tcase_set_timeout(c, 120);
     tcase_add_checked_fixture(c, setup, teardown);
+    const TTest *const tests[] = {seeds_repeat, ids_are_a_prompt,
+        too_much_for_one_request_ends_alone, many_are_answered_at_once, a_gpu_gives_the_same_text,
+        special_tokens_are_the_templates, every_end_token_stops, what_is_only_rendered,
+        a_template_that_does_not_compile_says_why,
+        a_template_that_goes_too_far_ends_its_request_alone, rendering_is_a_phase,
+        smollm2_answers_and_is_cancelled};
+    for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
+        tcase_add_test(c, tests[i]);
     tcase_add_loop_test(c, greedy_text_is_the_models, 0, 2);
     tcase_add_loop_test(c, stop_strings_end_and_are_not_sent, 0, 2);
-    tcase_add_test(c, seeds_repeat);
     tcase_add_loop_test(c, logprobs_are_the_models, 0, 2);
     tcase_add_loop_test(c, no_nucleus_is_the_likeliest, 0, 2);
-    tcase_add_test(c, ids_are_a_prompt);
-    tcase_add_test(c, too_much_for_one_request_ends_alone);
-    tcase_add_test(c, many_are_answered_at_once);
-    tcase_add_test(c, a_gpu_gives_the_same_text);
     tcase_add_loop_test(c, bad_requests_end_alone, 0, 2);
-    tcase_add_test(c, special_tokens_are_the_templates);
-    tcase_add_test(c, every_end_token_stops);
-    tcase_add_test(c, a_template_that_does_not_compile_says_why);
-    tcase_add_test(c, a_template_that_goes_too_far_ends_its_request_alone);
-    tcase_add_test(c, rendering_is_a_phase);
-    tcase_add_test(c, smollm2_answers_and_is_cancelled);
     suite_add_tcase(s, c);
     srunner_run_all(r, CK_NORMAL);
     failed = srunner_ntests_failed(r);
