@@ -45,7 +45,7 @@ struct batcher {
     int count;
     struct sched_seq *view;    /* (most) */
     int64_t *rows;             /* (most) */
-    struct engine_part *parts; /* (most + SCORE_ROWS) */
+    struct engine_part *parts; /* (batcher_parts) */
     int *whose;                /* likewise: of each part */
     float *scores;             /* (SCORE_ROWS, V); NULL: no prompt was to be scored yet */
     struct shaper *shaper;     /* NULL: nobody has asked for one yet */
@@ -55,6 +55,11 @@ struct batcher {
 };
 
 /* -- life -- */
+
+int64_t batcher_parts(int most)
+{
+    return most + SCORE_ROWS < ENGINE_ROWS ? most + SCORE_ROWS : ENGINE_ROWS;
+}
 
 int batcher_create(const struct batcher_conf *c, struct batcher **out, struct err *e)
 {
@@ -68,8 +73,8 @@ int batcher_create(const struct batcher_conf *c, struct batcher **out, struct er
     b->seq = mem_array(most, sizeof *b->seq);
     b->view = mem_array(most, sizeof *b->view);
     b->rows = mem_array(most, sizeof *b->rows);
-    b->parts = mem_array(most + SCORE_ROWS, sizeof *b->parts);
-    b->whose = mem_array(most + SCORE_ROWS, sizeof *b->whose);
+    b->parts = mem_array((size_t)batcher_parts(c->most), sizeof *b->parts);
+    b->whose = mem_array((size_t)batcher_parts(c->most), sizeof *b->whose);
     int rc = b->seq && b->view && b->rows && b->parts && b->whose
         ? pages_create((int32_t)c->pages, KVCACHE_PAGE, &b->pages, e)
         : err_set(e, ERR_MEMORY, "no memory for %d sequences", c->most);

@@ -38,6 +38,9 @@ struct batcher_drawn { /* of a step */
     const float *logits; /* (V) as the model gave them, until the next step; NULL: not told */
 };
 
+/* Parts of a pass (engine_part) with so many sequences, at most: one of each, or a row each of
+   prompts that are scored. */
+int64_t batcher_parts(int most);
 int batcher_create(const struct batcher_conf *c, struct batcher **out, struct err *e);
 void batcher_destroy(struct batcher *b);
 /* A sequence that begins with ids (count), at least one, fewer than a context; ids are the model's

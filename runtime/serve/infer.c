@@ -164,8 +164,8 @@ static int plan_pages(struct infer *s, struct model_conf *c, struct err *e)
     int64_t page = kvcache_bytes(of->layers, 1, of->kv_heads * of->head_dim, c->t);
     int64_t more = (s->most - 1) * usual, room = (s->conf.budget_bytes - plan.total) / page;
     c->kv_pages = kvcache_pages(c->kv_capacity) + (more < room ? more : room);
-    if ((rc = team_agree(
-             s->team, weights_digest(s->weights), s->most, c->kv_capacity, &c->kv_pages, e)))
+    if ((rc = team_agree(s->team, weights_digest(s->weights), batcher_parts(s->most),
+             c->kv_capacity, &c->kv_pages, e)))
         return rc;
     log_info("cache of keys and values", LOG_I("tokens", c->kv_pages * KVCACHE_PAGE),
         LOG_I("bytes", c->kv_pages * page), LOG_I("sequences", s->most));

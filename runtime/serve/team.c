@@ -22,7 +22,8 @@ struct team_head {
     int32_t order, parts, ids, pages; /* how many of each follow */
 };
 struct team_part {
-    int32_t count, past, draws;
+    int32_t count, past;
+    int32_t draws, sees; /* of its last token: the next one, the logits; 0 or 1 */
     struct sample_draw draw;
 };
 
@@ -31,8 +32,11 @@ struct team {
     struct group group;
     int rank, ranks;
     int32_t most_parts, most_pages;
-    size_t limit;              /* of a message */
-    uint8_t *bytes;            /* (limit) */
+    size_t limit; /* of a message */
+    int64_t vocab;
+    uint8_t *bytes; /* (limit) */
+    float *logits;  /* (seen, V) of who follows; NULL: none were seen yet */
+    int32_t seen;
     struct engine_part *parts; /* (most_parts) */
 };
 
@@ -72,6 +76,7 @@ void team_close(struct team *t)
     if (!t)
         return;
     mem_free(t->bytes);
+    mem_free(t->logits);
     mem_free(t->parts);
     mem_free(t);
 }
@@ -81,9 +86,12 @@ bool team_leads(const struct team *t)
     return !t || t->rank == 0;
 }
 
-int team_share(const struct team *t, struct model_conf *c, struct err *e)
+int team_share(struct team *t, struct model_conf *c, struct err *e)
 {
-    return t ? group_share(&t->group, c, e) : 0;
+    if (!t)
+        return 0;
+    t->vocab = c->config.vocab;
+    return group_share(&t->group, c, e);
 }
 
 /* The first that fits, of the fewest ranks, tensors first. */
@@ -127,22 +135,21 @@ static int least_pages(struct team *t, int64_t *pages, struct err *e)
     return rc;
 }
 
-int team_agree(struct team *t, uint64_t digest, int64_t sequences, int64_t tokens, int64_t *pages,
-    struct err *e)
+int team_agree(
+    struct team *t, uint64_t digest, int64_t parts, int64_t tokens, int64_t *pages, struct err *e)
 {
     if (!t)
         return 0;
-    assert(sequences >= 1 && sequences <= ENGINE_ROWS && !t->bytes);
-    t->most_parts = (int32_t)sequences;
-    t->most_pages = (int32_t)(sequences * kvcache_pages(tokens));
-    t->limit = sizeof(struct team_head) + (size_t)sequences * sizeof(struct team_part) +
+    assert(parts >= 1 && parts <= ENGINE_ROWS && t->vocab && !t->bytes);
+    t->most_parts = (int32_t)parts;
+    t->most_pages = (int32_t)(parts * kvcache_pages(tokens));
+    t->limit = sizeof(struct team_head) + (size_t)parts * sizeof(struct team_part) +
         (ENGINE_ROWS + (size_t)t->most_pages) * sizeof(int32_t);
     t->limit = t->limit < FIRST_BYTES ? FIRST_BYTES : t->limit;
     t->bytes = mem_zalloc(t->limit);
-    t->parts = mem_array((size_t)sequences, sizeof *t->parts);
+    t->parts = mem_array((size_t)parts, sizeof *t->parts);
     if (!t->bytes || !t->parts)
-        return err_set(
-            e, ERR_MEMORY, "no memory for what %lld sequences are", (long long)sequences);
+        return err_set(e, ERR_MEMORY, "no memory for passes of %lld parts", (long long)parts);
     int rc = world_agree(t->world, t->ranks, digest, tokens, e);
     return rc ? rc : least_pages(t, pages, e);
 }
@@ -209,8 +216,10 @@ int team_tell(struct team *t, const struct engine_part *parts, int n, struct err
     for (int i = 0; i < n; i++) {
         const struct engine_part *p = &parts[i];
         int64_t paged = kvcache_pages(p->past + p->count);
-        told[i] = (struct team_part){
-            .count = (int32_t)p->count, .past = (int32_t)p->past, .draws = p->draw != NULL};
+        told[i] = (struct team_part){.count = (int32_t)p->count,
+            .past = (int32_t)p->past,
+            .draws = p->draw != NULL,
+            .sees = p->logits != NULL};
         if (p->draw)
             told[i].draw = *p->draw;
         memcpy(ids, p->ids, (size_t)p->count * sizeof *ids);
@@ -233,12 +242,30 @@ int team_end(struct team *t, struct err *e)
 
 /* -- the others -- */
 
+/* Who follows has no use for logits, but the last stage of a pipeline has them first. */
+static int make_room(struct team *t, const struct team_head *h, struct err *e)
+{
+    int32_t seen = 0;
+    for (int i = 0; i < h->parts; i++)
+        seen += parts_of(t)[i].sees != 0;
+    if (seen <= t->seen)
+        return 0;
+    mem_free(t->logits);
+    t->seen = 0;
+    t->logits = mem_array((size_t)seen * (size_t)t->vocab, sizeof *t->logits);
+    if (!t->logits)
+        return err_set(e, ERR_MEMORY, "no memory for the logits of %d sequences", seen);
+    t->seen = seen;
+    return 0;
+}
+
 /* The parts of the pass, which lie in the message. */
 static int read_parts(struct team *t, const struct team_head *h, struct err *e)
 {
     const struct team_part *told = parts_of(t);
     const int32_t *ids = ids_of(t, h), *pages = ids + h->ids;
     int64_t left = h->ids, pages_left = h->pages;
+    float *logits = t->logits;
     for (int i = 0; i < h->parts; i++) {
         const struct team_part *p = &told[i];
         if (p->count < 1 || p->count > left || p->past < 0 ||
@@ -250,7 +277,9 @@ static int read_parts(struct team *t, const struct team_head *h, struct err *e)
             .count = p->count,
             .past = p->past,
             .pages = pages,
-            .draw = p->draws ? &p->draw : NULL};
+            .draw = p->draws ? &p->draw : NULL,
+            .logits = p->sees ? logits : NULL};
+        logits += p->sees ? t->vocab : 0;
         ids += p->count;
         pages += paged;
         left -= p->count;
@@ -269,7 +298,7 @@ int team_follow(struct team *t, struct engine *g, struct wire_page *page, struct
         if ((rc = receive(t, &h, e)) || h.order != ORDER_RUN)
             continue;
         beat_phase(page, WIRE_PHASE_SERVE_DECODE);
-        if (!(rc = read_parts(t, &h, e)))
+        if (!(rc = make_room(t, &h, e)) && !(rc = read_parts(t, &h, e)))
             rc = engine_run(g, t->parts, h.parts, e);
         beat(page);
     }

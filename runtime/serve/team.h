@@ -25,15 +25,15 @@ void team_close(struct team *t);
 /* Has this rank the requests? */
 bool team_leads(const struct team *t);
 /* c's configuration, of a whole model, becomes this rank's share. ERR_USER as of group_share. */
-int team_share(const struct team *t, struct model_conf *c, struct err *e);
+int team_share(struct team *t, struct model_conf *c, struct err *e);
 /* memplan_require; its refusal says, too, with which parallelism c, the whole model of w, would
    fit. */
 int team_require(const struct memplan *p, int64_t budget_bytes, const struct model_conf *c,
     const struct weights *w, struct err *e);
 /* All read the same model and have loaded it; *pages, of a cache, becomes the least of all ranks'.
-   sequences: of a pass, at most; tokens: of one. */
-int team_agree(struct team *t, uint64_t digest, int64_t sequences, int64_t tokens, int64_t *pages,
-    struct err *e);
+   parts: of a pass, at most ENGINE_ROWS; tokens: of a sequence. Behind team_share. */
+int team_agree(
+    struct team *t, uint64_t digest, int64_t parts, int64_t tokens, int64_t *pages, struct err *e);
 
 /* Rank 0's. The others run the same parts now, as it does: engine_run is the next of both. */
 int team_tell(struct team *t, const struct engine_part *parts, int n, struct err *e);
