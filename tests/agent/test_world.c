@@ -414,6 +414,42 @@ START_TEST(ranks_that_share_a_model_are_there_together)
 }
 END_TEST
 
+/* All of two members, and nobody without the others. Rank 0 says when it serves. */
+START_TEST(a_served_model_is_all_ranks_that_share_it)
+{
+    const struct world_conf conf = {.task = TASK_SERVE,
+        .per_replica = SIM_RANKS,
+        .tensor = 2,
+        .pipeline = 2,
+        .incarnation = 6,
+        .term = 1};
+    sim_begin(TASK_SERVE);
+    world_destroy(sim.world);
+    ck_assert_int_eq(world_create(&conf, &sim.world, &(struct err){0}), 0);
+    sim.desired.elastic.min_replicas = 1;
+    sim_want(2, false, false);
+    sim_join(0);
+    sim_advance(10000);
+    ck_assert_int_eq(sim_report().ranks, 0);
+    sim_join(1);
+    sim_advance(1000);
+    ck_assert_int_eq(sim_report().ranks, 2 * SIM_RANKS);
+    ck_assert_int_eq(world_state(sim.world), JOB_FORMING);
+    sim_frame(0, 0, WIRE_SERVING, "{}");
+    sim_settle();
+    ck_assert_int_eq(world_state(sim.world), JOB_SERVING);
+    sim_exit_rank(1, 1, EXIT_CLASS_BUG, 9, false, "");
+    sim_settle();
+    sim_advance(1000);
+    ck_assert_int_eq(sim.prepares, 2);
+    ck_assert_int_eq(sim_report().ranks, 2 * SIM_RANKS);
+    sim_lose(1);
+    sim_advance(60000);
+    ck_assert_int_eq(sim_report().ranks, 0);
+    world_destroy(sim.world);
+}
+END_TEST
+
 START_TEST(a_lost_member_is_awaited_then_done_without)
 {
     sim_run_three();
@@ -715,7 +751,7 @@ UNIT_MAIN_WITHIN("world", 60, forms_over_all_desired, a_rank_death_restarts_at_o
     symptoms_of_all_end_at_once, who_missed_a_peer_does_not_hang, fatal_classes,
     what_may_go_better_is_not_final, restarts_run_out, every_budget_runs_out,
     what_is_edited_holds_at_once, ranks_that_share_a_model_are_there_together,
-    a_lost_member_is_awaited_then_done_without, scales_at_a_boundary,
-    who_leaves_and_dies_holds_nobody_up, completes_and_releases,
+    a_served_model_is_all_ranks_that_share_it, a_lost_member_is_awaited_then_done_without,
+    scales_at_a_boundary, who_leaves_and_dies_holds_nobody_up, completes_and_releases,
     a_hang_verdict_ends_the_incarnation, who_is_superseded_ends, who_lost_the_checkpoint_ends,
     terms_only_grow, remembers_what_it_reported, random_worlds_keep_their_promises)
