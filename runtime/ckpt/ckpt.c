@@ -326,13 +326,18 @@ static int hash_written(const struct ckpt_writer *w, char hash[17], int64_t *byt
     return hash_xxh3_file(fd, size, hash, e);
 }
 
+static int make_header(struct ckpt_writer *w, struct buf *header, struct err *e)
+{
+    if (w->count) /* a rank with no slice writes an empty file */
+        w->metadata[2 * w->count] = NULL;
+    return safetensors_header(w->entries, w->count, w->metadata, HEADER_BYTES, header, e);
+}
+
 static int finish_file(struct ckpt_writer *w, char hash[17], int64_t *bytes, struct err *e)
 {
     buf_auto struct buf header;
     buf_init(&header, HEADER_BYTES);
-    if (w->count) /* a rank with no slice writes an empty file */
-        w->metadata[2 * w->count] = NULL;
-    int rc = safetensors_header(w->entries, w->count, w->metadata, HEADER_BYTES, &header, e);
+    int rc = make_header(w, &header, e);
     if (rc)
         return rc;
     if (lseek(w->fd, 0, SEEK_SET) < 0)
@@ -377,6 +382,23 @@ int ckpt_finish(struct ckpt_writer *w, char hash[17], int64_t *bytes, struct err
         memcpy(hash, h, sizeof h);
         *bytes = n;
         w->temporary[0] = 0; /* it has its name */
+    }
+    ckpt_abandon(w);
+    return rc;
+}
+
+int ckpt_finish_held(struct ckpt_writer *w, char hash[17], int64_t *bytes, struct err *e)
+{
+    buf_auto struct buf header;
+    buf_init(&header, HEADER_BYTES);
+    int rc = make_header(w, &header, e);
+    if (!rc && header.len != HEADER_BYTES)
+        rc = err_set(e, ERR_BUG, "a header of %zu bytes", header.len);
+    if (!rc) {
+        char *file = w->held->at - HEADER_BYTES;
+        memcpy(file, header.data, header.len);
+        *bytes = HEADER_BYTES + w->held_bytes;
+        hash_xxh3_hex(file, (size_t)*bytes, hash);
     }
     ckpt_abandon(w);
     return rc;

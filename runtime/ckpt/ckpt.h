@@ -69,6 +69,7 @@ struct ckpt_state {  /* what a manifest says beside tensors */
     /* In no manifest: of the incarnation, as given to ckpt_claim; and of ckpt_set_aside. */
     char owner[65], aside[64];
     int64_t aside_bytes;
+    int64_t stored_step; /* of the newest on storage, when it was begun with; -1: there was none */
 };
 
 #define CKPT_HEADER_BYTES (1 << 20) /* of a rank's file, at most */
@@ -104,6 +105,9 @@ int ckpt_put_piece(struct ckpt_writer *w, const char *name, const struct ckpt_pi
     enum dtype t, const void *data, struct err *e);
 /* Closes, fsyncs and hashes this rank's file. hash: 17 bytes of hex. */
 int ckpt_finish(struct ckpt_writer *w, char hash[17], int64_t *bytes, struct err *e);
+/* Of a writer that holds: what it would write as a file stands in memory instead, from
+ * CKPT_HEADER_BYTES below the ckpt_memory's `at` on. The same hash and bytes. */
+int ckpt_finish_held(struct ckpt_writer *w, char hash[17], int64_t *bytes, struct err *e);
 void ckpt_abandon(struct ckpt_writer *w); /* NULL or unfinished: removes its file */
 /* Rank 0 after all finished: hashes and sizes by rank. -ERR_DRAINED when a newer incarnation,
  * or another of that number, has begun. */
@@ -124,6 +128,12 @@ int ckpt_peek(const char *path, struct ckpt_state *state, struct err *e);
 enum ckpt_depth { CKPT_HEADERS, CKPT_HASHES };
 int ckpt_open_step(const char *path, int64_t step, enum ckpt_depth depth, struct ckpt_reader **out,
     struct ckpt_state *state, struct err *e);
+/* One whose files lie somewhere else: read_fn gives bytes [at, at + bytes) of m's file `file`, and
+ * they are known to be what m says. m is the reader's from now on, also after a failure. */
+struct ckpt_manifest;
+typedef int ckpt_read_fn(void *user, int file, void *to, int64_t bytes, int64_t at, struct err *e);
+int ckpt_open_files(struct ckpt_manifest *m, ckpt_read_fn *read_fn, void *user,
+    struct ckpt_reader **out, struct err *e);
 void ckpt_close(struct ckpt_reader *r); /* NULL is fine */
 /* Whether there is a tensor of that name. */
 bool ckpt_has(const struct ckpt_reader *r, const char *name);

@@ -28,6 +28,15 @@ void ckpt_file_name(int rank, const char hash[17], char out[64])
     snprintf(out, 64, "rank-%05d-%.16s.safetensors", rank, hash);
 }
 
+int ckpt_file_rank(const char *name)
+{
+    int64_t rank;
+    if (strncmp(name, "rank-", 5) != 0 || strlen(name) < 10 ||
+        !number_whole(name + 5, 5, FILES_LIMIT, &rank))
+        return -1;
+    return (int)rank;
+}
+
 static const char *const scores[] = {[CKPT_SCORE_F1] = "f1", [CKPT_SCORE_MATCH] = "match"};
 
 static void write_epochs(struct jsonw *w, const struct ckpt_state *s)
@@ -93,22 +102,29 @@ static void write_fields(struct jsonw *w, const struct ckpt_manifest *m)
     jsonw_close(w);
 }
 
-int ckpt_manifest_write(const char *path, const struct ckpt_manifest *m, struct err *e)
+int ckpt_manifest_print(const struct ckpt_manifest *m, struct buf *out, struct err *e)
 {
-    buf_auto struct buf text;
-    buf_init(&text, MANIFEST_LIMIT);
     struct jsonw w;
-    jsonw_init(&w, &text);
+    jsonw_init(&w, out);
     jsonw_open(&w, NULL, '{');
     write_fields(&w, m);
     jsonw_close(&w);
     if (jsonw_end(&w))
-        return err_set(e, ERR_MEMORY, "%s: no memory to write it", path);
-    if (text.len < sizeof head || memcmp(text.data, head, sizeof head - 1))
-        return err_set(e, ERR_BUG, "%s: the writer's form has changed", path);
+        return err_set(e, ERR_MEMORY, "no memory to write it");
+    if (out->len < sizeof head || memcmp(out->data, head, sizeof head - 1))
+        return err_set(e, ERR_BUG, "the writer's form has changed");
     char hash[HASH_XXH3_HEX];
-    hash_xxh3_hex(text.data, text.len, hash);
-    memcpy(text.data + HASH_AT, hash, 16);
+    hash_xxh3_hex(out->data, out->len, hash);
+    memcpy(out->data + HASH_AT, hash, 16);
+    return 0;
+}
+
+int ckpt_manifest_write(const char *path, const struct ckpt_manifest *m, struct err *e)
+{
+    buf_auto struct buf text;
+    buf_init(&text, MANIFEST_LIMIT);
+    if (ckpt_manifest_print(m, &text, e))
+        return err_wrap(e, "%s", path);
     return io_write_file(path, text.data, text.len, 0644, e);
 }
 
@@ -274,7 +290,7 @@ static int read_state(const struct json *v, struct ckpt_state *s, struct err *e)
     return 0;
 }
 
-static int parse_manifest(struct buf *text, struct ckpt_manifest *m, struct err *e)
+static int parse_text(struct buf *text, struct ckpt_manifest *m, struct err *e)
 {
     char said[17] = "", hash[HASH_XXH3_HEX];
     if (text->len < sizeof head)
@@ -294,6 +310,17 @@ static int parse_manifest(struct buf *text, struct ckpt_manifest *m, struct err 
     return rc ? rc : read_files(json_get(v, "files"), m, e);
 }
 
+int ckpt_manifest_parse(struct buf *text, struct ckpt_manifest *out, struct err *e)
+{
+    struct ckpt_manifest m = {0};
+    int rc = parse_text(text, &m, e);
+    if (rc)
+        ckpt_manifest_done(&m);
+    else
+        *out = m;
+    return rc;
+}
+
 int ckpt_manifest_read(const char *path, struct ckpt_manifest *out, struct err *e)
 {
     buf_auto struct buf text;
@@ -301,14 +328,7 @@ int ckpt_manifest_read(const char *path, struct ckpt_manifest *out, struct err *
     int rc = io_read_file(path, MANIFEST_LIMIT, &text, e);
     if (rc)
         return rc;
-    struct ckpt_manifest m = {0};
-    rc = parse_manifest(&text, &m, e);
-    if (rc) {
-        ckpt_manifest_done(&m);
-        return err_wrap(e, "%s", path);
-    }
-    *out = m;
-    return 0;
+    return ckpt_manifest_parse(&text, out, e) ? err_wrap(e, "%s", path) : 0;
 }
 
 void ckpt_manifest_done(struct ckpt_manifest *m)

@@ -6,6 +6,7 @@
 #ifndef RUNTIME_CKPT_MANIFEST_H
 #define RUNTIME_CKPT_MANIFEST_H
 
+#include "base/buf.h"
 #include "runtime/ckpt/ckpt.h"
 
 struct ckpt_file {
@@ -21,6 +22,10 @@ struct ckpt_manifest {
 };
 
 void ckpt_file_name(int rank, const char hash[17], char out[64]);
+int ckpt_file_rank(const char *name); /* -1: it is no name of a file's */
+/* Its text, and back: `text` is used up. */
+int ckpt_manifest_print(const struct ckpt_manifest *m, struct buf *out, struct err *e);
+int ckpt_manifest_parse(struct buf *text, struct ckpt_manifest *out, struct err *e);
 int ckpt_manifest_write(const char *path, const struct ckpt_manifest *m, struct err *e);
 /* ERR_CORRUPT names what is wrong; ERR_DATA when there is none. */
 int ckpt_manifest_read(const char *path, struct ckpt_manifest *out, struct err *e);

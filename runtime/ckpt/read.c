@@ -33,6 +33,8 @@ struct ckpt_reader {
     int file_count;
     struct ckpt_entry *entries; /* by name, then as they stand in the files */
     int entry_count;
+    ckpt_read_fn *read_fn; /* NULL: they are the folder's */
+    void *user;
     int fd, open_file; /* the file that was read last; fd -1: none */
     uint8_t *window;   /* what was read of it, NULL: nothing yet */
     int64_t window_at, window_bytes;
@@ -62,29 +64,62 @@ static int file_path(const struct ckpt_reader *r, int i, char out[LIMIT_PATH_BYT
     return ckpt_folder_path(out, e, "%s/%s", r->folder, r->manifest.files[i].name);
 }
 
-static int open_header(struct ckpt_reader *r, int fd, const char *path, int64_t size, struct err *e)
+/* A failure that an older generation may not have. */
+static bool is_damage(int rc)
 {
+    return rc == -ERR_CORRUPT || rc == -ERR_DATA || rc == -ERR_DEVICE;
+}
+
+static int turn_to_file(struct ckpt_reader *r, int file, struct err *e)
+{
+    char path[LIMIT_PATH_BYTES];
+    if (r->open_file == file && (r->read_fn || r->fd >= 0))
+        return 0;
+    int rc = file_path(r, file, path, e);
+    if (rc)
+        return rc;
+    io_close(r->fd);
+    r->fd = r->read_fn ? -1 : io_open_read(path, e);
+    r->open_file = file;
+    r->window_bytes = 0;
+    return r->read_fn || r->fd >= 0 ? 0 : r->fd;
+}
+
+/* Of the file that was turned to. */
+static int read_file(struct ckpt_reader *r, void *to, int64_t bytes, int64_t at, struct err *e)
+{
+    struct err why = {0};
+    int rc = r->read_fn ? r->read_fn(r->user, r->open_file, to, bytes, at, &why)
+                        : io_pread_full(r->fd, to, (size_t)bytes, at, &why);
+    if (!rc)
+        return 0;
+    err_set(e, is_damage(rc) ? ERR_CORRUPT : why.code, "%s", why.text);
+    return err_wrap(e, "%s/%s", r->folder, r->manifest.files[r->open_file].name);
+}
+
+static int open_header(struct ckpt_reader *r, int i, struct err *e)
+{
+    int64_t size = r->manifest.files[i].bytes;
     size_t n = size < CKPT_HEADER_BYTES ? (size_t)size : CKPT_HEADER_BYTES;
+    char path[LIMIT_PATH_BYTES];
     mem_autofree uint8_t *head = mem_alloc(n + 1);
     if (!head)
-        return err_set(e, ERR_MEMORY, "%s: no memory for its header", path);
-    int rc = io_pread_full(fd, head, n, 0, e);
-    if (!rc)
-        rc = safetensors_parse_header(head, n, (size_t)size, path, &r->files[r->file_count], e);
-    r->file_count += !rc;
-    return rc;
+        return err_set(e, ERR_MEMORY, "%s: no memory for a header", r->folder);
+    int rc;
+    if ((rc = file_path(r, i, path, e)) || (rc = turn_to_file(r, i, e)) ||
+        (rc = read_file(r, head, (int64_t)n, 0, e)) ||
+        (rc = safetensors_parse_header(head, n, (size_t)size, path, &r->files[r->file_count], e)))
+        return rc;
+    r->file_count++;
+    return 0;
 }
 
 static int open_file(struct ckpt_reader *r, int i, enum ckpt_depth depth, struct err *e)
 {
-    const struct ckpt_file *f = &r->manifest.files[i];
-    char path[LIMIT_PATH_BYTES];
-    int rc;
-    if ((rc = ckpt_folder_check(r->folder, f, depth == CKPT_HASHES, e)) ||
-        (rc = file_path(r, i, path, e)))
-        return rc;
-    io_auto_fd int fd = io_open_read(path, e);
-    return fd < 0 ? fd : open_header(r, fd, path, f->bytes, e);
+    int rc = r->read_fn
+        ? 0
+        : ckpt_folder_check(r->folder, &r->manifest.files[i], depth == CKPT_HASHES, e);
+    return rc ? rc : open_header(r, i, e);
 }
 
 static bool read_pair(const char *text, char between, int64_t *a, int64_t *b)
@@ -205,6 +240,29 @@ static int open_all(struct ckpt_reader *r, int64_t step, enum ckpt_depth depth, 
     return rc ? rc : index_entries(r, e);
 }
 
+int ckpt_open_files(struct ckpt_manifest *m, ckpt_read_fn *read_fn, void *user,
+    struct ckpt_reader **out, struct err *e)
+{
+    struct ckpt_reader *r = mem_zalloc(sizeof *r);
+    if (!r) {
+        ckpt_manifest_done(m);
+        return err_set(e, ERR_MEMORY, "no memory to read a checkpoint");
+    }
+    r->fd = r->open_file = -1;
+    r->read_fn = read_fn;
+    r->user = user;
+    r->manifest = *m;
+    *m = (struct ckpt_manifest){0};
+    snprintf(r->folder, sizeof r->folder, "memory");
+    int rc = open_all(r, r->manifest.state.step, CKPT_HEADERS, e);
+    if (rc) {
+        ckpt_close(r);
+        return rc;
+    }
+    *out = r;
+    return 0;
+}
+
 int ckpt_open_step(const char *path, int64_t step, enum ckpt_depth depth, struct ckpt_reader **out,
     struct ckpt_state *state, struct err *e)
 {
@@ -212,7 +270,7 @@ int ckpt_open_step(const char *path, int64_t step, enum ckpt_depth depth, struct
     struct ckpt_reader *r = mem_zalloc(sizeof *r);
     if (!r)
         return err_set(e, ERR_MEMORY, "no memory to read a checkpoint");
-    r->fd = -1;
+    r->fd = r->open_file = -1;
     int rc;
     if ((rc = ckpt_folder_step(path, step, r->folder, e)) ||
         (rc = ckpt_folder_manifest(path, step, manifest, e)) ||
@@ -227,12 +285,6 @@ int ckpt_open_step(const char *path, int64_t step, enum ckpt_depth depth, struct
     else
         ckpt_close(r);
     return 0;
-}
-
-/* A failure that an older generation may not have. */
-static bool is_damage(int rc)
-{
-    return rc == -ERR_CORRUPT || rc == -ERR_DATA || rc == -ERR_DEVICE;
 }
 
 /* Tries generations up to `limit`, newest first; out NULL: manifests only, and in silence. *found:
@@ -323,31 +375,6 @@ static const struct ckpt_entry *first_entry(const struct ckpt_reader *r, const c
 bool ckpt_has(const struct ckpt_reader *r, const char *name)
 {
     return first_entry(r, name);
-}
-
-static int read_file(struct ckpt_reader *r, void *to, int64_t bytes, int64_t at, struct err *e)
-{
-    struct err why = {0};
-    int rc = io_pread_full(r->fd, to, (size_t)bytes, at, &why);
-    if (!rc)
-        return 0;
-    err_set(e, is_damage(rc) ? ERR_CORRUPT : why.code, "%s", why.text);
-    return err_wrap(e, "%s/%s", r->folder, r->manifest.files[r->open_file].name);
-}
-
-static int turn_to_file(struct ckpt_reader *r, int file, struct err *e)
-{
-    char path[LIMIT_PATH_BYTES];
-    if (r->fd >= 0 && r->open_file == file)
-        return 0;
-    int rc = file_path(r, file, path, e);
-    if (rc)
-        return rc;
-    io_close(r->fd);
-    r->fd = io_open_read(path, e);
-    r->open_file = file;
-    r->window_bytes = 0;
-    return r->fd < 0 ? r->fd : 0;
 }
 
 /* Bytes [skip, skip + bytes) of an entry. */
