@@ -195,18 +195,15 @@ int coll_create(const struct coll_conf *conf, struct coll **out, struct err *e)
 }
 
 /* All ranks meet before and so none is called by one that forms another group still. */
-int coll_group(struct coll *c, const struct layout_group *members, struct coll **out, struct err *e)
+static int form_group(struct coll *c, const struct coll_conf *of,
+    const struct layout_group *members, struct coll **out, struct err *e)
 {
     assert(members->first + members->index * members->stride == c->conf.rank);
     assert(c->first == 0 && c->stride == 1 && c->size == c->conf.world);
-    if (members->size == c->size) {
-        *out = c;
-        return 0;
-    }
     int rc = coll_barrier(c, e);
     if (rc)
         return rc;
-    struct coll_conf conf = c->conf;
+    struct coll_conf conf = *of;
     conf.listen_fd = fcntl(c->conf.listen_fd, F_DUPFD_CLOEXEC, 0);
     if (conf.listen_fd < 0)
         return err_sys(e, ERR_MEMORY, errno, "no descriptor for a group");
@@ -218,6 +215,30 @@ int coll_group(struct coll *c, const struct layout_group *members, struct coll *
     g->sibling = atomic_load(&c->groups);
     atomic_store(&c->groups, g);
     *out = g;
+    return 0;
+}
+
+int coll_group(struct coll *c, const struct layout_group *members, struct coll **out, struct err *e)
+{
+    if (members->size == c->size) {
+        *out = c;
+        return 0;
+    }
+    return form_group(c, &c->conf, members, out, e);
+}
+
+int coll_group_beside(
+    struct coll *c, const struct layout_group *members, struct coll **out, struct err *e)
+{
+    struct coll_conf conf = c->conf;
+    conf.dev = NULL;
+    conf.page = NULL;
+    conf.failing_fn = NULL;
+    int rc = form_group(c, &conf, members, out, e);
+    if (rc)
+        return rc;
+    (*out)->beside = true;
+    (*out)->trace = NULL;
     return 0;
 }
 
@@ -560,7 +581,8 @@ int64_t coll_sent_bytes(const struct coll *c)
 void coll_trace(struct coll *c, struct trace *t)
 {
     for (struct coll *g = atomic_load(&c->groups); g; g = g->sibling)
-        coll_trace(g, t);
+        if (!g->beside)
+            coll_trace(g, t);
     if (c->overlap)
         coll_overlap_trace(c, t);
     else

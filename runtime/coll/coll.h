@@ -53,6 +53,10 @@ int coll_create(const struct coll_conf *conf, struct coll **out, struct err *e);
  * world; coll_broadcast and coll_allgather count them by their index in the group. */
 int coll_group(
     struct coll *world, const struct layout_group *members, struct coll **out, struct err *e);
+/* The same, but always a new one, of host memory whatever the device, which tells no page: for
+ * another thread to use while this one uses the world's. Ranks may form groups of several sizes. */
+int coll_group_beside(
+    struct coll *world, const struct layout_group *members, struct coll **out, struct err *e);
 void coll_destroy(struct coll *c);
 void coll_abort(struct coll *c);
 

@@ -84,10 +84,11 @@ struct coll {
     int control[COLL_MAX_LOCAL]; /* leader: socket to each local rank; others: [0] to the leader */
     int abort_fd;                /* eventfd */
     _Atomic bool aborted;
-    int64_t sent_bytes;            /* into sockets */
+    _Atomic int64_t sent_bytes;    /* into sockets */
     uint64_t sequence;             /* of collectives, in which all members take part */
     int64_t *slices;               /* size + 1: where those of the one under way begin */
     bool connected;                /* for messages */
+    bool beside;                   /* another thread's: it has no trace */
     struct coll_message *messages; /* coll_most_messages: of an all-to-all */
 
     /* host.c */

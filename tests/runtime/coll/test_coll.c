@@ -157,6 +157,54 @@ START_TEST(test_coll_groups)
 }
 END_TEST
 
+/* Around a ring of a group beside, on another thread. */
+struct ring {
+    struct coll *c;
+    struct layout_group g;
+    int wrong;
+};
+
+static void *go_round(void *user)
+{
+    struct ring *r = user;
+    struct err e;
+    for (int i = 0; i < 40 && !r->wrong; i++) {
+        int32_t mine = 100 * i + r->g.index, is = -1;
+        const int before = (r->g.index + r->g.size - 1) % r->g.size;
+        const struct coll_message m[] = {{&mine, sizeof mine, (r->g.index + 1) % r->g.size, false},
+            {&is, sizeof is, before, true}};
+        r->wrong = coll_exchange_start(r->c, m, 2, &e) || is != 100 * i + before;
+    }
+    return NULL;
+}
+
+/* Two members and four, while all are in the world's collectives. */
+static int beside_body(struct coll *c, int rank, const struct ranks *w)
+{
+    static float x[1000];
+    struct ring r = {.g = rank < 2 ? (struct layout_group){0, 1, 2, rank}
+                                   : (struct layout_group){2, 1, 4, rank - 2}};
+    struct err e;
+    pthread_t thread;
+    if (coll_group_beside(c, &r.g, &r.c, &e) || r.c == c || coll_connect(r.c, &e) ||
+        pthread_create(&thread, NULL, go_round, &r))
+        return 1;
+    uint64_t counted = atomic_load(&ranks_page.collective);
+    int wrong = 0;
+    for (int i = 0; i < 40 && !wrong; i++)
+        wrong = ranks_check(c, rank, w, x, 1000);
+    pthread_join(thread, NULL);
+    return r.wrong ? 2 : wrong ? wrong : atomic_load(&ranks_page.collective) <= counted;
+}
+
+START_TEST(test_coll_group_beside)
+{
+    static const struct ranks pods[] = {
+        {.size = 6, .replica = {0, 1, 2, 3, 4, 5}}, {.size = 6, .replica = {0, 1, 2, 2, 3, 3}}};
+    ranks_run(pods[_i], beside_body);
+}
+END_TEST
+
 /* The last rank leaves. Those who share a group with it, of size two here, are told its number in
  * the world, also by the page; the others' groups go on. */
 static int group_death_body(struct coll *c, int rank, const struct ranks *w)
@@ -418,6 +466,7 @@ int main(void)
     tcase_add_loop_test(t, test_coll_others, 0, n);
     tcase_add_loop_test(t, test_coll_death, 1, n);
     tcase_add_loop_test(t, test_coll_groups, 0, 3 * (int)(sizeof layouts / sizeof *layouts));
+    tcase_add_loop_test(t, test_coll_group_beside, 0, 2);
     tcase_add_test(t, test_coll_group_death);
     tcase_add_test(t, test_coll_group_abort);
     tcase_add_test(t, test_coll_end);
