@@ -267,6 +267,8 @@ static const struct field spec_rows[] = {
     {ROW("checkpoint.everySeconds", I64, checkpoint.every_seconds, "300"), RANGE(0, LIMIT_SECONDS)},
     {ROW("checkpoint.keep", INT, checkpoint.keep, "2"), RANGE(2, 100)},
     {ROW("checkpoint.asynchronous", BOOL, checkpoint.asynchronous, "true")},
+    {ROW("checkpoint.inMemoryEverySteps", I64, checkpoint.in_memory_every_steps, "0"),
+        RANGE(0, STEPS_MAX)},
     {MAX_RESTARTS},
     {WINDOW_SECONDS},
     {HANG_SECONDS},

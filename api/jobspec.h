@@ -321,7 +321,8 @@ struct jobspec {
         const char *path;                   /* folder */
         int64_t every_steps, every_seconds; /* 0: off */
         int keep;
-        bool asynchronous; /* written while the training goes on */
+        bool asynchronous;             /* written while the training goes on */
+        int64_t in_memory_every_steps; /* copies that outlive a rank; 0: off */
     } checkpoint;
     struct jobspec_restart restart;
     struct jobspec_health health;

@@ -32,13 +32,15 @@
 
 #define WIRE_FD_SOCKET    3
 #define WIRE_FD_PAGE      4
+#define WIRE_FD_COPIES    5 /* a file of memory that outlives ranks, if WIRE_PREPARE says so */
 #define WIRE_HEADER_BYTES 8
 #define WIRE_TOKEN_BYTES  16 /* of a payload, before the text or the logprobs */
 
 enum wire_type {
     /* agent -> rank */
     WIRE_PREPARE = 1, /* {job_file, incarnation, secret, rank_local, local_world, replica,
-                         bind_host}: the rank binds its listener and answers WIRE_READY */
+                         bind_host, copies:bool}: the rank binds its listener and answers
+                         WIRE_READY */
     WIRE_START,       /* {rank, world, ranks:[{rank, replica, local_rank, host, port, node}]} */
     WIRE_STOP,        /* {}: finish the step, checkpoint, end with EXIT_CLASS_DRAINED */
     WIRE_CHECKPOINT,  /* {}: checkpoint at the next step boundary and go on */
@@ -52,9 +54,10 @@ enum wire_type {
     /* rank -> agent */
     WIRE_READY = 64, /* {port}: its collective listener */
     WIRE_LOADED,     /* {parameters, memory_bytes, resumed_step, steps, held_out, tensor, pipeline,
-                        zero_stage, layout_reason, device, damaged, damaged_bytes}; why the layout
-                        was chosen, "" where it was told; the folder of a checkpoint that was passed
-                        over, "" for none, and what all such folders hold, as rank 0 says */
+                        zero_stage, layout_reason, device, damaged, damaged_bytes, copies}; why the
+                        layout was chosen, "" where it was told; the folder of a checkpoint that
+                        was passed over, "" for none, and what all such folders hold, as rank 0
+                        says; what copies it keeps in memory, or why none, "": none are wanted */
     WIRE_STEP,       /* {step, loss, tokens, tokens_per_second, grad_norm, learning_rate, seconds,
                         loss_scale, skipped_steps}, the last two of FP16;
                         from rank 0, of a few steps at once where the device runs ahead */

@@ -31,6 +31,7 @@ static int take_prepare(struct orders *o, struct door *d, struct err *e)
     o->local_rank = (int)json_int(v, "rank_local", 0);
     o->local_world = (int)json_int(v, "local_world", 1);
     o->replica = (int)json_int(v, "replica", 0);
+    o->copies_fd = json_bool(v, "copies", false) ? WIRE_FD_COPIES : -1;
     snprintf(o->secret, sizeof o->secret, "%s", json_str(v, "secret", ""));
     if (o->local_world < 1 || o->local_world > LIMIT_RANKS_PER_REPLICA)
         return err_set(e, ERR_BUG, "a replica of %d ranks", o->local_world);
@@ -84,7 +85,7 @@ static int take_start(struct orders *o, struct door *d, struct err *e)
 
 int orders_take(struct orders *o, struct door *d, struct err *e)
 {
-    *o = (struct orders){.listen_fd = -1, .arena = arena_create(64 << 20)};
+    *o = (struct orders){.listen_fd = -1, .copies_fd = -1, .arena = arena_create(64 << 20)};
     o->spec = &o->job;
     if (!o->arena)
         return err_set(e, ERR_MEMORY, "no memory for a rank");

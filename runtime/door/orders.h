@@ -17,6 +17,7 @@ struct orders {
     char secret[130];        /* of the incarnation, hex */
     struct wire_peer *peers; /* (world), by rank */
     int listen_fd; /* where the other ranks of the world call; -1: whoever took it owns it */
+    int copies_fd; /* the pod's memory that outlives its ranks (runtime/ckpt/copy.h); -1: none */
 
     /* private to orders.c */
     struct arena *arena;

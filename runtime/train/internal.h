@@ -1,10 +1,10 @@
 /*
  * train/internal: one rank's training, as the files of this folder share it: train.c is the loop,
  * open.c makes and unmakes it all, corpus.c has the text tokenised once for all ranks, gradient.c
- * computes and reduces a step's gradient, evaluate.c looks at what is held out, save.c, tell.c and
- * generate.c are what their names say, spread.c tells of gradients, rebalance.c has the shares of
- * the batch follow measured speed. What is learnt, and what else
- * that needs, is objective_*.c's. Nobody else includes it.
+ * computes and reduces a step's gradient, evaluate.c looks at what is held out, save.c, copies.c,
+ * tell.c and generate.c are what their names say, spread.c tells of gradients, rebalance.c has the
+ * shares of the batch follow measured speed. What is learnt, and what else that needs, is
+ * objective_*.c's. Nobody else includes it.
  */
 #ifndef RUNTIME_TRAIN_INTERNAL_H
 #define RUNTIME_TRAIN_INTERNAL_H
@@ -127,6 +127,8 @@ struct train {
     int64_t snapshot_room;    /* bytes */
     struct ckpt_saver *saver; /* NULL: the training waits for its checkpoints */
     struct saving saving;
+    struct copies *copies;                /* in memory that outlives this rank; or NULL */
+    char copies_told[LIMIT_REASON_BYTES]; /* of them, "": none are wanted. Rank 0 */
     struct tensorboard *board;
     struct trace *trace;       /* of spec.train.trace; or NULL */
     struct spread *spread;     /* rank 0's, of histograms; or NULL */
@@ -200,6 +202,9 @@ struct model_conf train_model_conf(struct train *t);
 struct optim_conf train_optim_conf(const struct train *t);
 struct planner_input train_planner_input(
     const struct train *t, const struct model_conf *model, int world, int64_t budget_bytes);
+/* Ranks of each pod, neighbours; 1: not all pods have as many. Of a training without orders, which
+   is only planned, as many as the job says. */
+int train_ranks_of_pods(const struct train *t);
 /* A part of it, when the plan is made: what a micro-batch is filled in. */
 int train_open_batch(struct train *t, struct err *e);
 
@@ -322,6 +327,25 @@ int train_save_goes_on(struct train *t, struct err *e);
 /* When the state is there that is saved, and all ranks call: from then on it can be. */
 int train_open_saver(struct train *t, struct err *e);
 void train_close_saver(struct train *t);
+/* What this rank writes of a checkpoint. */
+int train_put_slice(struct train *t, struct ckpt_writer *w, struct err *e);
+/* Describes what is saved now. */
+void train_describe(const struct train *t, struct ckpt_state *s);
+
+/* -- copies in memory: copies.c; all ranks call -- */
+
+/* Steps between two; 0: none are wanted. */
+int64_t train_copy_period(const struct train *t);
+/* When the state is there that is copied. */
+int train_open_copies(struct train *t, struct err *e);
+void train_close_copies(struct train *t);
+int64_t train_copy_bytes(const struct train *t); /* of memory for them */
+/* Of state.step, if one is due: in this pod when it returns, and on its way to another. */
+int train_copy(struct train *t, struct err *e);
+/* Until the last one has come there: before the next step counts. */
+int train_copied(struct train *t, struct err *e);
+/* The training is over, and what it came to on storage: their memory goes back. */
+void train_drop_copies(struct train *t);
 
 /* Rank 0's: the step as frame and as TensorBoard's points; and, with the ranks that share its
    model, what that says. All ranks call. */

@@ -231,9 +231,7 @@ static bool takes_local_steps(const struct train *t)
     return t->spec->train.communication.local_steps > 1;
 }
 
-/* Ranks of each pod, neighbours; 1: not all pods have as many. Of a training without orders, which
-   is only planned, as many as the job says. */
-static int ranks_of_pods(const struct train *t)
+int train_ranks_of_pods(const struct train *t)
 {
     if (!t->orders)
         return t->spec->device.per_replica;
@@ -254,7 +252,7 @@ static struct exchange_conf exchange_conf_of(const struct train *t, int replicas
         .elements = elements,
         .ranks = replicas,
         .rank = t->orders ? t->orders->rank : 0,
-        .per_pod = ranks_of_pods(t)};
+        .per_pod = train_ranks_of_pods(t)};
 }
 
 /* A model_conf's exchange_fn: what both take beside. */
@@ -299,7 +297,8 @@ struct model_conf train_model_conf(struct train *t)
         .whole_masters = s->sparsity.pattern != SPARSITY_NONE,
         .exchange_fn = beside_bytes,
         .exchange = t,
-        .snapshot_fn = t->spec->checkpoint.asynchronous ? saved_bytes : NULL,
+        .snapshot_fn =
+            t->spec->checkpoint.asynchronous || train_copy_period(t) ? saved_bytes : NULL,
         .teacher = t->teacher ? weights_config(t->teacher) : NULL,
         .teacher_label_from = t->teacher_label_from,
         .distill_weight = (float)s->distill.weight,
@@ -463,7 +462,7 @@ static int plan(struct train *t, struct model_conf *conf, struct err *e)
     struct planner_input in = train_planner_input(t, conf, o->world, t->budget_bytes);
     in.rank = o->rank;
     in.rows = info.host_readable ? 0 : TRAIN_GPU_ROWS;
-    const struct speed_world w = {t->coll, t->dev, o->rank, o->world, ranks_of_pods(t)};
+    const struct speed_world w = {t->coll, t->dev, o->rank, o->world, train_ranks_of_pods(t)};
     bool balances = t->spec->parallelism.balance == BALANCE_MEASURED && o->world > 1;
     mem_autofree struct speed_rank *each =
         balances ? mem_array((size_t)o->world, sizeof *each) : NULL;
@@ -651,7 +650,7 @@ static int resume(struct train *t, struct err *e)
         t->state.scale.scale = SCALE_FIRST;
     if (t->outer)
         outer_begin(t->outer);
-    t->saved_step = t->state.step > 0 ? t->state.step : -1;
+    t->saved_step = t->state.stored_step;
     t->saved_ms = clock_ms();
     return t->state.step ? 0 : train_prune(t, 0, e);
 }
@@ -719,7 +718,8 @@ static int tell_loaded(struct train *t, struct err *e)
     dev_describe(t->dev, &info);
     beat_step(t->door->page, t->state.step);
     bool copies = t->saver && info.host_readable; /* in the same memory */
-    int64_t bytes = t->plan.memory.total + t->host_bytes + (copies ? t->plan.memory.snapshot : 0);
+    int64_t bytes = t->plan.memory.total + t->host_bytes + (copies ? t->plan.memory.snapshot : 0) +
+        (info.host_readable ? train_copy_bytes(t) : 0);
     return door_send_fields(t->door, WIRE_LOADED,
         (struct door_field[]){{"parameters", (double)model_parameters(t->model), NULL},
             {"memory_bytes", (double)bytes, NULL}, {"resumed_step", (double)t->state.step, NULL},
@@ -727,7 +727,8 @@ static int tell_loaded(struct train *t, struct err *e)
             {"tensor", t->plan.layout.tp, NULL}, {"pipeline", t->plan.layout.pp, NULL},
             {"zero_stage", t->plan.zero_stage, NULL}, {"layout_reason", 0, t->plan.reason},
             {"device", 0, info.name}, {"damaged", 0, t->state.aside},
-            {"damaged_bytes", (double)t->state.aside_bytes, NULL}, {NULL, 0, NULL}},
+            {"damaged_bytes", (double)t->state.aside_bytes, NULL}, {"copies", 0, t->copies_told},
+            {NULL, 0, NULL}},
         e);
 }
 
@@ -743,7 +744,8 @@ int train_open(struct train *t, struct err *e)
         return rc;
     beat_phase(t->door->page, WIRE_PHASE_LOAD);
     if ((rc = open_model(t, e)) || (rc = look_at_zeros(t, e)) || (rc = open_host(t, e)) ||
-        (rc = resume(t, e)) || (rc = train_open_saver(t, e)) || (rc = open_logs(t, e)))
+        (rc = resume(t, e)) || (rc = train_open_saver(t, e)) || (rc = train_open_copies(t, e)) ||
+        (rc = open_logs(t, e)))
         return rc;
     coll_trace(t->coll, t->trace);
     if (train_leads(t))
@@ -757,6 +759,7 @@ void train_close(struct train *t)
     if (t->trace)
         coll_trace(t->coll, NULL);
     trace_destroy(t->trace);
+    train_close_copies(t);
     train_close_saver(t);
     tensorboard_close(t->board);
     mem_free(t->spread);

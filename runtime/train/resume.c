@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "runtime/files/hash.h"
 #include "runtime/train/identity.h"
+#include "runtime/train/recall.h"
 
 static bool leader(const struct resume *c)
 {
@@ -89,7 +90,8 @@ static int fail_superseded(const struct resume *c, struct err *e)
     return err_set(e, ERR_PEER, "%.120s: a newer incarnation has begun", folder(c));
 }
 
-static int look_and_claim(const struct resume *c, struct err *e)
+/* *stored: the step of the newest generation; -1: there is none. */
+static int look_and_claim(const struct resume *c, int64_t *stored, struct err *e)
 {
     struct ckpt_state s = {.step = -1};
     char owner[65];
@@ -99,21 +101,26 @@ static int look_and_claim(const struct resume *c, struct err *e)
     if (s.step >= 0 && !s.identity[0])
         log_warn("a checkpoint of version 0.1.0 says less of its training: weights and "
                  "data were not compared");
+    *stored = s.step;
     rc = owner_of(c, owner, e);
     rc = rc ? rc : ckpt_claim(folder(c), c->orders->incarnation, owner, e);
     return rc == -ERR_DRAINED ? fail_superseded(c, e) : rc;
 }
 
-static int claim(const struct resume *c, struct err *e)
+static int claim(const struct resume *c, int64_t *stored, struct err *e)
 {
-    struct err verdict = {0};
+    struct {
+        struct err verdict;
+        int64_t stored;
+    } told = {.stored = -1};
     if (leader(c))
-        look_and_claim(c, &verdict);
-    int rc = coll_broadcast(c->coll, &verdict, sizeof verdict, 0, e);
-    if (!rc && verdict.code != ERR_NONE) {
-        *e = verdict;
-        rc = -(int)verdict.code;
+        look_and_claim(c, &told.stored, &told.verdict);
+    int rc = coll_broadcast(c->coll, &told, sizeof told, 0, e);
+    if (!rc && told.verdict.code != ERR_NONE) {
+        *e = told.verdict;
+        rc = -(int)e->code;
     }
+    *stored = told.stored;
     return rc;
 }
 
@@ -180,6 +187,66 @@ static int load(const struct resume *c, struct ckpt_state *state, struct err *e)
     }
 }
 
+/* -- out of memory that outlived ranks -- */
+
+static int read_recalled(
+    const struct resume *c, struct recall *r, const struct ckpt_state *s, bool *has, struct err *e)
+{
+    struct ckpt_reader *reader = NULL;
+    struct err why = {.code = ERR_NONE};
+    int rc = recall_open(r, &reader, &why);
+    *has = !rc;
+    if (rc == -ERR_CORRUPT) { /* nothing was loaded yet */
+        if (leader(c))
+            log_warn("copies in memory are passed over", LOG_ERR(&why));
+        return 0;
+    }
+    if (rc) {
+        *e = why;
+        return rc;
+    }
+    int failed = read_state(c, reader, s, &why);
+    if (failed)
+        log_warn("a copy in memory cannot be read", LOG_ERR(&why));
+    rc = recall_end(r, failed, e);
+    ckpt_close(reader);
+    return rc;
+}
+
+/* What is newer than all of storage; *has: there was such. */
+static int load_recalled(
+    const struct resume *c, int64_t stored, struct ckpt_state *state, bool *has, struct err *e)
+{
+    const struct recall_conf conf = {.coll = c->coll,
+        .rank = c->orders->rank,
+        .world = c->orders->world,
+        .peers = c->orders->peers,
+        .fd = c->orders->copies_fd};
+    struct recall *r = NULL;
+    struct ckpt_state s;
+    struct err why;
+    *has = false;
+    if (!c->orders->spec->checkpoint.in_memory_every_steps)
+        return 0;
+    int rc = recall_find(&conf, stored, c->steps, &r, &s, e);
+    if (rc || !r)
+        return rc;
+    if (check_state(c, &s, &why)) {
+        if (leader(c))
+            log_warn("copies in memory are passed over", LOG_ERR(&why));
+    } else {
+        rc = read_recalled(c, r, &s, has, e);
+    }
+    recall_destroy(r);
+    if (rc || !*has)
+        return rc;
+    *state = s;
+    if (leader(c))
+        log_info("goes on from copies in memory", LOG_I("step", s.step), LOG_I("stored", stored),
+            LOG_I("parts", s.world));
+    return 0;
+}
+
 /* What was passed over stays, under a name that no save gives. */
 static int set_aside(const struct resume *c, struct ckpt_state *state, struct err *e)
 {
@@ -189,11 +256,15 @@ static int set_aside(const struct resume *c, struct ckpt_state *state, struct er
 
 int resume_run(const struct resume *c, struct ckpt_state *state, struct err *e)
 {
+    int64_t stored;
+    bool recalled;
     int rc;
-    if ((rc = agree_on_files(c, e)) || (rc = claim(c, e)) ||
-        (c->begin_fn && (rc = c->begin_fn(c->user, c->identity, e))) || (rc = load(c, state, e)) ||
-        (rc = owner_of(c, state->owner, e)))
+    if ((rc = agree_on_files(c, e)) || (rc = claim(c, &stored, e)) ||
+        (c->begin_fn && (rc = c->begin_fn(c->user, c->identity, e))) ||
+        (rc = load_recalled(c, stored, state, &recalled, e)) ||
+        (!recalled && (rc = load(c, state, e))) || (rc = owner_of(c, state->owner, e)))
         return rc;
+    state->stored_step = recalled ? stored : state->step > 0 ? state->step : -1;
     state->incarnation = c->orders->incarnation;
     state->world = c->orders->world;
     state->spec_hash[0] = 0;

@@ -1,7 +1,8 @@
 /*
  * resume: how a world begins: all ranks find that they read the same model and data, rank 0 looks
  * whether the checkpoints are this training's and claims their folder, and every rank loads the
- * newest generation that all can read. No checkpoint in the folder is touched when it is refused.
+ * newest generation that all can read; or, where the memories of pods that live have a newer one,
+ * that (runtime/train/recall.h). No checkpoint in the folder is touched when it is refused.
  * What one rank finds, all return: every decision goes through the collective. Called by open.c.
  */
 #ifndef RUNTIME_TRAIN_RESUME_H

@@ -18,7 +18,7 @@
 #define STILL_MS 120000 /* without a byte: as long as a collective is waited for */
 
 /* What whoever lists checkpoints wants to know. Of a long path the end says more. */
-static void describe(const struct train *t, struct ckpt_state *s)
+void train_describe(const struct train *t, struct ckpt_state *s)
 {
     const char *source = t->spec->model.source;
     size_t n = strlen(source);
@@ -31,7 +31,7 @@ static void describe(const struct train *t, struct ckpt_state *s)
     s->written_ms = clock_wall_ms();
 }
 
-static int put_slice(struct train *t, struct ckpt_writer *w, struct err *e)
+int train_put_slice(struct train *t, struct ckpt_writer *w, struct err *e)
 {
     const struct layout_group same = train_same(t);
     int rc = shard_write(w, t->dev, t->model, t->optim, same.size, same.index, e);
@@ -81,7 +81,7 @@ static void begin(struct train *t)
 {
     t->saving.begun_ms = clock_ms();
     t->saving.state = t->state;
-    describe(t, &t->saving.state);
+    train_describe(t, &t->saving.state);
 }
 
 /* -- the training waits -- */
@@ -92,7 +92,7 @@ static int write_slice(struct train *t, struct save_file *mine, struct err *e)
     int rc = ckpt_begin(t->spec->checkpoint.path, t->state.step, t->orders->rank, &w, e);
     if (rc)
         return rc;
-    rc = put_slice(t, w, e);
+    rc = train_put_slice(t, w, e);
     if (!rc)
         return ckpt_finish(w, mine->hash, &mine->bytes, e);
     ckpt_abandon(w);
@@ -208,7 +208,7 @@ static int take_snapshot(struct train *t, struct ckpt_writer **out, struct err *
         ckpt_saver_begin(t->saver, t->spec->checkpoint.path, t->state.step, t->orders->rank, &w, e);
     if (rc)
         return rc;
-    rc = put_slice(t, w, e);
+    rc = train_put_slice(t, w, e);
     if (rc) {
         ckpt_abandon(w);
         return rc;

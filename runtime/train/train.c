@@ -280,6 +280,7 @@ static int64_t last_ahead(const struct train *t)
         next_of(step, t->spec->checkpoint.every_steps, last),
         next_of(step, t->outer ? s->communication.local_steps : 0, last),
         next_of(step, t->balanced ? BALANCE_STEPS : 0, last),
+        next_of(step, t->copies ? train_copy_period(t) : 0, last),
         next_of(step, s->histogram_every_steps, last),
         next_of(step, s->generate.every_steps, last)};
     for (size_t i = 0; i < sizeof due / sizeof *due; i++)
@@ -300,7 +301,8 @@ static int take_steps(struct train *t, struct wish *w, struct err *e)
         if (rc)
             return rc;
     }
-    rc = settle(t, n, start_ns, s, w, e);
+    rc = train_copied(t, e);
+    rc = rc ? rc : settle(t, n, start_ns, s, w, e);
     for (int i = 0; i < n && !rc; i++)
         rc = account(t, &s[i], e);
     return rc;
@@ -319,15 +321,27 @@ static bool take_wish(struct train *t, struct wish *w)
     return true;
 }
 
+/* A world before this one may have ended while it saved what this one was begun with. */
+static int save_recalled(struct train *t, struct err *e)
+{
+    int64_t every = t->spec->checkpoint.every_steps, step = t->state.step;
+    return step > t->saved_step && step > 0 && every && step % every == 0
+        ? train_save(t, SAVE_BEHIND, e)
+        : 0;
+}
+
 /* Steps until the last one (0) or a stop (-ERR_DRAINED). */
 static int run_steps(struct train *t, struct err *e)
 {
     int64_t save_every = t->spec->checkpoint.every_steps;
+    int rc = save_recalled(t, e);
+    if (rc)
+        return rc;
     while (t->state.step < t->steps) {
         struct wish w = {0};
         point_round(t->state.step);
         int64_t evaluation = next_evaluation(t);
-        int rc = take_steps(t, &w, e);
+        rc = take_steps(t, &w, e);
         int64_t step = t->state.step;
         if (rc || (w.written && (rc = train_save_goes_on(t, e))))
             return rc;
@@ -346,6 +360,8 @@ static int run_steps(struct train *t, struct err *e)
         if (!rc && (w.save || w.stop || (save_every && step % save_every == 0)))
             rc = train_save(t, w.stop ? SAVE_NOW : SAVE_BEHIND, e);
         if (rc)
+            return rc;
+        if (!w.stop && (rc = train_copy(t, e)))
             return rc;
         if (w.stop)
             return err_set(e, ERR_DRAINED, "stopped on request after step %lld", (long long)step);
@@ -385,7 +401,10 @@ static int finish(struct train *t, struct err *e)
         .embeds = t->objective->headless,
         .report = &t->report};
     rc = write_output(t, &x, e);
-    return rc ? rc : coll_barrier(t->coll, e);
+    if (rc || (rc = coll_barrier(t->coll, e)))
+        return rc;
+    train_drop_copies(t);
+    return 0;
 }
 
 /* Nothing may wait for ranks that will not come, nor for a device that waits for them. */

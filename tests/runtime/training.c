@@ -159,7 +159,8 @@ static int rank_body(const struct world *w, int rank, int fd)
         .incarnation = w->conf.incarnation,
         .secret = "00112233445566778899aabbccddeeff",
         .peers = (struct wire_peer *)w->peers,
-        .listen_fd = w->listen[rank]};
+        .listen_fd = w->listen[rank],
+        .copies_fd = w->conf.copies ? w->conf.copies[w->peers[rank].replica] : -1};
     const char *kind = w->conf.kind ? w->conf.kind : "cpu";
     kind = w->conf.last_kind && rank == w->conf.size - 1 ? w->conf.last_kind : kind;
     int local = w->peers[rank].local_rank, devices = w->conf.devices;
@@ -301,6 +302,13 @@ static void collect(const struct world *w, struct outcome *o)
         o->exit[i] = killed ? (enum exit_class) - 1 : (enum exit_class)WEXITSTATUS(status);
     }
     o->end_ms = w->killed_ms ? clock_ms() - w->killed_ms : 0;
+}
+
+int training_copies(void)
+{
+    int fd = memfd_create("copies", MFD_CLOEXEC);
+    ck_assert(fd >= 0 && !ftruncate(fd, (off_t)1 << 50));
+    return fd;
 }
 
 struct outcome training_run(const struct training *t)

@@ -66,10 +66,13 @@ struct training {
     int64_t budget_bytes; /* 0: 1 GiB */
     int64_t data_bytes;   /* private memory that a rank may have; 0: any */
     int64_t end_ms;       /* for a rank to end in once its collectives failed; 0: DOOR_END_MS */
+    const int *copies;    /* (pods) memory that outlives ranks, training_copies'; NULL: none */
     /* LLMJOB_DIE_AT of the ranks (base/point.h), of which any may be killed then; NULL: none is */
     const char *die_at;
 };
 struct outcome training_run(const struct training *t);
+/* As an agent makes it; the caller's to close. */
+int training_copies(void);
 /* All ranks must end well, and all steps be there. */
 struct outcome training_run_whole(const struct jobspec *spec, int size);
 
