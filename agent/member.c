@@ -15,12 +15,16 @@
 #include "base/mem.h"
 #include "base/net.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define BEAT_MS      1000
 #define LEAVE_MS     25000 /* below the usual 30 s that a pod gets to end */
 #define RUN_DRAIN_MS 20000 /* SIGTERM to SIGKILL of a run task that is asked to stop */
 #define SECRET_BYTES 129
+#define COPIES_BYTES ((off_t)1 << 50) /* sparse; what ranks put there is all it takes */
 
 extern char **environ;
 
@@ -61,9 +65,22 @@ struct member {
                          then */
     bool released;
     int64_t leave_ms; /* when patience with the coordinator ends, 0: not leaving */
+    int copies_fd;    /* memory that outlives ranks, and not this agent; -1: none */
 };
 
 static void adopt(struct member *m);
+
+/* Nothing is read or written here: the ranks' slots lie at places that they know. */
+static int make_copies(const struct jobspec *s, int *fd, struct err *e)
+{
+    *fd = -1;
+    if (s->task != TASK_TRAIN || !s->checkpoint.in_memory_every_steps)
+        return 0;
+    *fd = memfd_create("llmjob-copies", MFD_CLOEXEC);
+    if (*fd < 0 || ftruncate(*fd, COPIES_BYTES))
+        return err_sys(e, ERR_RETRY, errno, "making memory that outlives ranks");
+    return 0;
+}
 
 int member_create(const struct member_conf *conf, struct member **out, struct err *e)
 {
@@ -73,12 +90,20 @@ int member_create(const struct member_conf *conf, struct member **out, struct er
     m->conf = *conf;
     m->greatest = conf->incarnation;
     term_load(conf->run_dir, &m->term);
+    int rc = make_copies(conf->spec, &m->copies_fd, e);
+    if (rc) {
+        member_destroy(m);
+        return rc;
+    }
     *out = m;
     return 0;
 }
 
 void member_destroy(struct member *m)
 {
+    if (!m)
+        return;
+    io_close(m->copies_fd);
     mem_free(m);
 }
 
@@ -258,6 +283,7 @@ static int spawn_one(
         .env = env,
         .prefix = prefix,
         .wire = m->conf.spec->task != TASK_RUN,
+        .copies_fd = m->copies_fd,
         .frame_fn = on_rank_frame,
         .exit_fn = on_rank_exit,
         .user = l};
@@ -283,6 +309,7 @@ static int send_prepare(struct member *m, struct local *l, struct err *e)
     jsonw_int(&w, "local_world", m->ranks);
     jsonw_int(&w, "replica", m->conf.replica);
     jsonw_str(&w, "bind_host", m->conf.bind_host);
+    jsonw_bool(&w, "copies", m->copies_fd >= 0);
     jsonw_close(&w);
     if (jsonw_end(&w))
         return err_set(e, ERR_MEMORY, "out of memory");

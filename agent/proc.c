@@ -362,11 +362,15 @@ static _Noreturn void become_rank(
     dup2(errors_fd, STDERR_FILENO);
     if (conf->wire) {
         /* Out of the way of each other first, then in place; dup2 clears close-on-exec. */
-        int s = fcntl(socket_fd, F_DUPFD, 10), g = fcntl(page_fd, F_DUPFD, 10);
-        dup2(s, WIRE_FD_SOCKET);
-        dup2(g, WIRE_FD_PAGE);
-        close(s);
-        close(g);
+        const int from[] = {socket_fd, page_fd, conf->copies_fd};
+        const int to[] = {WIRE_FD_SOCKET, WIRE_FD_PAGE, WIRE_FD_COPIES};
+        int clear[3], n = conf->copies_fd > 0 ? 3 : 2;
+        for (int i = 0; i < n; i++)
+            clear[i] = fcntl(from[i], F_DUPFD, 10);
+        for (int i = 0; i < n; i++) {
+            dup2(clear[i], to[i]);
+            close(clear[i]);
+        }
     }
     execvpe(conf->argv[0], conf->argv, conf->env);
     dprintf(STDERR_FILENO, "%s: %s\n", conf->argv[0], strerror(errno));

@@ -36,6 +36,7 @@ struct proc_conf {
     char *const *env;
     const char *prefix; /* of its stderr lines, "[rank 3] " */
     bool wire;
+    int copies_fd; /* becomes WIRE_FD_COPIES, with wire; below 1: none */
     void (*frame_fn)(void *user, struct proc *p, const struct wire_frame *frame);
     void (*exit_fn)(void *user, struct proc *p, const struct proc_exit *exit);
     void *user;

@@ -51,6 +51,8 @@ void progress_loaded(struct progress *p, const struct json *payload)
     if (*damaged)
         snprintf(p->checkpoint_damaged, sizeof p->checkpoint_damaged, "%s", damaged);
     p->damaged_bytes = json_int(payload, "damaged_bytes", 0);
+    snprintf(p->checkpoint_in_memory, sizeof p->checkpoint_in_memory, "%s",
+        json_str(payload, "copies", ""));
     while (p->history_count && p->history_step[p->history_count - 1] > p->resumed_step)
         p->history_count--;
 }
@@ -157,6 +159,7 @@ void progress_report(const struct progress *p, struct report *r)
     r->checkpoint_path = p->checkpoint_path;
     r->checkpoint_damaged = p->checkpoint_damaged;
     r->damaged_bytes = p->damaged_bytes;
+    r->checkpoint_in_memory = p->checkpoint_in_memory;
     r->memory_per_rank_bytes = p->memory_bytes;
     r->zero_stage = (int)p->zero_stage;
     r->layout_reason = p->layout_reason;
@@ -190,6 +193,8 @@ void progress_recover(struct progress *p, const struct report *r)
     snprintf(p->checkpoint_path, sizeof p->checkpoint_path, "%s", r->checkpoint_path);
     snprintf(p->checkpoint_damaged, sizeof p->checkpoint_damaged, "%s", r->checkpoint_damaged);
     p->damaged_bytes = r->damaged_bytes;
+    snprintf(
+        p->checkpoint_in_memory, sizeof p->checkpoint_in_memory, "%s", r->checkpoint_in_memory);
     int n = r->loss_history_count;
     int64_t stride = n > 1 && r->step > n ? r->step / n : 1;
     for (int i = 0; i < n; i++) {

@@ -35,6 +35,7 @@ struct progress {
     char checkpoint_path[LIMIT_PATH_BYTES];
     char checkpoint_damaged[LIMIT_NAME_BYTES]; /* folder of the newest that was passed over */
     int64_t damaged_bytes;                     /* of all that were */
+    char checkpoint_in_memory[LIMIT_REASON_BYTES];
     int64_t memory_bytes, resumed_step, zero_stage;
     int64_t tensor, pipeline; /* 0: none was told */
     char layout_reason[LIMIT_REASON_BYTES], layout_balance[LIMIT_REASON_BYTES];

@@ -155,6 +155,7 @@ static const struct field report_rows[] = {
     {TEXT("checkpoint.path", checkpoint_path, LIMIT_PATH_BYTES - 1)},
     {TEXT("checkpoint.damaged", checkpoint_damaged, LIMIT_NAME_BYTES - 1)},
     {COUNTER("checkpoint.damagedBytes", damaged_bytes)},
+    {TEXT("checkpoint.inMemory", checkpoint_in_memory, LIMIT_REASON_BYTES - 1)},
     {TEXT("verdict.kind", verdict.kind, 31)},
     {SMALL("verdict.replica", verdict.replica, -1, LIMIT_REPLICAS)},
     {SMALL("verdict.rank", verdict.rank, -1, RANKS_MAX)},
@@ -267,6 +268,7 @@ void report_init(struct report *r)
         .checkpoint_step = -1,
         .checkpoint_path = "",
         .checkpoint_damaged = "",
+        .checkpoint_in_memory = "",
         .verdict =
             {.kind = "", .replica = -1, .rank = -1, .node = "", .operation = "", .message = ""},
         .failure_reason = "",

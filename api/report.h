@@ -109,8 +109,9 @@ struct report {
 
     int64_t checkpoint_step, checkpoint_ms; /* step -1: none yet */
     const char *checkpoint_path;
-    const char *checkpoint_damaged; /* folder of the newest that was passed over; "": none */
-    int64_t damaged_bytes;          /* of all that were, as the world began */
+    const char *checkpoint_damaged;   /* folder of the newest that was passed over; "": none */
+    int64_t damaged_bytes;            /* of all that were, as the world began */
+    const char *checkpoint_in_memory; /* what copies are kept, or why none; "": none are wanted */
 
     int restarts; /* attempts that ended by failure */
     struct verdict verdict;

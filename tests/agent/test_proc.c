@@ -11,6 +11,7 @@
 #include <check.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -26,6 +27,7 @@ static struct proc *p;
 static struct proc_exit last;
 static char tail[LIMIT_LOG_TAIL_BYTES + 1];
 static int exits, frames;
+static int copies_fd; /* 0: none */
 static enum wire_type frame_type;
 
 static void on_frame_(void *user, struct proc *from, const struct wire_frame *frame)
@@ -53,6 +55,7 @@ static void spawn(const char *script, bool wire)
         .env = environ,
         .prefix = "[rank 0] ",
         .wire = wire,
+        .copies_fd = copies_fd,
         .frame_fn = on_frame_,
         .exit_fn = on_exit_,
         .user = &exits};
@@ -159,6 +162,28 @@ START_TEST(the_doors)
     ck_assert_int_eq(frames, 1);
     ck_assert_int_eq(frame_type, WIRE_LOADED);
     ck_assert_ptr_nonnull(strstr(tail, "llmjob-heartbeat"));
+    end();
+}
+END_TEST
+
+/* What one wrote the next one reads; who is given none has none. */
+START_TEST(memory_outlives_a_rank)
+{
+    begin();
+    copies_fd = memfd_create("kept", MFD_CLOEXEC);
+    ck_assert_int_ge(copies_fd, 0);
+    spawn("printf before >&5; kill -KILL $$", true);
+    until(exits == 1);
+    spawn("head -c 6 /proc/self/fd/5 >&2; readlink /proc/self/fd/3 /proc/self/fd/4 >&2", true);
+    until(exits == 2);
+    ck_assert_ptr_nonnull(strstr(tail, "before"));
+    ck_assert_ptr_nonnull(strstr(tail, "socket:"));
+    ck_assert_ptr_nonnull(strstr(tail, "llmjob-heartbeat"));
+    close(copies_fd);
+    copies_fd = 0;
+    spawn("[ -e /proc/self/fd/5 ] && echo there >&2; exit 0", true);
+    until(exits == 3);
+    ck_assert_ptr_null(strstr(tail, "there"));
     end();
 }
 END_TEST
@@ -287,5 +312,5 @@ START_TEST(reaps_ranks_and_orphans)
 END_TEST
 
 UNIT_MAIN("proc", exit_classes, a_program_that_is_not_there, keeps_the_last_words, the_doors,
-    a_rank_that_does_not_read, a_malformed_frame_ends_the_rank, the_kill_ladder,
-    the_dead_are_not_stopped, death_is_seen_at_once, reaps_ranks_and_orphans)
+    memory_outlives_a_rank, a_rank_that_does_not_read, a_malformed_frame_ends_the_rank,
+    the_kill_ladder, the_dead_are_not_stopped, death_is_seen_at_once, reaps_ranks_and_orphans)

@@ -213,6 +213,25 @@ START_TEST(a_damaged_checkpoint_is_remembered)
 }
 END_TEST
 
+START_TEST(what_is_kept_in_memory_is_the_newest_worlds)
+{
+    progress_init(&p);
+    report_init(&r);
+    json_auto struct json *kept = parse("{\"steps\":100,\"copies\":\"every 1 steps\"}");
+    json_auto struct json *none = parse("{\"steps\":100}");
+    progress_loaded(&p, kept);
+    progress_report(&p, &r);
+    struct progress q;
+    progress_init(&q);
+    progress_recover(&q, &r);
+    ck_assert_str_eq(q.checkpoint_in_memory, "every 1 steps");
+    progress_loaded(&p, none);
+    progress_report(&p, &r);
+    ck_assert_str_eq(r.checkpoint_in_memory, "");
+}
+END_TEST
+
 UNIT_MAIN("progress", nothing_known_at_first, median_and_eta, a_chosen_layout_is_reported,
     steps_that_are_told_together, history_stays_bounded_and_even, a_restart_forgets_what_was_lost,
-    saves_and_evaluations, a_damaged_checkpoint_is_remembered)
+    saves_and_evaluations, a_damaged_checkpoint_is_remembered,
+    what_is_kept_in_memory_is_the_newest_worlds)

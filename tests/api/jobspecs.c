@@ -27,7 +27,7 @@ const char jobspecs_train[] = JOBSPECS_HEAD
     "parallelism: {data: 4, tensor: 1, pipeline: 1, context: 1, expert: 1, zeroStage: 0}, "
     "precision: FP32, elastic: {minReplicas: 2, waitSeconds: 7}, "
     "checkpoint: {path: /data/ckpt, everySteps: 5, everySeconds: 60, keep: 3, "
-    "asynchronous: false}, restart: {maxRestarts: 3, windowSeconds: 60}, "
+    "asynchronous: false, inMemoryEverySteps: 3}, restart: {maxRestarts: 3, windowSeconds: 60}, "
     "health: {hangSeconds: 20, stragglerFactor: 3}, "
     "activeDeadlineSeconds: 1000, ttlSecondsAfterFinished: 0, "
     "train: {method: LoRA, lora: {rank: 4, alpha: 8, dropout: 0.1, rankStabilized: true, "

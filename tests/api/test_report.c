@@ -81,6 +81,7 @@ static struct report full_report(void)
     r.checkpoint_path = "/data/ckpt/j/step-10";
     r.checkpoint_damaged = "step-00000012.damaged";
     r.damaged_bytes = 5LL << 30;
+    r.checkpoint_in_memory = "none: they take 30 MiB";
     r.restarts = 1;
     r.verdict =
         (struct verdict){"Hang", 1, 1, "n1", "allreduce", "rank 1 is silent", 1790000000111};
