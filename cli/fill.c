@@ -54,6 +54,7 @@ static void fill_progress(struct report *r, const struct json *status, int64_t n
     r->checkpoint_path = json_str(c, "path", "");
     r->checkpoint_damaged = json_str(c, "damaged", "");
     r->damaged_bytes = json_int(c, "damagedBytes", 0);
+    r->checkpoint_in_memory = json_str(c, "inMemory", "");
     r->checkpoint_ms = time_of(c, "time");
 }
 

@@ -157,6 +157,8 @@ static int copy_report(const struct report *r, struct arena *a, struct status *s
         s->checkpoint.damaged = r->checkpoint_damaged;
         s->checkpoint.damaged_bytes = r->damaged_bytes;
     }
+    if (r->steps > 0)
+        s->checkpoint.in_memory = null_if_empty(r->checkpoint_in_memory);
     if (r->restarts > s->restarts)
         s->restarts = r->restarts;
     s->verdict = copy_verdict(&r->verdict);

@@ -132,6 +132,7 @@ static const struct field status_rows[] = {
     {TEXT("checkpoint.path", checkpoint.path)},
     {TEXT("checkpoint.damaged", checkpoint.damaged)},
     {WHOLE("checkpoint.damagedBytes", checkpoint.damaged_bytes)},
+    {TEXT("checkpoint.inMemory", checkpoint.in_memory)},
     {TIME("checkpoint.time", checkpoint.ms)},
     {WHOLE("coordinator.term", coordinator.term)},
     {TEXT("coordinator.podUID", coordinator.pod_uid)},

@@ -48,7 +48,7 @@ struct status {
     } progress;
     struct {
         int64_t step, ms, damaged_bytes;
-        const char *path, *damaged;
+        const char *path, *damaged, *in_memory;
     } checkpoint;
     struct {
         int64_t term;

@@ -35,10 +35,13 @@ START_TEST(a_damaged_checkpoint_is_told_of_once)
     world_free(p);
     w.report.checkpoint_damaged = "step-00000050.damaged";
     w.report.damaged_bytes = 7LL << 30;
+    w.report.checkpoint_in_memory = "every 1 steps";
     p = world_plan(&w);
     ck_assert(world_told(p, NAME_REASON_DAMAGED));
     ck_assert_ptr_nonnull(strstr(world_action(p, ACTION_STATUS)->body,
         "\"damaged\":\"step-00000050.damaged\",\"damagedBytes\":7516192768"));
+    ck_assert_ptr_nonnull(
+        strstr(world_action(p, ACTION_STATUS)->body, "\"inMemory\":\"every 1 steps\""));
     world_free(p);
     w.job->status.checkpoint.damaged = "step-00000050.damaged";
     p = world_plan(&w);
