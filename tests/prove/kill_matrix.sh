@@ -2,8 +2,9 @@
 # kill_matrix.sh [POINT...]: a training of 20 steps by two or three replicas whose ranks end by SIGKILL at labelled points (base/point.h,
 # in programs that are built for it): in each phase of a step, each kind of collective, each part of a save, and while the next world
 # forms; each point in each rank that has it. `llmjob run` must bring each to its end: from the step behind the last commit, each sample
-# of each step once, with the losses, the last checkpoint and the output of ranks that nobody killed, to the bit. With LLMJOB_SAMPLE=n one
-# in n is tried, by LLMJOB_SEED. Ten minutes on two cores.
+# of each step once, with the losses, the last checkpoint and the output of ranks that nobody killed, to the bit. With copies in memory (the
+# layouts kept-*) it goes on at most one step before what was told last, also when a pod of three ends with its memory. With LLMJOB_SAMPLE=n one
+# in n is tried, by LLMJOB_SEED. Fifteen minutes on two cores.
 cd "$(dirname "$0")/../.."
 O=${O:-build}
 env -u MAKEFLAGS -u MAKELEVEL make -s -j"$(nproc)" FAULT=1 O="$O-fault" KERNELS="$(realpath "$O")/libkernels.a" \
@@ -20,8 +21,14 @@ layouts='slices 3 zeroStage: 1
 whole 2 zeroStage: 0
 stages 2 pipeline: 2
 sequences 2 context: 2
-experts 2 expert: 2'
-# Layout, the ranks that have the point, steps done, the step that is next after it, deaths of later worlds, point.
+experts 2 expert: 2
+kept-whole 2 zeroStage: 0
+kept-slices 2 zeroStage: 1
+kept-tensor 2 tensor: 2
+kept-stages 2 pipeline: 2
+kept-pods 3 zeroStage: 1'
+# Layout, the ranks that have the point, steps done, the step that is next after it, deaths of later worlds, point. Where copies are kept in
+# memory the next may be the one before: a rank may end before it has made its own.
 deaths='slices 012 10 9 - forward
 slices 012 10 9 - backward
 slices 012 10 9 - collective
@@ -47,7 +54,34 @@ stages 01 10 9 - exchange
 stages 01 12 9 - fsync
 sequences 01 10 9 - allgather
 experts 01 10 9 - all-to-all
-experts 01 12 9 - rename'
+experts 01 12 9 - rename
+kept-slices 01 10 11 - forward
+kept-slices 01 10 11 - backward
+kept-slices 01 10 11 - collective
+kept-slices 01 10 11 - reduce-scatter
+kept-slices 01 10 11 - allgather
+kept-slices 01 10 11 - optimizer
+kept-slices 01 10 11 - allreduce
+kept-slices 01 10 10 - copy
+kept-slices 01 10 10 - seal
+kept-slices 01 10 11 - cross
+kept-slices 01 12 12 - shard
+kept-slices 01 12 12 - fsync
+kept-slices 01 12 12 - rename
+kept-slices 0 12 12 - manifest
+kept-slices 0 12 13 - prune
+kept-slices 01 12 13 - barrier
+kept-slices 01 0 11 forward:10:1:1 recall
+kept-slices 01 0 11 forward:10:0:1 load
+kept-whole 01 10 11 - optimizer
+kept-whole 01 10 10 - seal
+kept-whole 01 10 11 - cross
+kept-tensor 01 10 11 - forward
+kept-tensor 01 10 11 - allreduce
+kept-tensor 01 10 10 - seal
+kept-stages 01 10 11 - exchange
+kept-stages 01 10 10 - copy
+kept-stages 01 10 11 - cross'
 
 write_job() { # layout
     local name replicas more
@@ -58,6 +92,7 @@ write_job() { # layout
     echo "  parallelism: {$more}" >>"$work/job.yaml"
     # What a death costs is told to the step: not how far a thread had come.
     sed -i 's/everySeconds: 0}/everySeconds: 0, asynchronous: false}/' "$work/job.yaml"
+    [[ $name != kept-* ]] || sed -i 's/everySeconds: 0,/everySeconds: 0, inMemoryEverySteps: 1,/' "$work/job.yaml"
     rm -rf "$work/run"
     mkdir "$work/run"
 }
@@ -85,7 +120,10 @@ ends_well() { # layout deaths first
     local died
     died=$(tr ',' '\n' <<<"$2" | wc -l)
     [ "$(grep -c ' ended .*: RankFailed of rank' "$work/log")" = "$died" ] || { echo "not $died deaths"; return 1; }
-    [ "$(first_step)" = "$3" ] || { echo "went on from step $(first_step), not $3"; return 1; }
+    local first
+    first=$(first_step)
+    [ "$first" = "$3" ] || { [[ $1 == kept-* ]] && [ "$first" = $(($3 - 1)) ]; } ||
+        { echo "went on from step $first, not $3"; return 1; }
     awk -v batch=$batch -v steps=$steps -f "$top/tests/e2e/samples.awk" "$work"/run/ckpt/samples/*.log || return 1
     losses | diff "$work/losses.$1" - || { echo "other losses"; return 1; }
     learnt | diff "$work/want.$1" - || { echo "other bits"; return 1; }
@@ -114,6 +152,43 @@ while read -r layout ranks round first before point; do
         fi
     done
 done <<<"$deaths"
+
+# One of three pods ends, its agent and so its rank, and all that was in its memory: each in turn, once step 10 is told.
+told() { # the greatest step
+    local n
+    n=$(jq -s 'map(.step // 0) | max // 0' "$work/run/ckpt/metrics.jsonl" 2>/dev/null) || n=0
+    echo "${n:-0}"
+}
+agent_of() { # pod: its process
+    local pid
+    for pid in $(pgrep -P "$(pgrep -P "$running")"); do
+        [[ $(tr '\0' ' ' <"/proc/$pid/cmdline") != *" --replica $1 "* ]] || echo "$pid"
+    done
+}
+lose_pod() { # pod
+    write_job kept-pods
+    local last="" first
+    LLMJOB_DIE_AT="" start "$A" "data=$work/data,run=$work/run"
+    for ((n = 0; n < 3000; n++)); do
+        [ "$(told)" -lt 10 ] || break
+        sleep 0.02
+    done
+    kill -KILL "$(agent_of "$1")" || { echo "no agent of pod $1"; return 1; }
+    ended || return 1
+    last=$(jq -s '[.[] | select(.loss and .learningRate) | .step] | [range(1; length) as $i | select(.[$i] <= .[$i - 1]) | .[$i - 1]] | first' \
+        "$work/run/ckpt/metrics.jsonl")
+    first=$(first_step)
+    [ "$first" -gt 10 ] && { [ "$last" = null ] || [ "$first" -ge "$last" ]; } || { echo "step $last was told, and it went on from $first"; return 1; }
+    losses | diff "$work/losses.kept-pods" - || { echo "other losses"; return 1; }
+    learnt | diff "$work/want.kept-pods" - || { echo "other bits"; return 1; }
+    echo "ok: pod $1 ended behind step ${last/null/$((first - 1))}, it went on from $first"
+}
+if [ "$wanted" = "  " ] || [[ $wanted == *" pod "* ]]; then
+    undisturbed kept-pods || { explain "kept-pods, undisturbed"; fail; }
+    for pod in 0 1 2; do
+        if lose_pod $pod; then pass; else explain "pod $pod"; fail; fi
+    done
+fi
 
 # A flipped bit in the newest checkpoint of a training that was over: told, set aside, and the steps since the one before done again.
 damage() {
