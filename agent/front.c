@@ -226,11 +226,11 @@ static void end_whole(struct front_request *r)
 {
     struct openai_choice said[LIMIT_CHOICES];
     buf_auto struct buf out;
+    buf_init(&out, 2 * HELD_BYTES);
     if (r->asked.place & OPENAI_RENDERED) {
         answer_json(r->x, 200, &r->choice->text);
         return;
     }
-    buf_init(&out, 2 * HELD_BYTES);
     for (int i = 0; i < r->asked.choices; i++)
         said[i] = choice_of(r, &r->choice[i]);
     openai_whole(&out, &r->a, said, r->asked.choices, r->usage);

@@ -78,9 +78,9 @@ struct openai_request { /* what the rank need not know */
 /* Fills r; -1, for `return openai_refuse(...)`. param may be NULL. */
 int openai_refuse(struct openai_refusal *r, int status, const char *code, const char *param,
     const char *fmt, ...) __attribute__((format(printf, 5, 6)));
-/* Checks a body of a place that is a path's, and writes the rank's request for one of its choices to
- * frame; the first one is always there. -1 and *r when the body is refused. With a seed each answer
- * to a prompt has a stream of its own; the first one's is the seed's. */
+/* Checks a body of a place that is a path's, and writes the rank's request for one of its choices;
+ * the first one is always there. -1 and *r when the body is refused. With a seed each answer to a
+ * prompt has a stream of its own; the first one's is the seed's. */
 int openai_read(const struct openai_conf *conf, uint64_t id, enum openai_place place, int choice,
     const char *body, size_t len, struct openai_request *out, struct buf *frame,
     struct openai_refusal *r);
