@@ -256,6 +256,7 @@ static const struct field spec_rows[] = {
     {AXIS("parallelism.pipeline", parallelism.pipeline)},
     {AXIS("parallelism.context", parallelism.context)},
     {AXIS("parallelism.expert", parallelism.expert)},
+    {ROW("parallelism.virtualStages", INT, parallelism.virtual_stages, "1"), RANGE(1, 64)},
     {ROW("parallelism.zeroStage", INT, parallelism.zero_stage, "0"), RANGE(0, 3)},
     {ROW("parallelism.balance", ENUM, parallelism.balance, "Equal"), .info = balance_names},
     {ROW("precision", ENUM, precision, "BF16"), .info = precision_names},

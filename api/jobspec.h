@@ -312,6 +312,7 @@ struct jobspec {
     } model;
     struct { /* sizes of the axes; 0: the planner's choice */
         int data, tensor, pipeline, context, expert;
+        int virtual_stages; /* runs of layers of each of a pipeline's ranks */
         int zero_stage; /* what the data axis divides: 1 optimizer state, 2 gradients, 3 weights */
         enum balance balance;
     } parallelism;

@@ -443,6 +443,21 @@ static int check_serving_ranks(
     return 0;
 }
 
+static int check_virtual_stages(
+    const struct field_source *s, const struct jobspec *spec, struct err *e)
+{
+    if (spec->parallelism.virtual_stages <= 1)
+        return 0;
+    if (spec->task != TASK_TRAIN)
+        return field_refuse(s, "parallelism.virtualStages", e, "above 1 only with train");
+    if (spec->parallelism.pipeline <= 1)
+        return field_refuse(
+            s, "parallelism.virtualStages", e, "above 1 needs pipeline to be told, above 1");
+    if (spec->parallelism.balance != BALANCE_EQUAL)
+        return field_refuse(s, "parallelism.virtualStages", e, "above 1 not with balance Measured");
+    return 0;
+}
+
 /* What computes with whole gradients or, from stage 3 on, weights, or has a loop of its own. */
 static const char *not_of_slices(const struct jobspec *spec, int stage)
 {
@@ -495,6 +510,7 @@ static int check_parallelism(
     const struct field_source *s, const struct jobspec *spec, struct err *e)
 {
     int rc = check_shares(s, spec, e);
+    rc = rc ? rc : check_virtual_stages(s, spec, e);
     if (rc)
         return rc;
     if (spec->parallelism.zero_stage && spec->train.histogram_every_steps)

@@ -9,6 +9,8 @@
 #include "runtime/family/family.h"
 #include "runtime/family/rotary.h"
 
+#include <assert.h>
+
 static int check_ids(const struct model_config *c, struct err *e)
 {
     const int32_t ids[] = {c->bos_id, c->eos_id, c->pad_id};
@@ -130,11 +132,28 @@ static int check_cut(const struct model_config *c, const struct model_cut *x, st
     if (x->pipeline_size > c->layers)
         return err_set(e, ERR_USER, "spec.parallelism.pipeline: %d, but spec.model has %lld layers",
             x->pipeline_size, (long long)c->layers);
+    if (x->chunks > 1 && (int64_t)x->pipeline_size * x->chunks > c->layers)
+        return err_set(e, ERR_USER,
+            "spec.parallelism.virtualStages: %d on each of %d ranks, but spec.model has %lld "
+            "layers",
+            x->chunks, x->pipeline_size, (long long)c->layers);
     if (x->expert_size > 1 && x->expert_size > c->experts)
         return err_set(e, ERR_USER,
             "spec.parallelism.expert: %d, but spec.model has %lld experts a layer to share out",
             x->expert_size, (long long)c->experts);
     return 0;
+}
+
+/* Layers in chunks are not one run: begin and number are those of the first chunk and of all. */
+static void share_chunks(
+    const struct model_config *whole, const struct model_cut *x, struct model_config *c)
+{
+    c->share.stages = x->pipeline_size;
+    c->share.stage = x->pipeline;
+    c->share.chunks = x->chunks;
+    c->share.first_layer = model_config_layer(c, 0);
+    c->layers = model_config_chunk_begins(c, x->chunks);
+    assert(!x->stage_layers && x->chunks <= MODEL_CHUNKS && whole->layers >= c->layers);
 }
 
 int model_config_share(const struct model_config *whole, const struct model_cut *x,
@@ -166,6 +185,8 @@ int model_config_share(const struct model_config *whole, const struct model_cut 
         c.layers = stage_begins(whole->layers, x, x->pipeline + 1) - c.share.first_layer;
         c.experts = part_begins(whole->experts, x->expert + 1, dealt) - c.share.first_expert;
         c.heads = c.kv_heads * group;
+        if (x->chunks > 1)
+            share_chunks(whole, x, &c);
     }
     *out = c;
     return 0;
@@ -203,7 +224,53 @@ bool model_config_is_first(const struct model_config *c)
 
 bool model_config_is_last(const struct model_config *c)
 {
-    return !model_config_is_share(c) || c->share.first_layer + c->layers == c->share.layers;
+    return !model_config_is_share(c) || model_config_layer(c, c->layers - 1) + 1 == c->share.layers;
+}
+
+int model_config_chunks(const struct model_config *c)
+{
+    return c->share.chunks > 1 ? c->share.chunks : 1;
+}
+
+/* Where a chunk begins in the whole model; end: where it ends. */
+static int64_t chunk_begins(const struct model_share *s, int chunk, int end)
+{
+    return part_begins(s->layers, chunk * s->stages + s->stage + end, s->stages * s->chunks);
+}
+
+int64_t model_config_layer(const struct model_config *c, int64_t i)
+{
+    const struct model_share *s = &c->share;
+    if (s->chunks <= 1)
+        return s->first_layer + i;
+    for (int k = 0;; k++) {
+        int64_t first = chunk_begins(s, k, 0), count = chunk_begins(s, k, 1) - first;
+        if (i < count)
+            return first + i;
+        i -= count;
+        assert(k < s->chunks);
+    }
+}
+
+int64_t model_config_chunk_begins(const struct model_config *c, int chunk)
+{
+    const struct model_share *s = &c->share;
+    int64_t sum = 0;
+    if (s->chunks <= 1)
+        return chunk ? c->layers : 0;
+    for (int k = 0; k < chunk; k++)
+        sum += chunk_begins(s, k, 1) - chunk_begins(s, k, 0);
+    return sum;
+}
+
+bool model_config_chunk_is_first(const struct model_config *c, int chunk)
+{
+    return model_config_is_first(c) && chunk == 0;
+}
+
+bool model_config_chunk_is_last(const struct model_config *c, int chunk)
+{
+    return model_config_is_last(c) && chunk + 1 == model_config_chunks(c);
 }
 
 void model_config_whole(struct model_config *c)

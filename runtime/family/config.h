@@ -24,14 +24,18 @@ enum position_kind { POSITIONS_ROTARY, POSITIONS_LEARNED };
    arXiv:1909.08053) gives it some of the key/value heads with the heads that read them, of the
    feed-forward's columns and of the vocabulary's rows; pipeline parallelism some of the layers, the
    first rank the embeddings with them, the last one the head; expert parallelism (Lepikhin et al.,
-   arXiv:2006.16668) some of the experts of each layer. Each of them one behind the other. Zeros:
-   all of it. */
+   arXiv:2006.16668) some of the experts of each layer. Each of them one behind the other, but for
+   layers in chunks: of c chunks a stage of p has virtual stages stage, stage + p, ... of c p
+   (Narayanan et al., arXiv:2104.04473). Zeros: all of it. */
 struct model_share {
     int64_t heads, kv_heads, ffn_dim, vocab, layers, experts; /* of the whole model */
     /* where the share begins */
     int64_t first_kv_head, first_ffn, first_token, first_layer, first_expert;
     int tensor_ranks, expert_ranks; /* that have a layer, or its experts, together */
+    int stages, stage, chunks;      /* of a pipeline; chunks 0: one */
 };
+
+#define MODEL_CHUNKS 64 /* of a stage, at most: spec.parallelism.virtualStages */
 
 #define MODEL_EOS_LIMIT     16   /* tokens that end a text */
 #define MODEL_EXPERTS_LIMIT 1024 /* of a layer */
@@ -78,6 +82,7 @@ int model_config_check(const struct model_config *c, struct err *e);
 struct model_cut { /* of how many, and which of them */
     int tensor_size, tensor, pipeline_size, pipeline, expert_size, expert;
     const int64_t *stage_layers; /* (pipeline_size), at least 1 each; NULL: even */
+    int chunks; /* of a stage's layers; 0: one. More than that only of even stages */
 };
 /* The share of a rank; heads, columns, layers and experts are dealt out as evenly as they can be.
    ERR_USER names the field of spec.parallelism: there is too little to share out, or a kind that is
@@ -89,7 +94,15 @@ bool model_config_is_cut(const struct model_config *c);   /* by tensor paralleli
 bool model_config_is_dealt(const struct model_config *c); /* by expert parallelism */
 bool model_config_is_first(const struct model_config *c); /* Has it the embeddings, */
 bool model_config_is_last(const struct model_config *c);  /* and the head? */
-void model_config_whole(struct model_config *c);          /* a share becomes the whole again */
+/* Layers go by their number in the whole model, and a rank's own by their order: the number of the
+   i-th, and the first of a chunk; behind the last chunk all there are. */
+int64_t model_config_layer(const struct model_config *c, int64_t i);
+int64_t model_config_chunk_begins(const struct model_config *c, int chunk);
+int model_config_chunks(const struct model_config *c); /* 1 or more */
+/* Have the layers of this chunk the embeddings below them, the head above them? */
+bool model_config_chunk_is_first(const struct model_config *c, int chunk);
+bool model_config_chunk_is_last(const struct model_config *c, int chunk);
+void model_config_whole(struct model_config *c); /* a share becomes the whole again */
 /* Of a layer of the whole model, which its router chooses from. */
 int64_t model_config_experts(const struct model_config *c);
 /* Of a share by expert parallelism: the first of those that a rank of its group has. */

@@ -423,14 +423,13 @@ static int add_vectors(
 static int add_all(struct tensors *t, const struct model_config *c, struct err *e)
 {
     int rc = add_scope(t, c, BEFORE_LAYERS, PASS_MATRICES, -1, e);
-    int first = (int)c->share.first_layer, end = first + (int)c->layers;
-    for (int l = first; l < end && !rc; l++)
-        rc = add_scope(t, c, IN_LAYER, PASS_MATRICES, l, e);
+    for (int64_t i = 0; i < c->layers && !rc; i++)
+        rc = add_scope(t, c, IN_LAYER, PASS_MATRICES, (int)model_config_layer(c, i), e);
     if (rc || (rc = add_scope(t, c, BEHIND_LAYERS, PASS_MATRICES, -1, e)) ||
         (rc = add_vectors(t, c, BEFORE_LAYERS, -1, e)))
         return rc;
-    for (int l = first; l < end; l++)
-        if ((rc = add_vectors(t, c, IN_LAYER, l, e)))
+    for (int64_t i = 0; i < c->layers; i++)
+        if ((rc = add_vectors(t, c, IN_LAYER, (int)model_config_layer(c, i), e)))
             return rc;
     return add_vectors(t, c, BEHIND_LAYERS, -1, e);
 }

@@ -136,7 +136,7 @@ static void chunks_back(const struct batch *s, const struct attention *a, struct
     context_scatter(s, &a->all, dk, dv);
 }
 
-/* Among the layers that this rank has. */
+/* Among the layers that this rank has; who serves has them in one run. */
 static int64_t here(const struct batch *s, const struct sublayer *u)
 {
     return u->layer - s->config->share.first_layer;

@@ -62,6 +62,7 @@ struct batch {
     const int32_t *own_ids;     /* (own) which of its rows */
     const int32_t *own_rows;    /* (own) which tokens */
     const int32_t *own_slots;   /* (N) where each token is among them; `own`: nowhere */
+    int chunk;                  /* of the rank's layers, which are run; 0 where all are one */
     bool parted;                /* backward does not follow its forward at once */
     int64_t chosen;             /* rows that the head reads, where it does not read all */
     const int32_t *chosen_rows; /* (chosen) */
@@ -75,6 +76,7 @@ struct batch {
 
     void *h;       /* (N, C) what a sub-layer reads: the norm of the residual */
     void *dh, *dx; /* (N, C) the gradients of h and of the residual; training */
+    void *dx_next; /* (N, C) what comes while dx goes, where layers are in chunks; else NULL */
 };
 
 /* Some columns of a matrix: where they begin, and the elements from row to row. */

@@ -25,7 +25,7 @@ int group_open(
 int group_share(const struct group *g, struct model_conf *c, struct err *e)
 {
     const struct layout *l = &g->layout;
-    const struct model_cut cut = {l->tp, g->place.tp, l->pp, g->place.pp, 1, 0, NULL};
+    const struct model_cut cut = {l->tp, g->place.tp, l->pp, g->place.pp, 1, 0, NULL, 1};
     const struct model_config whole = c->config;
     int rc = model_config_share(&whole, &cut, &c->config, e);
     if (rc)

@@ -88,9 +88,9 @@ static int add_factors(struct tensors *t, const struct model_conf *c, enum tenso
 static int add_vectors(
     struct tensors *t, const struct model_conf *c, enum tensor_part part, struct err *e)
 {
-    int first = (int)c->config.share.first_layer;
-    for (int l = first; l < first + c->config.layers; l++)
+    for (int64_t n = 0; n < c->config.layers; n++)
         for (enum linear_kind k = 0; k < LINEARS; k++) {
+            int l = (int)model_config_layer(&c->config, n);
             struct linear_shape s;
             bool joined = false;
             linear_shape(&c->config, k, &s);
@@ -123,13 +123,15 @@ static int check_dora(const struct model_conf *c, struct err *e)
 int lora_tensors(const struct model_conf *c, struct tensors *out, struct err *e)
 {
     struct tensors t = {0};
-    int rc = check_targets(c, e), first = (int)c->config.share.first_layer;
+    int rc = check_targets(c, e);
     rc = rc ? rc : check_dora(c, e);
-    for (int l = first; l < first + c->config.layers && !rc; l++)
-        for (enum linear_kind k = 0; k < LINEARS; k++)
+    for (int64_t n = 0; n < c->config.layers && !rc; n++)
+        for (enum linear_kind k = 0; k < LINEARS; k++) {
+            int l = (int)model_config_layer(&c->config, n);
             if ((rc = add_factors(&t, c, TENSOR_LORA_A, l, k, e)) ||
                 (rc = add_factors(&t, c, TENSOR_LORA_B, l, k, e)))
                 break;
+        }
     /* A classifier begins as nothing that factors could adapt: it is trained itself, as peft does
        (modules_to_save). */
     if (rc || (rc = tensors_add_classifier(&t, &c->config, e)) ||

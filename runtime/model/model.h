@@ -99,10 +99,12 @@ struct model_conf {
     struct coll *expert;   /* of those who have its experts, in their order, connected; or NULL */
     struct coll *tied;     /* of the first and the last, where the embedding is the head; or NULL */
     int stage, stages;     /* this rank's of them; 0 stages: one */
-    int64_t in_flight;     /* micro-batches between forward and backward; 0: 1 */
-    struct coll *world;    /* of all that share it, and of other replicas; where there are shares */
-    bool answers;          /* of the replicas it is the one that tells what it has (shares.h) */
-    struct coll *context;  /* of the ranks that share each sequence (context.h); or NULL */
+    /* micro-batches between forward and backward, of each chunk of the stage's layers, no more of a
+       later one; 0: 1 */
+    int64_t in_flight[MODEL_CHUNKS];
+    struct coll *world;   /* of all that share it, and of other replicas; where there are shares */
+    bool answers;         /* of the replicas it is the one that tells what it has (shares.h) */
+    struct coll *context; /* of the ranks that share each sequence (context.h); or NULL */
     int contexts, context_rank; /* how many, 0: 1; which this is. sequence_length is the whole */
     struct wire_page *page;     /* a beat a layer; or NULL */
     struct trace *trace;        /* of layers, forward and backward; or NULL */

@@ -27,7 +27,7 @@ int net_create(struct net *t, const struct model *m, struct err *e)
 {
     const struct sublayer_kind *const *kinds = m->conf.config.experts ? mixture : decoder;
     int64_t layers = m->conf.config.layers;
-    *t = (struct net){.layers = mem_array((size_t)layers, sizeof *t->layers)};
+    *t = (struct net){.layers = mem_array((size_t)layers, sizeof *t->layers), .count = layers};
     if (!t->layers)
         return err_set(e, ERR_MEMORY, "no memory for %lld layers", (long long)layers);
     for (int64_t i = 0; i < layers; i++)
@@ -35,7 +35,7 @@ int net_create(struct net *t, const struct model *m, struct err *e)
             t->layers[i].sub[t->layers[i].count++] = (struct sublayer){
 
                 .kind = kinds[j],
-                .layer = m->conf.config.share.first_layer + i,
+                .layer = model_config_layer(&m->conf.config, i),
                 .kept = is_kept(&m->conf, kinds[j])};
     return 0;
 }
@@ -96,10 +96,11 @@ static void carve_layer(struct net *t, const struct batch *s, struct layer *l, s
 
 void net_carve(struct net *t, struct batch *s, struct net_memory *a)
 {
-    bool last = model_config_is_last(s->config);
-    if (!last)
-        t->x = carve_residual(s, &a->scratch);
-    else if (!s->config->post_norm || s->frozen)
+    bool last = model_config_is_last(s->config) && t->count == s->config->layers;
+    bool chunked = model_config_chunks(s->config) > 1;
+    if (!last || chunked)
+        t->x = t->out = carve_residual(s, &a->scratch);
+    if (last && (!s->config->post_norm || s->frozen))
         t->x = carve_residual(s, &a->saved);
     if (last && !s->config->post_norm)
         norm_carve(&t->final, s, &a->saved);
@@ -112,28 +113,39 @@ void net_carve(struct net *t, struct batch *s, struct net_memory *a)
     if (s->train && !s->frozen) {
         s->dh = carve_residual(s, &a->scratch);
         s->dx = carve_residual(s, &a->scratch);
+        s->dx_next = chunked ? carve_residual(s, &a->scratch) : NULL;
     }
-    for (int64_t i = 0; i < s->config->layers; i++)
+    for (int64_t i = 0; i < t->count; i++)
         carve_layer(t, s, &t->layers[i], a);
 }
 
 /* -- forward and backward -- */
 
+static int64_t first_layer(const struct batch *s)
+{
+    return model_config_chunk_begins(s->config, s->chunk);
+}
+
+static int64_t layers_end(const struct batch *s)
+{
+    return model_config_chunk_begins(s->config, s->chunk + 1);
+}
+
 void net_forward(const struct batch *s, const struct net *t)
 {
-    int64_t layers = s->config->layers, begun = trace_begin(s->trace);
-    bool last = model_config_is_last(s->config);
-    void *top = s->config->post_norm && last ? s->h : t->x;
+    int64_t end = layers_end(s), begun = trace_begin(s->trace);
+    bool last = model_config_chunk_is_last(s->config, s->chunk);
+    void *top = !last ? t->out : s->config->post_norm ? s->h : t->x;
     zero_begin(s->zero);
-    if (model_config_is_first(s->config))
+    if (model_config_chunk_is_first(s->config, s->chunk))
         embed_forward(s, &t->embed, t->layers[0].sub[0].x); /* (N) -> (N, C) */
-    for (int64_t i = 0; i < layers; i++) {
+    for (int64_t i = first_layer(s); i < end; i++) {
         const struct layer *l = &t->layers[i];
         int64_t layer_begun = trace_begin(s->trace);
         zero_enter(s->zero, i, i + 1);
         for (int j = 0; j + 1 < l->count; j++)
             sublayer_forward(s, &l->sub[j], l->sub[j + 1].x);
-        sublayer_forward(s, &l->sub[l->count - 1], i + 1 < layers ? l[1].sub[0].x : top);
+        sublayer_forward(s, &l->sub[l->count - 1], i + 1 < end ? l[1].sub[0].x : top);
         beat(s->page);
         trace_end(s->trace, layer_begun, TRACE_RANK, "layer", "layer", i);
     }
@@ -142,11 +154,19 @@ void net_forward(const struct batch *s, const struct net *t)
     trace_end(s->trace, begun, TRACE_RANK, "forward", "rows", s->n);
 }
 
+void *net_input(const struct batch *s, const struct net *t)
+{
+    return t->layers[first_layer(s)].sub->x;
+}
+
 void net_run(const struct batch *s, const struct net *t)
 {
-    parallel_receive(s, t->layers[0].sub[0].x);
-    net_forward(s, t);
-    parallel_hand_on(s, t->x);
+    struct batch part = *s;
+    for (; part.chunk < model_config_chunks(s->config); part.chunk++) {
+        parallel_receive(&part, net_input(&part, t));
+        net_forward(&part, t);
+        parallel_hand_on(&part, t->out);
+    }
 }
 
 /* Makes again what forward did not keep of a layer. True: its last sub-layer was the last to run.
@@ -175,16 +195,16 @@ static void backward_top(const struct batch *s, const struct net *t)
 void net_backward(const struct batch *s, const struct net *t,
     void (*layer_fn)(void *user, int64_t layer), void *user)
 {
-    bool first = model_config_is_first(s->config);
-    int64_t begun = trace_begin(s->trace);
-    if (model_config_is_last(s->config))
+    bool first = model_config_chunk_is_first(s->config, s->chunk);
+    int64_t begun = trace_begin(s->trace), end = layers_end(s);
+    if (model_config_chunk_is_last(s->config, s->chunk))
         backward_top(s, t);
-    for (int64_t i = s->config->layers - 1; i >= 0; i--) {
+    for (int64_t i = end - 1; i >= first_layer(s); i--) {
         const struct layer *l = &t->layers[i];
         int64_t layer_begun = trace_begin(s->trace);
         zero_enter(s->zero, i, i - 1);
         zero_clear_gradient(s->zero, i);
-        bool again = layer_again(s, l, i == s->config->layers - 1);
+        bool again = layer_again(s, l, i == end - 1);
         for (int j = l->count - 1; j >= 0; j--, again = false)
             sublayer_backward(s, &l->sub[j], again, !first || i || j || t->embed.dtable);
         zero_reduce_gradient(s->zero, i);

@@ -24,11 +24,13 @@ struct layer {
 struct net {
     struct embed embed;
     struct layer *layers; /* (L) */
+    int64_t count;        /* that have memory here: all, but where only some of the chunks of layers
+                             keep as many batches */
     struct norm final;
     struct head head;
-    void *x; /* (N, C) the residual above the last layer, or of all of what is frozen; else, where
-                norms are behind residuals, none. Of a stage of a pipeline that is not the last,
-                what it hands on */
+    void *x;   /* (N, C) the residual above the last layer, or of all of what is frozen; else, where
+                  norms are behind residuals, none */
+    void *out; /* (N, C) what is handed on, of a stage or a chunk that is not the last; x there */
 };
 
 struct net_memory {
@@ -48,11 +50,14 @@ void net_bind(struct net *t, const struct model *m, float *gradient);
 /* Every activation, s->h, s->dh and s->dx included; s->n: the most rows. */
 void net_carve(struct net *t, struct batch *s, struct net_memory *a);
 
-/* s->ids to s->h, what the head reads. Of a stage of a pipeline from the input of its first layer,
-   where it is not the first, and to t->x, where it is not the last; backward likewise from s->dx,
-   and to it. */
+/* s->ids to s->h, what the head reads. Of a stage of a pipeline, or the chunk s->chunk of its
+   layers, from the input of its first layer, where it is not the first, and to t->out, where it is
+   not the last; backward likewise from s->dx, and to it. */
 void net_forward(const struct batch *s, const struct net *t);
-/* The same with what comes from the stage before and goes to the next, as soon as it is there. */
+/* Where the input of a chunk stands. */
+void *net_input(const struct batch *s, const struct net *t);
+/* The same of all chunks, with what comes from the stage before and goes to the next, as soon as it
+   is there. */
 void net_run(const struct batch *s, const struct net *t);
 /* What both do with other ranks, where they divide the model, of no rows. */
 void net_skip(struct zero *z, int64_t layers, bool backward);

@@ -86,12 +86,13 @@ void parallel_sum_shared(struct parallel *p, const struct tensors *t, float *gra
 
 /* -- stages -- */
 
+/* Behind the last stage is the first, where layers are in chunks. */
 static void exchange(const struct batch *s, void *x, int step, bool receive)
 {
     struct parallel *p = s->parallel;
     const struct coll_message m = {.data = x,
         .bytes = (size_t)(s->n * s->config->dim * dtype_block_bytes(s->t)),
-        .peer = p->stage + step,
+        .peer = (p->stage + step + p->stage_count) % p->stage_count,
         .receive = receive};
     if (p->failure.code == ERR_NONE && !coll_exchange_start(p->stages, &m, 1, &p->failure))
         coll_reduce_join(p->stages);
@@ -99,13 +100,13 @@ static void exchange(const struct batch *s, void *x, int step, bool receive)
 
 void parallel_receive(const struct batch *s, void *x)
 {
-    if (s->parallel->stages && s->parallel->stage > 0)
+    if (s->parallel->stages && !model_config_chunk_is_first(s->config, s->chunk))
         exchange(s, x, -1, true);
 }
 
 void parallel_hand_on(const struct batch *s, const void *x)
 {
-    if (s->parallel->stages && s->parallel->stage + 1 < s->parallel->stage_count)
+    if (s->parallel->stages && !model_config_chunk_is_last(s->config, s->chunk))
         exchange(s, (void *)x, 1, false);
 }
 

@@ -66,6 +66,21 @@ static void pass_carve(struct pass *p)
     }
 }
 
+int64_t pass_in_flight(const struct pass *p, int chunk)
+{
+    int64_t n = p->model->conf.in_flight[chunk];
+    return n > 1 ? n : 1;
+}
+
+/* Layers of the chunks that keep more than i batches. */
+static int64_t layers_beyond(const struct pass *p, int64_t i)
+{
+    int chunk = 0;
+    while (chunk < model_config_chunks(p->batch.config) && pass_in_flight(p, chunk) > i)
+        chunk++;
+    return model_config_chunk_begins(p->batch.config, chunk);
+}
+
 /* Everything but memory; what it takes is counted. */
 static int pass_describe(struct pass *p, struct model *m, struct err *e)
 {
@@ -78,7 +93,7 @@ static int pass_describe(struct pass *p, struct model *m, struct err *e)
     p->parallel.stage_count = m->conf.stages;
     p->batch.context = &p->context;
     p->tokens = p->batch.tokens;
-    p->in_flight = m->conf.in_flight > 1 ? m->conf.in_flight : 1;
+    p->in_flight = pass_in_flight(p, 0);
     p->nets = mem_array((size_t)p->in_flight, sizeof *p->nets);
     if (!p->nets)
         return err_set(e, ERR_MEMORY, "no memory for %lld batches", (long long)p->in_flight);
@@ -89,6 +104,7 @@ static int pass_describe(struct pass *p, struct model *m, struct err *e)
         int rc = net_create(&p->nets[i], m, e);
         if (rc)
             return rc;
+        p->nets[i].count = layers_beyond(p, i);
         net_bind(&p->nets[i], m, NULL);
     }
     pass_carve(p);

@@ -73,22 +73,28 @@ int pass_share_gradient(struct pass *p, struct err *e);
 int pass_skip(struct pass *p, bool backward, struct err *e);
 
 /* -- a stage of a pipeline: model_conf.stages > 1, in place of pass_step -- */
-/* What goes between this stage and its neighbours, all at once: of each message so many sequences;
-   0: there is none. What the first stage and the last have nobody for is left out. */
+struct pass_part {
+    int64_t b; /* sequences; 0: there is none */
+    int64_t k; /* micro-batch */
+    int chunk; /* of the stage's layers; 0 where all are one */
+};
+/* What goes between this stage and its neighbours, all at once; behind the last stage is the first,
+   for its next chunk. What there is nobody for, below the first layer and above the last, is left
+   out. */
 struct pass_traffic {
-    int64_t input, k; /* what forward of micro-batch k begins with comes from the stage before */
-    int64_t output;   /* what the last forward ended with goes to the next */
-    int64_t output_gradient; /* its gradient, of a micro-batch whose backward is next, comes */
-    int64_t input_gradient;  /* what the last backward ended with goes to the stage before */
+    struct pass_part input;           /* what its forward begins with comes from the stage before */
+    struct pass_part output;          /* what the last forward ended with goes to the next */
+    struct pass_part output_gradient; /* its gradient, of a part whose backward is next, comes */
+    struct pass_part input_gradient;  /* what the last backward ended with goes to the one before */
 };
 int pass_stage_exchange(struct pass *p, const struct pass_traffic *x, struct err *e);
-/* Forward of micro-batch k: of those whose backward is still to come there are at most
-   model_conf.in_flight, neighbours in k. On the last stage its losses are added to what pass_loss
-   tells, and a backward follows at once. in: the same for both. */
-int pass_stage_forward(struct pass *p, int64_t k, int64_t b, const struct pass_input *in,
+/* Forward of a part: of a chunk's whose backward is still to come there are at most
+   model_conf.in_flight, neighbours in k. Above the last layer its losses are added to what
+   pass_loss tells, and its backward follows at once. in: the same for both. */
+int pass_stage_forward(struct pass *p, const struct pass_part *x, const struct pass_input *in,
     float scale, bool backward, struct err *e);
 int pass_stage_backward(
-    struct pass *p, int64_t k, int64_t b, const struct pass_input *in, struct err *e);
+    struct pass *p, const struct pass_part *x, const struct pass_input *in, struct err *e);
 /* Whether tokens that do not exist would change what is learnt, though no other sees them: of a
    mixture of experts, which is to be balanced over those that do. */
 bool pass_counts_tokens(const struct pass *p);

@@ -16,8 +16,8 @@
 struct pass {
     struct model *model;
     struct dev *dev;
-    struct net *nets; /* of each batch between forward and backward */
-    int64_t in_flight;
+    struct net *nets;  /* of each batch between forward and backward */
+    int64_t in_flight; /* of the first chunk, which has most */
     struct net_memory memory;
     struct teacher *teacher; /* or NULL */
     struct parallel parallel;
@@ -52,6 +52,8 @@ struct pass {
     void *ready_user;
 };
 
+/* Batches of a chunk of layers between forward and backward, 1 or more. */
+int64_t pass_in_flight(const struct pass *p, int chunk);
 /* Where every token of n rows stands, and what it sees from: the beginning of its document (first;
    NULL: of its row) or of the window; goes up. */
 void pass_upload_places(struct pass *p, const int32_t *first, int64_t n);

@@ -12,10 +12,11 @@ void choose_text(const struct layout_choice *c, char out[CHOOSE_TEXT_BYTES])
 {
     char layout[LAYOUT_TEXT_BYTES];
     layout_text(&c->plan.layout, layout);
+    int n = snprintf(out, CHOOSE_TEXT_BYTES, "%s", layout);
+    if (c->plan.chunks > 1)
+        n += snprintf(out + n, CHOOSE_TEXT_BYTES - (size_t)n, " v%d", c->plan.chunks);
     if (c->plan.owners > 1)
-        snprintf(out, CHOOSE_TEXT_BYTES, "%s zero%d", layout, c->zero_stage);
-    else
-        snprintf(out, CHOOSE_TEXT_BYTES, "%s", layout);
+        snprintf(out + n, CHOOSE_TEXT_BYTES - (size_t)n, " zero%d", c->zero_stage);
 }
 
 static int most_of(int told, int most)

@@ -27,8 +27,8 @@ struct choices { /* legal layouts: those that fit, the fastest first; then the o
 int choose_layouts(
     const struct planner_input *in, const struct cost_speed *s, struct choices *out, struct err *e);
 void choose_done(struct choices *c);
-/* "dp2 x tp2 zero1" */
-#define CHOOSE_TEXT_BYTES (LAYOUT_TEXT_BYTES + 16)
+/* "dp2 x tp2 x pp2 v2 zero1" */
+#define CHOOSE_TEXT_BYTES (LAYOUT_TEXT_BYTES + 24)
 void choose_text(const struct layout_choice *c, char out[CHOOSE_TEXT_BYTES]);
 
 /* May anything become what it is not told to be? */

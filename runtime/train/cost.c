@@ -23,6 +23,7 @@ struct work {             /* of one rank, the slowest */
     double sums;          /* of tensor parallelism, of one */
     double message_bytes; /* handed on, of one, one way; of a sum as well */
     double batches;       /* micro-batches of a step */
+    int chunks;           /* of a stage's layers */
 };
 
 struct layer_part { /* what a rank has of a layer */
@@ -124,15 +125,22 @@ static double head_s(
     return one * (trains_all(m) ? 3 : 2);
 }
 
+/* Of the first stage, which has most of them, or the last. Chunks wait for the largest, too. */
+static int64_t stage_layers(const struct model_conf *m, const struct planner_plan *p, bool first)
+{
+    int64_t parts = (int64_t)p->layout.pp * p->chunks;
+    return p->chunks * ((m->config.layers + (first ? parts - 1 : 0)) / parts);
+}
+
 /* A micro-batch through the slowest stage. */
-static double stage_s(
-    const struct planner_input *in, const struct layout *l, const struct cost_speed *s, double n)
+static double stage_s(const struct planner_input *in, const struct planner_plan *p,
+    const struct cost_speed *s, double n)
 {
     const struct model_conf *m = &in->model;
-    const struct layer_part x = part_of(&m->config, l->tp);
+    const struct layer_part x = part_of(&m->config, p->layout.tp);
     double layer = layer_s(m, &x, s, n);
-    double first = layer * (double)((m->config.layers + l->pp - 1) / l->pp);
-    double last = layer * (double)(m->config.layers / l->pp) + head_s(m, &x, s, n);
+    double first = layer * (double)stage_layers(m, p, true);
+    double last = layer * (double)stage_layers(m, p, false) + head_s(m, &x, s, n);
     return first > last ? first : last;
 }
 
@@ -146,10 +154,11 @@ static struct work work_of(
     /* of a layer; what is made again of it sums up attention */
     double sums = in->model.recompute == RECOMPUTE_FULL ? 5 : 4;
     struct work w = {.n = (double)(p->micro_sequences * rows * in->model.sequence_length / l->cp)};
-    w.micro_s = stage_s(in, l, s, w.n) * with_tail(in, w.n) / w.n;
-    w.sums = (double)((c->layers + l->pp - 1) / l->pp) * sums + (l->pp > 1 ? 1 : 2);
+    w.micro_s = stage_s(in, p, s, w.n) * with_tail(in, w.n) / w.n;
+    w.sums = (double)stage_layers(&in->model, p, true) * sums + (l->pp > 1 ? 1 : 2);
     w.message_bytes = w.n * (double)c->dim * (double)dtype_block_bytes(in->model.t);
     w.batches = (double)samples / (double)p->micro_sequences;
+    w.chunks = p->chunks;
     return w;
 }
 
@@ -330,6 +339,14 @@ static double optimizer_bytes(const struct planner_plan *p, const struct memplan
         2.0 * (double)p->memory.optimizer + (double)whole->copy;
 }
 
+/* Micro-batches' time that a stage has nothing to do: while the pipeline fills and empties, a
+   chunk's for each further stage, and where the last group is short. */
+static double idle_batches(const struct layout *l, const struct work *w)
+{
+    double rest = w->chunks > 1 ? fmod(ceil(w->batches), l->pp) : 0;
+    return (l->pp - 1.0) / w->chunks + (rest > 0 ? l->pp - rest : 0);
+}
+
 void cost_step(const struct planner_input *in, const struct planner_plan *p,
     const struct cost_speed *s, struct cost *out)
 {
@@ -338,13 +355,14 @@ void cost_step(const struct planner_input *in, const struct planner_plan *p,
     const struct layout *l = &p->layout;
     const struct layout_group tensor = layout_group(l, 0, LAYOUT_TENSOR);
     double sums_s = w.sums * sum_s(l, &tensor, w.message_bytes, s);
-    double keys_s = context_s(in, l, &w, s), messages_s = 2 * message_s(l, w.message_bytes, s);
+    double keys_s = context_s(in, l, &w, s);
+    double messages_s = 2 * w.chunks * message_s(l, w.message_bytes, s);
     struct cost c = {.compute = w.batches * w.micro_s,
         .tensor = w.batches * sums_s,
         .expert = w.batches * rows_s(in, l, &w, s) + between_experts_s(in, l, &whole, s),
         .context = w.batches * keys_s,
         .pipeline = w.batches * messages_s,
-        .idle = (l->pp - 1) * (w.micro_s + sums_s + keys_s + messages_s),
+        .idle = idle_batches(l, &w) * (w.micro_s + sums_s + keys_s + messages_s),
         .data = data_s(in, p, &whole, w.batches, s) + tied_s(in, l, s),
         .optimizer = optimizer_bytes(p, &whole) / s->memory_bytes_per_s};
     c.total =

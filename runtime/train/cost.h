@@ -10,7 +10,9 @@
  * a ring, or, of NCCL and where that is less, twice its bytes and the steps of a tree over pods;
  * its halves are half a ring (after NCCL's own model, src/graph/tuning.cc). What leaves in parts
  * counts as one. Stages wait for the slowest of them, and p - 1 micro-batches for the first and the
- * last (1F1B: Narayanan et al., arXiv:2104.04473). Nothing is taken to overlap.
+ * last (1F1B: Narayanan et al., arXiv:2104.04473). With layers in v chunks each of these is one of
+ * a chunk, a v-th as long, but there are v times as many messages, and a last group that has not p
+ * micro-batches takes as long as one that has. Nothing is taken to overlap.
  */
 #ifndef RUNTIME_TRAIN_COST_H
 #define RUNTIME_TRAIN_COST_H

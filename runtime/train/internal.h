@@ -181,6 +181,11 @@ static inline int train_stage(const struct train *t)
 {
     return train_place(t).pp;
 }
+/* Runs of layers that a stage has. */
+static inline int train_chunks(const struct train *t)
+{
+    return t->plan.chunks > 1 ? t->plan.chunks : 1;
+}
 /* Do ranks meet in each forward or backward, so that all need as many? */
 static inline bool train_meets(const struct train *t)
 {

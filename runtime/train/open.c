@@ -418,6 +418,7 @@ struct planner_input train_planner_input(
         .data = s->parallelism.data,
         .tensor = s->parallelism.tensor,
         .pipeline = s->parallelism.pipeline,
+        .virtual_stages = s->parallelism.virtual_stages,
         .expert = s->parallelism.expert,
         .context = s->parallelism.context,
         .zero_stage = s->parallelism.zero_stage,
@@ -478,10 +479,10 @@ static int plan(struct train *t, struct model_conf *conf, struct err *e)
     if (*t->plan.reason)
         log_info("layout chosen", LOG_S("because", t->plan.reason));
     log_info("plan", LOG_I("data", t->plan.layout.dp), LOG_I("tensor", t->plan.layout.tp),
-        LOG_I("pipeline", t->plan.layout.pp), LOG_I("expert", t->plan.layout.ep),
-        LOG_I("context", t->plan.layout.cp), LOG_I("zeroStage", t->plan.zero_stage),
-        LOG_I("microSequences", t->plan.micro_sequences), LOG_I("bytes", t->plan.memory.total),
-        LOG_I("snapshotBytes", t->plan.memory.snapshot));
+        LOG_I("pipeline", t->plan.layout.pp), LOG_I("virtualStages", t->plan.chunks),
+        LOG_I("expert", t->plan.layout.ep), LOG_I("context", t->plan.layout.cp),
+        LOG_I("zeroStage", t->plan.zero_stage), LOG_I("microSequences", t->plan.micro_sequences),
+        LOG_I("bytes", t->plan.memory.total), LOG_I("snapshotBytes", t->plan.memory.snapshot));
     return 0;
 }
 

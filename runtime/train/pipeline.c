@@ -3,8 +3,10 @@
  * backward (Narayanan et al., arXiv:2104.04473, 2.2.1). A stage begins with as many forwards as
  * there are stages behind it, then takes turns, so no more micro-batches than that and one wait
  * for their backward. What goes up and what comes down meet in one exchange, so that no two wait
- * for each other. Of objectives that tell tokens: padding stands behind what is learnt.
+ * for each other. Stages whose layers are in chunks interleave these (runtime/model/interleave.h).
+ * Of objectives that tell tokens: padding stands behind what is learnt.
  */
+#include "runtime/model/interleave.h"
 #include "runtime/train/internal.h"
 
 struct staged_step { /* of this rank's share of the batch */
@@ -24,6 +26,11 @@ static struct pass_input input_of(const struct train *t)
     return (struct pass_input){.ids = t->inputs, .targets = t->labels, .first = t->first};
 }
 
+static struct pass_part part_of(const struct staged_step *r, int64_t k, int chunk)
+{
+    return (struct pass_part){sequences_of(r, k), k, chunk};
+}
+
 /* Micro-batch k in t->inputs and what stands beside them. */
 static struct pass_input fill(const struct staged_step *r, int64_t k)
 {
@@ -35,27 +42,28 @@ static struct pass_input fill(const struct staged_step *r, int64_t k)
     return input_of(t);
 }
 
-static int forward(const struct staged_step *r, int64_t k, struct err *e)
+static int forward(const struct staged_step *r, const struct pass_part *x, struct err *e)
 {
-    const struct pass_input in = fill(r, k);
-    return pass_stage_forward(r->t->pass, k, sequences_of(r, k), &in, r->scale, true, e);
+    const struct pass_input in = fill(r, x->k);
+    return pass_stage_forward(r->t->pass, x, &in, r->scale, true, e);
 }
 
-static int backward(const struct staged_step *r, int64_t k, struct err *e)
+static int backward(const struct staged_step *r, const struct pass_part *x, struct err *e)
 {
-    const struct pass_input in = fill(r, k);
-    train_begin_backward(r->t, k + 1 == r->batches);
-    return pass_stage_backward(r->t->pass, k, sequences_of(r, k), &in, e);
+    const struct pass_input in = fill(r, x->k);
+    train_begin_backward(r->t, x->k + 1 == r->batches);
+    return pass_stage_backward(r->t->pass, x, &in, e);
 }
+
+/* -- stages of one run of layers -- */
 
 /* The forwards before the first backward. */
 static int warm_up(const struct staged_step *r, int64_t ahead, struct err *e)
 {
     for (int64_t k = 0; k < ahead; k++) {
-        struct pass_traffic in = {.input = sequences_of(r, k), .k = k};
-        struct pass_traffic out = {.output = in.input};
+        struct pass_traffic in = {.input = part_of(r, k, 0)}, out = {.output = in.input};
         int rc;
-        if ((rc = pass_stage_exchange(r->t->pass, &in, e)) || (rc = forward(r, k, e)) ||
+        if ((rc = pass_stage_exchange(r->t->pass, &in, e)) || (rc = forward(r, &in.input, e)) ||
             (rc = pass_stage_exchange(r->t->pass, &out, e)))
             return rc;
     }
@@ -65,19 +73,16 @@ static int warm_up(const struct staged_step *r, int64_t ahead, struct err *e)
 /* A forward and a backward by turns, with `ahead` forwards between. */
 static int take_turns(const struct staged_step *r, int64_t ahead, struct err *e)
 {
-    struct pass_traffic first = {.input = sequences_of(r, ahead), .k = ahead};
+    struct pass_traffic first = {.input = part_of(r, ahead, 0)};
     int rc = ahead < r->batches ? pass_stage_exchange(r->t->pass, &first, e) : 0;
     for (int64_t k = ahead; k < r->batches && !rc; k++) {
-        int64_t done = k - ahead;
-        struct pass_traffic next = {
-            .output = sequences_of(r, k), .output_gradient = sequences_of(r, done)};
-        struct pass_traffic before = {.input_gradient = next.output_gradient};
-        if (k + 1 < r->batches) {
-            before.input = sequences_of(r, k + 1);
-            before.k = k + 1;
-        }
-        if ((rc = forward(r, k, e)) || (rc = pass_stage_exchange(r->t->pass, &next, e)) ||
-            (rc = backward(r, done, e)))
+        struct pass_part done = part_of(r, k - ahead, 0);
+        struct pass_traffic next = {.output = part_of(r, k, 0), .output_gradient = done};
+        struct pass_traffic before = {.input_gradient = done};
+        if (k + 1 < r->batches)
+            before.input = part_of(r, k + 1, 0);
+        if ((rc = forward(r, &next.output, e)) ||
+            (rc = pass_stage_exchange(r->t->pass, &next, e)) || (rc = backward(r, &done, e)))
             return rc;
         rc = pass_stage_exchange(r->t->pass, &before, e);
     }
@@ -87,15 +92,54 @@ static int take_turns(const struct staged_step *r, int64_t ahead, struct err *e)
 static int cool_down(const struct staged_step *r, int64_t ahead, struct err *e)
 {
     for (int64_t k = r->batches - ahead; k < r->batches; k++) {
-        struct pass_traffic in = {.output_gradient = sequences_of(r, k)};
+        struct pass_traffic in = {.output_gradient = part_of(r, k, 0)};
         struct pass_traffic out = {.input_gradient = in.output_gradient};
         int rc;
-        if ((rc = pass_stage_exchange(r->t->pass, &in, e)) || (rc = backward(r, k, e)) ||
+        if ((rc = pass_stage_exchange(r->t->pass, &in, e)) ||
+            (rc = backward(r, &in.output_gradient, e)) ||
             (rc = pass_stage_exchange(r->t->pass, &out, e)))
             return rc;
     }
     return 0;
 }
+
+static int one_forward_one_backward(const struct staged_step *r, struct err *e)
+{
+    int64_t behind = r->t->plan.layout.pp - 1 - train_stage(r->t);
+    int64_t ahead = behind < r->batches ? behind : r->batches;
+    int rc;
+    if ((rc = warm_up(r, ahead, e)) || (rc = take_turns(r, ahead, e)))
+        return rc;
+    return cool_down(r, ahead, e);
+}
+
+/* -- stages whose layers are in chunks -- */
+
+static struct pass_part part_at(const struct staged_step *r, struct interleave_item i)
+{
+    return i.is ? part_of(r, i.k, i.chunk) : (struct pass_part){.b = 0};
+}
+
+static int interleaved(const struct staged_step *r, int chunks, struct err *e)
+{
+    const struct interleave x = {r->t->plan.layout.pp, train_stage(r->t), chunks, r->batches};
+    struct pass_part f = part_at(r, interleave_forward(&x, 0)), b = {.b = 0};
+    const struct pass_traffic first = {.input = f};
+    int rc = pass_stage_exchange(r->t->pass, &first, e);
+    for (int64_t i = 0, end = interleave_turns(&x); i < end && !rc; i++) {
+        struct pass_traffic all = {.output = f, .input_gradient = b};
+        all.input = part_at(r, interleave_forward(&x, i + 1));
+        all.output_gradient = part_at(r, interleave_backward(&x, i + 1));
+        if ((f.b && (rc = forward(r, &f, e))) || (b.b && (rc = backward(r, &b, e))))
+            return rc;
+        rc = pass_stage_exchange(r->t->pass, &all, e);
+        f = all.input;
+        b = all.output_gradient;
+    }
+    return rc;
+}
+
+/* -- a step -- */
 
 int train_pipeline(struct train *t, int64_t first, int64_t count, float scale, struct err *e)
 {
@@ -105,21 +149,20 @@ int train_pipeline(struct train *t, int64_t first, int64_t count, float scale, s
         .micro = t->plan.micro_sequences,
         .batches = (count + t->plan.micro_sequences - 1) / t->plan.micro_sequences,
         .scale = scale};
-    int64_t behind = t->plan.layout.pp - 1 - train_stage(t);
-    int64_t ahead = behind < r.batches ? behind : r.batches;
-    int rc;
-    if ((rc = warm_up(&r, ahead, e)) || (rc = take_turns(&r, ahead, e)))
-        return rc;
-    return cool_down(&r, ahead, e);
+    int chunks = train_chunks(t);
+    return chunks > 1 ? interleaved(&r, chunks, e) : one_forward_one_backward(&r, e);
 }
 
 int train_pipeline_look(struct train *t, int64_t b, struct err *e)
 {
-    struct pass_traffic in = {.input = b}, out = {.output = b};
     const struct pass_input input = input_of(t);
-    int rc;
-    if ((rc = pass_stage_exchange(t->pass, &in, e)) ||
-        (rc = pass_stage_forward(t->pass, 0, b, &input, 0, false, e)))
-        return rc;
-    return pass_stage_exchange(t->pass, &out, e);
+    for (int chunk = 0; chunk < train_chunks(t); chunk++) {
+        struct pass_traffic in = {.input = {b, 0, chunk}}, out = {.output = in.input};
+        int rc;
+        if ((rc = pass_stage_exchange(t->pass, &in, e)) ||
+            (rc = pass_stage_forward(t->pass, &in.input, &input, 0, false, e)) ||
+            (rc = pass_stage_exchange(t->pass, &out, e)))
+            return rc;
+    }
+    return 0;
 }

@@ -6,6 +6,7 @@
 #include "runtime/train/planner.h"
 
 #include "runtime/model/head.h"
+#include "runtime/model/interleave.h"
 #include "runtime/train/balance.h"
 
 /* Logits of one chunk on a device, where there is memory for them: each chunk reads and writes the
@@ -91,21 +92,31 @@ static int64_t share_of_batch(const struct planner_input *in, const struct layou
     return (in->batch_sequences + parts - 1) / parts;
 }
 
+/* Micro-batches that a stage keeps, of each of its chunks of layers. */
+static void set_in_flight(const struct planner_input *in, const struct planner_plan *p,
+    int64_t batches, struct model_conf *c)
+{
+    int64_t stages = p->layout.pp - c->stage; /* from this one on */
+    const struct interleave x = {p->layout.pp, c->stage, p->chunks, batches};
+    c->in_flight[0] = batches < stages && !in->unlike ? batches : stages;
+    for (int i = 0; i < p->chunks && p->chunks > 1; i++)
+        c->in_flight[i] = interleave_in_flight(&x, i);
+}
+
 /* What the rank at a place creates; owner as in model_conf. */
 static int model_at(const struct planner_input *in, const struct planner_plan *p, struct place at,
     int owner, struct model_conf *out, struct err *e)
 {
     const struct layout *l = &p->layout;
     const int64_t *layers = *p->stage_layers ? p->stage_layers : NULL;
-    const struct model_cut cut = {l->tp, at.tp, l->pp, at.pp, l->ep, at.ep, layers};
+    const struct model_cut cut = {l->tp, at.tp, l->pp, at.pp, l->ep, at.ep, layers, p->chunks};
     int64_t batches = (share_of_batch(in, l) + p->micro_sequences - 1) / p->micro_sequences;
-    int64_t stages = l->pp - at.pp; /* from this one on */
     *out = in->model;
     out->contexts = l->cp;
     out->context_rank = at.cp;
     out->stages = l->pp;
     out->stage = at.pp;
-    out->in_flight = batches < stages && !in->unlike ? batches : stages;
+    set_in_flight(in, p, batches, out);
     out->owners = owners_of(in, l);
     out->owner = owner;
     out->zero_stage = in->zero_stage;
@@ -166,6 +177,7 @@ int planner_with(const struct planner_input *in, int64_t micro_sequences, struct
     if (rc)
         return rc;
     int64_t most = most_sequences(in, &p.layout, share_of_batch(in, &p.layout));
+    p.chunks = p.layout.pp > 1 && in->virtual_stages > 1 ? in->virtual_stages : 1;
     p.micro_sequences = micro_sequences < most ? micro_sequences : most;
     p.owners = owners_of(in, &p.layout);
     p.zero_stage = p.owners ? in->zero_stage : 0;
@@ -202,7 +214,7 @@ bool planner_stages(const struct planner_input *in, const int64_t *ns, struct pl
     struct planner_plan p = *out;
     int64_t spare[PLANNER_STAGES], layers = in->model.config.layers;
     int n = p.layout.pp;
-    if (n < 2 || n > PLANNER_STAGES)
+    if (n < 2 || n > PLANNER_STAGES || p.chunks > 1)
         return false;
     for (int i = 0; i < n; i++)
         p.stage_layers[i] = layers / n + (i < layers % n);

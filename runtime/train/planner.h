@@ -26,6 +26,7 @@ struct planner_input {
     int world, rank;
     int data;             /* ranks that the data axis is to have; 0: as many as there are */
     int tensor, pipeline; /* ranks that share layers' matrices, and layers; 0: 1 */
+    int virtual_stages;   /* chunks of layers of each of a pipeline's ranks; 0: 1 */
     int expert;           /* ranks that share layers' experts; 0: 1 */
     int context;          /* ranks that share each sequence; 0: 1 */
     int zero_stage;       /* 0 .. 3 */
@@ -39,6 +40,7 @@ struct planner_input {
 
 struct planner_plan {
     struct layout layout;
+    int chunks;                           /* of each stage's layers; 0: one */
     int owners, owner;                    /* as in model_conf */
     int zero_stage;                       /* of the owners; 0: there are none */
     int64_t micro_sequences;              /* of the batch's, each sample_rows of the model's */

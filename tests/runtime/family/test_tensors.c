@@ -380,11 +380,11 @@ static int add(struct tensors *t, int64_t rows, int64_t columns)
 
 /* How often the shares of all ranks have each element of x. */
 static void count_shares(const struct model_config *whole, int tensor, int pipeline, int expert,
-    const struct tensor *x, uint8_t *seen)
+    int chunks, const struct tensor *x, uint8_t *seen)
 {
     for (int rank = 0; rank < tensor * pipeline * expert; rank++) {
         const struct model_cut at = {tensor, rank % tensor, pipeline, rank / tensor % pipeline,
-            expert, rank / tensor / pipeline, NULL};
+            expert, rank / tensor / pipeline, NULL, chunks};
         struct model_config c, back;
         struct tensors part;
         ck_assert_msg(!model_config_share(whole, &at, &c, &e), "%s", e.text);
@@ -404,7 +404,8 @@ static void count_shares(const struct model_config *whole, int tensor, int pipel
 /* Each element is on one rank, or, of what is not cut, on one rank of each stage that has it;
    and an embedding that is the head, too, on two stages. Of ranks that share experts all have what
    is of no expert. */
-static void check_shares(const struct model_config *whole, int tensor, int pipeline, int expert)
+static void check_chunks(
+    const struct model_config *whole, int tensor, int pipeline, int expert, int chunks)
 {
     struct tensors all;
     make(whole, &all);
@@ -414,11 +415,16 @@ static void check_shares(const struct model_config *whole, int tensor, int pipel
         bool twice = x->role == TENSOR_EMBED && whole->tied_embeddings && pipeline > 1;
         int want = (x->axis == AXIS_NONE ? tensor : 1) * (twice ? 2 : 1);
         want *= tensor_of_expert(x->role) ? 1 : expert;
-        count_shares(whole, tensor, pipeline, expert, x, seen);
+        count_shares(whole, tensor, pipeline, expert, chunks, x, seen);
         for (int64_t k = 0; k < x->count; k++)
             ck_assert_msg(seen[k] == want, "%s: %d times, not %d", x->name, seen[k], want);
     }
     tensors_done(&all);
+}
+
+static void check_shares(const struct model_config *whole, int tensor, int pipeline, int expert)
+{
+    check_chunks(whole, tensor, pipeline, expert, 1);
 }
 
 static void refuse_share(const struct model_config *whole, struct model_cut at, const char *says)
@@ -441,7 +447,8 @@ START_TEST(shares_are_the_whole)
     check_shares(&llama, 3, 5, 1);
     llama.tied_embeddings = false;
     check_shares(&llama, 2, 2, 1);
-    ck_assert(!model_config_share(&llama, &(struct model_cut){1, 0, 1, 0, 1, 0, NULL}, &out, &e));
+    ck_assert(
+        !model_config_share(&llama, &(struct model_cut){1, 0, 1, 0, 1, 0, NULL, 1}, &out, &e));
     ck_assert(!model_config_is_share(&out) && !memcmp(&out, &llama, sizeof out));
     refuse_share(&llama, (struct model_cut){.tensor_size = 4, .pipeline_size = 1},
         "spec.parallelism.tensor: 4, but spec.model has 3 key/value heads to share out");
@@ -460,6 +467,38 @@ START_TEST(shares_are_the_whole)
         &llama, (struct model_cut){.tensor_size = 2, .pipeline_size = 1}, "mixture of experts");
     refuse_share(
         &llama, (struct model_cut){.tensor_size = 1, .pipeline_size = 2}, "mixture of experts");
+}
+END_TEST
+
+/* Seven layers on two ranks of three chunks each: two, and five of one. */
+START_TEST(layers_may_be_in_chunks)
+{
+    static const struct {
+        int stage, begins[4];
+        int64_t layers[4];
+    } want[] = {{0, {0, 2, 3, 4}, {0, 1, 3, 5}}, {1, {0, 1, 2, 3}, {2, 4, 6}}};
+    struct model_config llama = tiny_config(true), c;
+    llama.layers = 7;
+    for (int i = 0; i < 2; i++) {
+        const struct model_cut cut = {1, 0, 2, want[i].stage, 1, 0, NULL, 3};
+        ck_assert_msg(!model_config_share(&llama, &cut, &c, &e), "%s", e.text);
+        ck_assert_int_eq(c.layers, want[i].begins[3]);
+        ck_assert_int_eq(model_config_chunks(&c), 3);
+        for (int k = 0; k < 4; k++)
+            ck_assert_int_eq(model_config_chunk_begins(&c, k), want[i].begins[k]);
+        for (int k = 0; k < c.layers; k++)
+            ck_assert_int_eq(model_config_layer(&c, k), want[i].layers[k]);
+        for (int k = 0; k < 3; k++) {
+            ck_assert_int_eq(model_config_chunk_is_first(&c, k), i == 0 && k == 0);
+            ck_assert_int_eq(model_config_chunk_is_last(&c, k), i == 1 && k == 2);
+        }
+    }
+    llama.kv_heads = 2;
+    llama.heads = 4;
+    check_chunks(&llama, 2, 2, 1, 3);
+    check_chunks(&llama, 1, 3, 1, 2);
+    refuse_share(&llama, (struct model_cut){.tensor_size = 1, .pipeline_size = 4, .chunks = 2},
+        "spec.parallelism.virtualStages: 2 on each of 4 ranks, but spec.model has 7 layers");
 }
 END_TEST
 
@@ -496,6 +535,6 @@ END_TEST
 UNIT_MAIN("tensors", tables_are_whole, tensors_are_found_by_role, norms_of_heads_are_found_by_role,
     tensors_of_gpt2_are_found_by_role, tensors_of_bert_are_found_by_role,
     the_order_of_computing_is_known, the_order_of_the_flat_range_is_known, axes_fit_together,
-    linears_are_stacked_by_rows, shares_are_the_whole, experts_are_a_range,
+    linears_are_stacked_by_rows, shares_are_the_whole, layers_may_be_in_chunks, experts_are_a_range,
     gpt2_has_124_439_808_parameters, smollm2_has_134_515_008_parameters, absurd_sizes_are_refused,
     allocation_failures_are_seen)

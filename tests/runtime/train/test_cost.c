@@ -125,6 +125,32 @@ START_TEST(stages_wait_for_the_slowest)
 }
 END_TEST
 
+/* Two stages of two chunks of a layer: half as long idle, and twice the messages; of an odd number
+   of micro-batches one is missing. */
+START_TEST(chunks_wait_less_and_tell_more)
+{
+    struct planner_input in = input(2, 1, 2);
+    struct cost_speed s = free_of_cost(2);
+    s.flops_per_s = 1e9;
+    in.virtual_stages = 2;
+    double layer = 2.0 * 12 * 32 * 32 + 4.0 * 32 * T / 2, head = 2.0 * 64 * 32;
+    double micro = 3 * T * (1 + 16.0 / T) * (2 * layer + head) / 1e9;
+    struct cost c = cost_of(&in, 1, &s);
+    is_near(c.compute, B * micro);
+    is_near(c.idle, micro / 2);
+    in.batch_sequences = B - 1;
+    is_near(cost_of(&in, 1, &s).idle, micro / 2 + micro);
+    in.batch_sequences = B;
+    s = free_of_cost(2);
+    s.inside.bytes_per_s = 1e6;
+    is_near(cost_of(&in, 1, &s).pipeline, B * 2 * 2 * (T * 32 * 4 / 1e6));
+    in.model.config.layers = 5; /* two, one, one and one: all wait for the two */
+    s = free_of_cost(2);
+    s.flops_per_s = 1e9;
+    is_near(cost_of(&in, 1, &s).compute, B * 3 * T * (1 + 16.0 / T) * 4 * layer / 1e9);
+}
+END_TEST
+
 START_TEST(gradients_and_state_pass)
 {
     struct planner_input in = input(4, 1, 1);
@@ -232,5 +258,5 @@ START_TEST(rows_go_to_their_experts)
 END_TEST
 
 UNIT_MAIN("cost", operations_are_counted, shares_of_layers_are_summed_up,
-    stages_wait_for_the_slowest, gradients_and_state_pass, latency_grows_with_ranks,
-    keys_and_values_pass, rows_go_to_their_experts)
+    stages_wait_for_the_slowest, chunks_wait_less_and_tell_more, gradients_and_state_pass,
+    latency_grows_with_ranks, keys_and_values_pass, rows_go_to_their_experts)

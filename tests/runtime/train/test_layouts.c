@@ -37,16 +37,17 @@
     "\"router_aux_loss_coef\": 0.02, \"tie_word_embeddings\": false}"
 
 struct cells { /* 0: 1, and of zero 0 */
-    int world, tensor, pipeline, context, expert, zero;
+    int world, tensor, pipeline, context, expert, zero, chunks;
 };
 
 static const char *cells_text(const struct cells *x)
 {
-    static char text[4][80];
+    static char text[4][96];
     static int next;
     char *t = text[next++ % 4];
-    snprintf(t, sizeof text[0], "%d ranks, tensor %d, pipeline %d, context %d, expert %d, zero %d",
-        x->world, x->tensor, x->pipeline, x->context, x->expert, x->zero);
+    snprintf(t, sizeof text[0],
+        "%d ranks, tensor %d, pipeline %d in %d, context %d, expert %d, zero %d", x->world,
+        x->tensor, x->pipeline, x->chunks, x->context, x->expert, x->zero);
     return t;
 }
 
@@ -63,6 +64,7 @@ static struct jobspec job(const char *run, const char *config, const struct cell
     s.train.optimizer.clip_norm = 0;
     s.parallelism.tensor = x->tensor;
     s.parallelism.pipeline = x->pipeline;
+    s.parallelism.virtual_stages = x->chunks;
     s.parallelism.context = x->context;
     s.parallelism.expert = x->expert;
     s.parallelism.zero_stage = x->zero;
@@ -129,16 +131,19 @@ static int choose(const struct cells *from, int n, int sample, int salt, struct 
 
 static const struct cells axes[] = {{.world = 2}, {.world = 4}, {.world = 2, .tensor = 2},
     {.world = 4, .tensor = 4}, {.world = 2, .pipeline = 2}, {.world = 4, .pipeline = 4},
-    {.world = 2, .context = 2}, {.world = 4, .context = 4}, {.world = 2, .zero = 1},
-    {.world = 4, .zero = 1}, {.world = 2, .zero = 2}, {.world = 4, .zero = 2},
-    {.world = 2, .zero = 3}, {.world = 4, .zero = 3}};
+    {.world = 2, .pipeline = 2, .chunks = 2}, {.world = 2, .context = 2},
+    {.world = 4, .context = 4}, {.world = 2, .zero = 1}, {.world = 4, .zero = 1},
+    {.world = 2, .zero = 2}, {.world = 4, .zero = 2}, {.world = 2, .zero = 3},
+    {.world = 4, .zero = 3}};
 static const struct cells products[] = {{.world = 8, .tensor = 2, .pipeline = 2},
     {.world = 8, .tensor = 2, .context = 2}, {.world = 8, .pipeline = 2, .context = 2},
     {.world = 8, .tensor = 2, .pipeline = 2, .context = 2}, {.world = 8, .tensor = 2, .zero = 1},
     {.world = 8, .pipeline = 2, .zero = 1}, {.world = 8, .context = 2, .zero = 1},
     {.world = 8, .tensor = 4}, {.world = 8, .pipeline = 4, .zero = 1},
     {.world = 8, .tensor = 2, .pipeline = 2, .zero = 1}, {.world = 8, .context = 4, .zero = 1},
-    {.world = 8, .tensor = 2, .context = 2, .zero = 1}};
+    {.world = 8, .tensor = 2, .context = 2, .zero = 1},
+    {.world = 8, .tensor = 2, .pipeline = 2, .chunks = 2, .zero = 1},
+    {.world = 8, .pipeline = 2, .chunks = 2, .context = 2}};
 static const struct cells experts[] = {{.world = 2, .expert = 2}, {.world = 4, .expert = 4},
     {.world = 4, .expert = 2}, {.world = 8, .expert = 2}, {.world = 8, .expert = 4},
     {.world = 8, .expert = 2, .zero = 1}, {.world = 8, .expert = 4, .zero = 1}, {.world = 4},
@@ -246,7 +251,8 @@ START_TEST(any_layout_goes_on_from_what_any_saved)
     static const struct cells grid[] = {{.world = 1}, {.world = 3, .zero = 1},
         {.world = 2, .zero = 2}, {.world = 4, .zero = 3}, {.world = 4, .tensor = 4},
         {.world = 2, .pipeline = 2}, {.world = 4, .context = 2},
-        {.world = 4, .tensor = 2, .pipeline = 2}};
+        {.world = 4, .tensor = 2, .pipeline = 2},
+        {.world = 4, .pipeline = 2, .chunks = 2, .zero = 1}};
     static const struct cells of_experts[] = {{.world = 1}, {.world = 2, .expert = 2},
         {.world = 3, .zero = 1}, {.world = 4, .expert = 2}};
     struct cells from[MOST], to[MOST];
@@ -267,7 +273,8 @@ START_TEST(a_stop_at_any_step_costs_no_bit)
 {
     static const struct cells layouts[] = {{.world = 2}, {.world = 3, .zero = 1},
         {.world = 4, .zero = 3}, {.world = 4, .tensor = 2, .pipeline = 2},
-        {.world = 2, .context = 2}, {.world = 2, .pipeline = 2}};
+        {.world = 2, .context = 2}, {.world = 2, .pipeline = 2},
+        {.world = 2, .pipeline = 2, .chunks = 2}};
     uint64_t random = sample_setting("LLMJOB_SEED") * 8 + 7;
     struct cells taken[MOST];
     sample_print();

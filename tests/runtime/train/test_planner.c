@@ -307,10 +307,41 @@ START_TEST(unlike_shares_have_room_in_pipelines)
     in.batch_sequences = 2;
     ck_assert_msg(!planner_with(&in, 1, &p, &e), "%s", e.text);
     ck_assert(!planner_model(&in, &p, &c, &e));
-    ck_assert_int_eq(c.in_flight, 1);
+    ck_assert_int_eq(c.in_flight[0], 1);
     in.unlike = true;
     ck_assert(!planner_model(&in, &p, &c, &e));
-    ck_assert_int_eq(c.in_flight, 4);
+    ck_assert_int_eq(c.in_flight[0], 4);
+}
+END_TEST
+
+/* Of four stages in two chunks the first keeps eleven parts of layers, as the paper has it, and has
+   room for one more: eight for its first chunk and four for the second; the last five and one. */
+START_TEST(chunks_keep_more_micro_batches)
+{
+    struct planner_input in = input(16, 4, INT64_MAX);
+    struct planner_plan p, one;
+    struct model_conf c;
+
+    in.model.config.layers = 8;
+    in.pipeline = 4;
+    ck_assert_msg(!planner_with(&in, 1, &one, &e), "%s", e.text);
+    ck_assert_int_eq(one.chunks, 1);
+    in.virtual_stages = 2;
+    ck_assert_msg(!planner_with(&in, 1, &p, &e), "%s", e.text);
+    ck_assert_int_eq(p.chunks, 2);
+    ck_assert(!planner_model(&in, &p, &c, &e));
+    ck_assert_int_eq(c.config.layers, 2);
+    ck_assert_int_eq(c.in_flight[0], 8);
+    ck_assert_int_eq(c.in_flight[1], 4);
+    double more = (double)p.memory.saved / (double)one.memory.saved; /* four of two layers */
+    ck_assert_msg(more > 1.4 && more < 1.6, "%g", more);
+    in.rank = 3;
+    ck_assert(!planner_model(&in, &p, &c, &e));
+    ck_assert_int_eq(c.in_flight[0], 5);
+    ck_assert_int_eq(c.in_flight[1], 1);
+    ck_assert(!planner_stages(&in, (int64_t[]){1000, 1000, 1000, 3000}, &p));
+    in.virtual_stages = 3;
+    ck_assert_int_eq(planner_with(&in, 1, &p, &e), -ERR_USER);
 }
 END_TEST
 
@@ -318,4 +349,5 @@ UNIT_MAIN("planner", budget_bounds_the_micro_batch, recomputation_is_hinted_at,
     a_sample_may_be_several_sequences, a_given_plan_is_measured,
     state_is_divided_over_the_data_axis, sequences_are_divided_over_the_context_axis,
     share_bounds_the_micro_batch, experts_have_room_for_all_that_may_come, devices_take_more_logits,
-    logits_of_labels_are_all_there, stages_follow_speed, unlike_shares_have_room_in_pipelines)
+    logits_of_labels_are_all_there, stages_follow_speed, unlike_shares_have_room_in_pipelines,
+    chunks_keep_more_micro_batches)
