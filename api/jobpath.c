@@ -16,6 +16,7 @@ const struct jobpath jobpath_table[JOBPATH_COUNT] = {
     {"train.distill.teacher", PATH(train.distill.teacher), .apart = true},
     {"train.tensorboard", PATH(train.tensorboard), .written = true, .apart = true},
     {"train.output", PATH(train.output), .written = true, .output = true},
+    {"train.optimizer.offload", PATH(train.optimizer.offload), .written = true},
     {"convert.mergeAdapter", PATH(convert.merge_adapter), .apart = true},
     {"convert.calibration", PATH(convert.calibration), .apart = true},
     {"convert.evaluate.data", PATH(convert.evaluate.data), .apart = true},

@@ -359,6 +359,7 @@ static const struct field spec_rows[] = {
     {ROW("train.optimizer.epsilon", NUM, train.optimizer.epsilon, "-1"), RANGE(0, 1),
         .min_open = true},
     {ROW("train.optimizer.clipNorm", NUM, train.optimizer.clip_norm, "1"), RANGE(0, 1e6)},
+    {PATH("train.optimizer.offload", train.optimizer.offload, field_none)},
     {GROUP("train.sparsity", has_sparsity)},
     {ROW("train.sparsity.pattern", ENUM, train.sparsity.pattern, NULL), .info = sparsity_names},
     {ROW("train.sparsity.target", NUM, train.sparsity.target, "0"), RANGE(0, 1), .min_open = true,

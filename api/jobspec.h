@@ -163,6 +163,7 @@ struct jobspec_train {
         double layer_decay;                     /* 1: off */
         double weight_decay, clip_norm;         /* clip_norm 0: off */
         double momentum, beta1, beta2, epsilon; /* -1 where the optimizer has none */
+        const char *offload;                    /* a folder for a file of state; or NULL */
     } optimizer;
     struct {
         enum sparsity_pattern pattern;

@@ -149,6 +149,16 @@ static int check_pair(const struct field_source *s, const struct jobspec_train *
     return 0;
 }
 
+/* What does not go over the state from end to end, element by element, or has little. */
+static const char *not_of_offload(const struct jobspec_train *t)
+{
+    return t->optimizer.name == OPTIMIZER_ADAFACTOR ? "Adafactor"
+        : t->optimizer.name == OPTIMIZER_MUON       ? "Muon"
+        : t->lora.adalora.initial_rank              ? "lora.adalora"
+        : t->sparsity.pattern != SPARSITY_NONE      ? "sparsity"
+                                                    : NULL;
+}
+
 static int check_optimizer(
     const struct field_source *s, const struct jobspec_train *t, struct err *e)
 {
@@ -179,6 +189,9 @@ static int check_optimizer(
     if (t->steps > 0 && t->optimizer.warmup_steps + t->optimizer.decay_steps > t->steps)
         return field_refuse(
             s, "train.optimizer.decaySteps", e, "must not exceed steps, together with warmupSteps");
+    const char *what = t->optimizer.offload ? not_of_offload(t) : NULL;
+    if (what)
+        return field_refuse(s, "train.optimizer.offload", e, "not with %s", what);
     if (t->optimizer.state != OPTIMIZER_STATE_FP32 && name == OPTIMIZER_ADAFACTOR)
         return field_refuse(s, "train.optimizer.state", e,
             "must be FP32 with Adafactor, which keeps a row and a column of each matrix");

@@ -29,7 +29,7 @@ static const char *const ignored[] = {
     /* where results go, how often one looks, and memory for time: no bit changes */
     "spec.train.output", "spec.train.exportedBy", "spec.train.tensorboard",
     "spec.train.evaluateEverySteps", "spec.train.recompute", "spec.train.histogramEverySteps",
-    "spec.train.generate", "spec.train.trace"};
+    "spec.train.generate", "spec.train.trace", "spec.train.optimizer.offload"};
 
 #define LABELS_OF_ALL "labels of spec.train.data (train, validation, test)"
 

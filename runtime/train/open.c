@@ -360,6 +360,7 @@ struct optim_conf train_optim_conf(const struct train *t)
         .masks_from = sparsity_masks_from(s),
         .state = s->optimizer.state,
         .seed = s->seed,
+        .offload = s->optimizer.offload,
         .own_state = takes_local_steps(t),
         .steps = t->steps,
         .adalora = adalora_conf_of(t),

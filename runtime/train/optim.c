@@ -12,6 +12,7 @@
 #include "kernels/ops.h"
 #include "runtime/model/prune.h"
 #include "runtime/train/muon.h"
+#include "runtime/train/offload.h"
 #include "runtime/train/shard.h"
 
 #include <assert.h>
@@ -42,7 +43,8 @@ struct optim {
     int run_count;
     struct muon muon;
     struct adalora adalora;
-    struct carve memory; /* state of all runs, scratch of Muon, AdaLoRA's state */
+    struct carve memory;     /* state of all runs, scratch of Muon, AdaLoRA's state */
+    struct offload *offload; /* whose memory that is; NULL: the device's */
     int owners, owner;
     int64_t *begin;    /* (owners + 1): the slices of the flat range; NULL: there is one */
     int64_t *counts;   /* (owners), of optim_counts */
@@ -260,7 +262,7 @@ int64_t optim_bytes(const struct model_conf *m, const struct tensors *t)
         int64_t bytes = slice_bytes(c, t, &muon, from, from + count);
         most = bytes > most ? bytes : most;
     }
-    return most;
+    return c->offload && most > OFFLOAD_BYTES ? OFFLOAD_BYTES : most;
 }
 
 void optim_owns(
@@ -301,6 +303,22 @@ const int64_t *optim_counts(struct optim *o, int64_t first, int64_t end)
     return o->counts;
 }
 
+/* From counting to cutting, out of a file's memory or the device's. */
+static int open_memory(struct optim *o, struct err *e)
+{
+    struct dev_info info;
+    if (!o->conf.offload)
+        return carve_open(&o->memory, o->dev, e);
+    dev_describe(o->dev, &info);
+    if (!info.host_readable)
+        return err_set(
+            e, ERR_USER, "spec.train.optimizer.offload: not on GPUs: only on processors so far");
+    int rc = offload_open(o->conf.offload, o->memory.size, &o->offload, e);
+    o->memory.base = rc ? NULL : offload_data(o->offload);
+    o->memory.used = 0;
+    return rc;
+}
+
 static int alloc_all(struct optim *o, struct err *e)
 {
     const struct tensors *t = model_trained(o->model);
@@ -313,7 +331,7 @@ static int alloc_all(struct optim *o, struct err *e)
     carve_runs(&o->conf, t, o->from, o->to, &o->memory, NULL, &o->muon);
     adalora_describe(&o->adalora, &o->conf.adalora, t, o->from, o->to);
     adalora_carve(&o->adalora, &o->memory);
-    if (rc || (rc = carve_open(&o->memory, o->dev, e)))
+    if (rc || (rc = open_memory(o, e)))
         return rc;
     o->run_count = carve_runs(&o->conf, t, o->from, o->to, &o->memory, o->runs, &o->muon);
     adalora_carve(&o->adalora, &o->memory);
@@ -343,7 +361,9 @@ void optim_destroy(struct optim *o)
     if (!o)
         return;
     adalora_close(&o->adalora);
-    carve_close(&o->memory, o->dev);
+    if (!o->conf.offload)
+        carve_close(&o->memory, o->dev);
+    offload_close(o->offload);
     dev_free(o->dev, o->sum);
     mem_free(o->runs);
     mem_free(o->begin);
@@ -413,6 +433,12 @@ struct optim_state optim_state(const struct optim *o, int i, int k)
     if (x->dims == 1)
         s.suffix = ".exp_avg_sq";
     return s;
+}
+
+void optim_let_go(const struct optim *o, const void *at, int64_t n)
+{
+    if (o->offload)
+        offload_leave(o->offload, at, n);
 }
 
 /* -- zeros that stay -- */
@@ -619,6 +645,45 @@ static void update_run(struct optim *o, const struct optim_run *r, int64_t step)
     rules[r->rule](o, &u);
 }
 
+/* The n elements of a run from its `at` on, n cut to what there is. */
+static struct optim_run window_of(const struct optim_run *r, int64_t at, int64_t n)
+{
+    struct optim_run x = *r;
+    at = at < r->to - r->from ? at : r->to - r->from;
+    x.from = r->from + at;
+    x.to = x.from + n < r->to ? x.from + n : r->to;
+    for (int k = 0; k < RULE_STATES && r->state[k]; k++) {
+        x.state[k] = (char *)r->state[k] + at * dtype_block_bytes(r->type);
+        x.scale[k] = r->scale[k] ? r->scale[k] + at / OP_STATE_BLOCK : NULL;
+    }
+    return x;
+}
+
+static void tell_window(struct optim *o, const struct optim_run *x,
+    void (*tell)(struct offload *o, const void *at, int64_t n))
+{
+    int64_t n = x->to - x->from;
+    for (int k = 0; k < RULE_STATES && x->state[k]; k++) {
+        tell(o->offload, x->state[k], n * dtype_block_bytes(x->type));
+        if (x->scale[k])
+            tell(o->offload, x->scale[k], (n + OP_STATE_BLOCK - 1) / OP_STATE_BLOCK * 4);
+    }
+}
+
+static void update_by_windows(struct optim *o, const struct optim_run *r, int64_t step)
+{
+    int64_t n = OFFLOAD_WINDOW_BYTES / dtype_block_bytes(r->type);
+    struct optim_run x = window_of(r, 0, n);
+    tell_window(o, &x, offload_expect);
+    for (int64_t at = 0; at < r->to - r->from; at += n) {
+        const struct optim_run next = window_of(r, at + n, n);
+        tell_window(o, &next, offload_expect);
+        update_run(o, &x, step);
+        tell_window(o, &x, offload_leave);
+        x = next;
+    }
+}
+
 void optim_set_scale(struct optim *o, double scale, int64_t skipped)
 {
     o->scale = scale;
@@ -704,7 +769,9 @@ int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e)
         (grad_norm && (rc = optim_norm(o, step, grad_norm, e))))
         return rc;
     for (int i = 0; i < o->run_count; i++)
-        update_run(o, &o->runs[i], step);
+        (o->offload ? update_by_windows : update_run)(o, &o->runs[i], step);
+    if (o->offload && (rc = offload_settle(o->offload, e)))
+        return rc;
     adalora_weigh(&o->adalora, model_master(o->model), pass_gradient(o->pass), sum_of(o, step),
         (float)o->conf.clip_norm, step);
     rc = o->owners > 1 ? model_slices_changed(o->model, e) : 0;

@@ -12,10 +12,10 @@
  *                rate is 0.2 sqrt(max(rows, columns)) times the learning rate, so that its updates
  *                are as large as AdamW's (arXiv:2502.16982), by which all else is trained
  *
- * State is device memory of this module, and goes by tensor: optim_state is what a checkpoint
- * reads and writes. Numbers are F32 or BF16, or, of matrices that embed nothing, of 4096 elements
- * and more, codes of 8 bits with a scale for each OP_STATE_BLOCK elements of the tensor
- * (kernels/ops.h); never so Adafactor's, which has little.
+ * State is device memory of this module, or a file that is mapped in its place (offload.h), and
+ * goes by tensor: optim_state is what a checkpoint has. Numbers are F32 or BF16, or, of matrices
+ * that embed nothing, of 4096 elements and more, codes of 8 bits with a scale for each
+ * OP_STATE_BLOCK elements of the tensor (kernels/ops.h); never so Adafactor's.
  *
  * Where the model has owners (model_conf), state is divided (ZeRO, arXiv:1910.02054): each rank
  * updates a slice of the flat range, which it alone keeps state of and needs the gradient of, and
@@ -47,8 +47,9 @@ struct optim_conf {
                             zero (runtime/train/sparsity.h); 0: none does */
     struct adalora_conf adalora; /* of adapters whose ranks are chosen */
     enum optimizer_state state;
-    bool own_state; /* each rank's is another's: local steps (outer.h) */
-    uint64_t seed;  /* of what BF16 states are rounded by */
+    const char *offload; /* a folder: state is in a file there; NULL: in memory */
+    bool own_state;      /* each rank's is another's: local steps (outer.h) */
+    uint64_t seed;       /* of what BF16 states are rounded by */
     /* Of those that share the model; NULL: nobody does. tensor: also of those who have its
        experts. */
     struct coll *tensor, *pipeline;
@@ -60,7 +61,7 @@ struct optim_conf {
 double optim_rate(const struct optim_conf *c, int64_t step);
 
 /* What an optimizer, m->optimizer, an optim_conf, will take beside a model of m whose trained
-   tensors are t, in bytes; a model_conf's optimizer_fn. */
+   tensors are t, in bytes of memory; a model_conf's optimizer_fn. */
 int64_t optim_bytes(const struct model_conf *m, const struct tensors *t);
 
 /* The same of what of its state belongs to [from, to) of the flat range: at most what optim_state
@@ -118,5 +119,7 @@ struct optim_state {
 };
 /* The k-th, 0 .. OPTIM_STATES - 1, of the i-th tensor of model_trained. */
 struct optim_state optim_state(const struct optim *o, int i, int k);
+/* n bytes of it were read or written, and need not stay in memory. */
+void optim_let_go(const struct optim *o, const void *at, int64_t n);
 
 #endif

@@ -25,10 +25,11 @@ struct shard_part { /* what goes by one name */
     const struct tensor *of;
     char name[160];
     enum dtype type;
-    char *at;             /* device */
-    int64_t total;        /* in the checkpoint; 0: there is none */
-    int64_t first, count; /* here */
-    int64_t elements;     /* of the tensor that one stands for; 0: for none in particular */
+    char *at;                  /* device */
+    int64_t total;             /* in the checkpoint; 0: there is none */
+    int64_t first, count;      /* here */
+    int64_t elements;          /* of the tensor that one stands for; 0: for none in particular */
+    const struct optim *optim; /* whose state it is; NULL: nobody's */
 };
 
 #define PARTS (1 + 2 * OPTIM_STATES)
@@ -73,13 +74,15 @@ static void list_parts(
             .total = s.total,
             .first = s.first,
             .count = s.count,
-            .elements = s.total == p->count};
+            .elements = s.total == p->count,
+            .optim = o};
         const struct shard_part scales = {.type = DTYPE_F32,
             .at = (char *)s.scale,
             .total = s.total_scales,
             .first = s.first_scale,
             .count = s.scales,
-            .elements = OP_STATE_BLOCK};
+            .elements = OP_STATE_BLOCK,
+            .optim = o};
         name_part(&parts[1 + 2 * k], p, s.suffix, "", &state);
         name_part(&parts[2 + 2 * k], p, s.suffix, ".absmax", &scales);
         name_owner(&parts[1 + 2 * k], optim_conf(o)->own_state ? of : -1);
@@ -153,6 +156,14 @@ static int get(struct ckpt_reader *r, const struct shard_part *x, int64_t at, in
 
 /* -- writing and reading -- */
 
+/* Elements of it, counted from what is here, have been looked at or written. */
+static void let_go(const struct shard_part *p, int64_t at, int64_t n)
+{
+    int64_t size = dtype_block_bytes(p->type);
+    if (p->optim)
+        optim_let_go(p->optim, p->at + at * size, n * size);
+}
+
 static int write_part(struct ckpt_writer *w, struct dev *d, const struct shard_part *p,
     int64_t from, int64_t to, void *stage, struct err *e)
 {
@@ -164,6 +175,7 @@ static int write_part(struct ckpt_writer *w, struct dev *d, const struct shard_p
         int rc = put(w, p, at, n, to_put, e);
         if (rc)
             return rc;
+        let_go(p, at - p->first, n);
     }
     return 0;
 }
@@ -218,6 +230,7 @@ static int read_part(
         if (rc)
             return rc;
         dev_upload(d, p->at + at * size, stage, (size_t)(n * size));
+        let_go(p, at, n);
     }
     return 0;
 }
