@@ -347,11 +347,11 @@ static void copy_run(const char *from, const char *to, int steps)
         d = opendir(in);
         ck_assert_ptr_nonnull(d);
         for (struct dirent *f; (f = readdir(d));) {
-            buf_auto struct buf text;
             char a[600], b[600];
 
             if (f->d_name[0] == '.')
                 continue;
+            buf_auto struct buf text;
             snprintf(a, sizeof a, "%s/%s", in, f->d_name);
             snprintf(b, sizeof b, "%s/%s", out, f->d_name);
             read_text(a, &text);
