@@ -182,12 +182,13 @@ export LLMJOB_SEED
 # A program's counts go to the file R when it is set, else the group prints its own total.
 R   ?=
 RUN := tests/run.sh $(if $(R),-r $(R))
-# Unit tests wait more than they compute: three on two cores, long ones first, that no core waits for one of them in the
-# end, and their threads sleep at barriers.
+# Those that compute long, the longest first: three on two cores, and their threads sleep at barriers. All others wait
+# more than they compute, and run beside them.
 PARALLEL := -j $(shell echo $$((($$(nproc) * 3 + 1) / 2)))
-LONG := $(addprefix %/test_,cuda ops optim nccl coll pairs slices pass cuda_model infer parallel layouts objective_match engine run weights tok zero \
-  coordinator world ckpt resume agent train objective_tokens web dev model cuda_train)
-long_first = $(foreach l,$(LONG),$(filter $(l),$(1))) $(filter-out $(LONG),$(1))
+LONG := $(addprefix %/test_,cuda ops optim pass cuda_model infer parallel zero layouts objective_match outer engine resume weights tok \
+  cuda_train train powercut save exchange ckpt world dev model objective_tokens nccl coll jobspec generate distill batcher \
+  killed objective_dpo sched shard scale saver evaluate finished sparsity choose rebalance)
+long_first = $(foreach l,$(LONG),$(filter $(l),$(1))) -- $(filter-out $(LONG),$(1))
 export OMP_WAIT_POLICY
 run-asan run-asan-calm run-asan-rest run-tsan unit computing: OMP_WAIT_POLICY := passive
 sub = $(MAKE) --no-print-directory R=$(R) $(native)

@@ -1,7 +1,7 @@
 #!/bin/bash
 # run.sh: runs test programs, prints a line for each, adds up what they report, and shows the log of one that failed.
 #
-#   tests/run.sh [-g group] [-j jobs] [-t seconds] [-r results] [-v] program...
+#   tests/run.sh [-g group] [-j jobs] [-t seconds] [-r results] [-v] program... [-- program...]
 #   tests/run.sh -b results              begins a results file, and its time
 #   tests/run.sh -s results [minutes]    the slowest programs in it, what failed, the time since (of so many), the total
 #
@@ -10,6 +10,7 @@
 # test. Each line "SKIP: reason" is one skip, and shown; so is "NOTE: text", what one should know of a program that
 # passed. With -r a line for each program is appended to the file, "group program passed failed skipped seconds cpu",
 # the last the CPU seconds of it and of all that it waited for, and no total is printed. The last line is the total; the status is non-zero when something failed or nothing ran.
+# Programs behind -- wait more than they compute: as many jobs again run them beside the others.
 set -u
 export LC_ALL=C.UTF-8 # EPOCHREALTIME has a point
 
@@ -119,12 +120,22 @@ export RUN_TMP RUN_GROUP=$group RUN_LIMIT=$limit RUN_VERBOSE=$verbose
 # The limits in Check's suites are for an idle machine of today; this one may be slow or busy.
 export CK_TIMEOUT_MULTIPLIER=${CK_TIMEOUT_MULTIPLIER:-4}
 echo "== $group"
-[ $# -eq 0 ] || printf '%s\0' "$@" | xargs -0 -n 1 -P "$jobs" "$0" -o
+lane=first count=0
+touch "$RUN_TMP/first" "$RUN_TMP/beside"
+for program; do
+	[ "$program" != -- ] || { lane=beside && continue; }
+	printf '%s\0' "$program" >>"$RUN_TMP/$lane"
+	count=$((count + 1))
+done
+xargs -r0 -n 1 -P "$jobs" -a "$RUN_TMP/beside" "$0" -o &
+trap 'kill %1 2>/dev/null; rm -rf "$RUN_TMP"' EXIT
+xargs -r0 -n 1 -P "$jobs" -a "$RUN_TMP/first" "$0" -o
+wait
 cat "$RUN_TMP"/*.count >"$RUN_TMP/all" 2>/dev/null
 # A program without counts never came to its end.
 ran=$(wc -l <"$RUN_TMP/all")
-[ "$ran" -eq $# ] || echo "$group lost 0 $(($# - ran)) 0 0 0" >>"$RUN_TMP/all"
-[ $# -gt 0 ] || echo "$group nothing 0 1 0 0 0" >>"$RUN_TMP/all"
+[ "$ran" -eq $count ] || echo "$group lost 0 $((count - ran)) 0 0 0" >>"$RUN_TMP/all"
+[ $count -gt 0 ] || echo "$group nothing 0 1 0 0 0" >>"$RUN_TMP/all"
 if [ -n "$results" ]; then
 	cat "$RUN_TMP/all" >>"$results" # one write: groups may run side by side
 	cat "$RUN_TMP"/*.failed >>"$results.failed" 2>/dev/null

@@ -53,6 +53,18 @@ expect "a crash fails" "0 passed, 1 failed, 0 skipped" 1 crash
 expect "a missing program fails" "0 passed, 1 failed, 0 skipped" 1 absent
 expect "nothing to run fails" "0 passed, 1 failed, 0 skipped" 1
 
+# Each of these two ends when the other has begun.
+mkfifo "$tmp/fifo"
+program waits "cat $tmp/fifo"
+program opens "echo >$tmp/fifo"
+if [ "$(tests/run.sh -t 10 "$tmp/waits" "$tmp/good" -- "$tmp/opens" "$tmp/check" | tail -n 1)" = \
+	"8 passed, 0 failed, 0 skipped" ]; then
+	passed=$((passed + 1))
+else
+	failed=$((failed + 1))
+	echo "what waits does not run beside the others"
+fi
+
 # Lines of a program that are shown under its own, in order.
 if [ "$(tests/run.sh "$tmp/noted" "$tmp/skip" | grep '^      ')" = "      NOTE: on the host
       SKIP: no model
