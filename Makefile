@@ -287,7 +287,7 @@ run-fuzz: $(FUZZERS)
 # All of what tests/sample.h takes a part of.
 PROOFS  := tests/prove/whole.sh
 SAMPLED := $(call needing,sample)
-whole-unit: $(filter %/test_ops %/test_cuda,$(SAMPLED))
+whole-unit: $(filter $(COMPUTING),$(SAMPLED))
 	@$(RUN) -g whole-unit -t 1800 $^
 whole-asan:
 	@+$(sub) $(asan_build) run-whole-asan

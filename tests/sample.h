@@ -19,10 +19,15 @@ static inline uint64_t sample_setting(const char *name)
     return value ? value : 1;
 }
 
+/* One of each n neighbours. */
+static inline bool sample_takes_of(uint64_t n, uint64_t i)
+{
+    return random_mix(random_mix(sample_setting("LLMJOB_SEED")) + i / n) % n == i % n;
+}
+
 static inline bool sample_takes(uint64_t i)
 {
-    uint64_t n = sample_setting("LLMJOB_SAMPLE");
-    return random_mix(random_mix(sample_setting("LLMJOB_SEED")) + i / n) % n == i % n;
+    return sample_takes_of(sample_setting("LLMJOB_SAMPLE"), i);
 }
 
 static inline void sample_print(void)

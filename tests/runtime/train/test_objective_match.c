@@ -6,7 +6,7 @@
  * stop and a resume; report.json, TensorBoard's points and the exported folder; and inputs that
  * must be refused. That losses and gradients are torch's is what test_cosines shows, that figures
  * are scikit-learn's what test_ranking does.
- * needs: cuda
+ * needs: cuda sample
  */
 #include "base/buf.h"
 #include "base/io.h"
@@ -343,7 +343,7 @@ END_TEST
 
 int main(void)
 {
-    return unit_run_with(&(struct unit){"objective_match", 120, setup, training_teardown},
+    return unit_run_sampled(&(struct unit){"objective_match", 120, setup, training_teardown},
         (const TTest *const[]){pairs_are_learnt_alike_in_any_world, little_memory_changes_nothing,
             dropout_follows_the_pairs, a_gpu_learns_what_a_processor_does,
             an_interruption_does_not_show, labels_are_learnt, the_folder_is_a_bare_bert,

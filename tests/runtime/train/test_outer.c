@@ -3,6 +3,7 @@
  * and go on from a checkpoint to the bit. Method: outer steps of two ranks beside the rule in F64;
  * whole trainings: an outer step that changes nothing, beside a training without one; cut between
  * outer steps, in other worlds, with gradients in 8 bits; bytes counted beside every step's sum.
+ * needs: sample
  */
 #include "runtime/train/outer.h"
 
@@ -238,7 +239,7 @@ END_TEST
 
 int main(void)
 {
-    return unit_run_with(&(struct unit){"outer", 120, training_setup, training_teardown},
+    return unit_run_sampled(&(struct unit){"outer", 120, training_setup, training_teardown},
         (const TTest *const[]){an_outer_step_is_nesterovs, alone_it_is_a_training_like_others,
             a_cut_training_goes_on_to_the_bit, other_worlds_go_on,
             evaluations_are_of_shared_weights, what_is_not_finite_ends_it, adapters_in_bf16_learn,

@@ -6,6 +6,7 @@
  * of version 0.1.0 resume; the state of every optimizer comes back, with another world too. Method:
  * whole trainings of eight steps on real ranks, run again with one thing changed; the last rank
  * given other files than the others.
+ * needs: sample
  */
 #include "runtime/train/resume.h"
 
@@ -485,7 +486,7 @@ END_TEST
 
 int main(void)
 {
-    return unit_run_with(&(struct unit){"resume", 120, training_setup, training_teardown},
+    return unit_run_sampled(&(struct unit){"resume", 120, training_setup, training_teardown},
         (const TTest *const[]){another_training_is_refused_by_name,
             a_constant_rate_may_go_on_longer, every_optimizer_goes_on,
             an_absurd_claim_ends_in_a_verdict, checkpoints_of_version_1_resume,
