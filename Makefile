@@ -71,7 +71,7 @@ $(foreach r,$(ROOMS),$(O)/tests/$(r)/%.o): ALL_CFLAGS += -O1 -fno-var-tracking -
 $(if $(ASAN),$(foreach r,$(ROOMS),$(O)/tests/$(r)/%.o): ALL_CFLAGS += -fno-sanitize=undefined)
 # Instrumented, one that computes little itself takes less than half the time where nothing is optimised.
 unhurried := base api agent controller controller/kube controller/plan cli \
-  $(addprefix runtime/,ckpt coll convert data door evaluate family files serve text)
+  $(addprefix runtime/,ckpt coll convert data door evaluate family files grammar serve text)
 $(if $(ASAN)$(TSAN),$(foreach r,$(unhurried),$(O)/tests/$(r)/test_%.o): ALL_CFLAGS += -O0)
 # Of a build's time these four are half; what a debugger would say of their variables is a third of that, and for the
 # slowest, which no AVX2 machine runs, so is the choice of induction variables.
@@ -152,7 +152,7 @@ $(O)/tests/$(1)/libfixtures.a: $(call fixtures,$(1))
 	@rm -f $$@ && ar rcs $$@ $$^
 $(call room_tests,$(1)): %: %.o $(call fixture_lib,$(1)) $(call needed_libs,$(1))
 	$$(link) $(foreach l,$(needs_$(1)),$(LIBS_$(l))) $(LIBS_check) -ldl -lm
-$(call room_fuzzers,$(1)): %: %.o $(O)/tests/fuzz_main.o $(call needed_libs,$(1))
+$(call room_fuzzers,$(1)): %: %.o $(O)/tests/fuzz_main.o $(call fixture_lib,$(1)) $(call needed_libs,$(1))
 	$$(link) $(foreach l,$(needs_$(1)),$(LIBS_$(l))) -ldl -lm
 endef
 $(foreach r,$(ROOMS),$(eval $(call room_test,$(r))))

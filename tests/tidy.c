@@ -82,6 +82,7 @@ static const struct room {
     {"runtime/coll", ""},
     {"runtime/family", ""},
     {"runtime/text", ""},
+    {"runtime/grammar", ""},
     {"runtime/model", ""},
     {"runtime/ckpt", ""},
     {"runtime/data", ""},
