@@ -427,9 +427,10 @@ static void on_finished(struct front *f, const struct wire_frame *frame)
     struct front_request *r = find(f, id, &c);
     if (r && !strcmp(json_str(v, "reason", "error"), "error")) {
         struct openai_refusal why; /* before the first token the request is at fault */
+        const char *param = json_str(v, "param", "");
         c->finish = "error";
-        openai_refuse(&why, json_int(v, "completion_tokens", 0) ? 500 : 400, NULL, NULL, "%s",
-            json_str(v, "message", "failed"));
+        openai_refuse(&why, json_int(v, "completion_tokens", 0) ? 500 : 400, NULL,
+            *param ? param : NULL, "%s", json_str(v, "message", "failed"));
         end_with_error(r, &why);
     } else if (r) {
         end_choice(r, c, v);

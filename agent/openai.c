@@ -83,7 +83,8 @@ static const struct openai_field fields[] = {
     RANGE("frequency_penalty", BOTH, OPENAI_NUMBER, -2, 2,
         "off a generated token's logit each time it was generated"),
     RANGE("presence_penalty", BOTH, OPENAI_NUMBER, -2, 2, "once, however often"),
-    FIXED("response_format", BOTH, "{\"type\":\"text\"}", "text only"),
+    USED("response_format", BOTH, OPENAI_OWN,
+        "what an answer may be: a JSON object, or by a schema"),
     FIXED("modalities", OPENAI_CHAT, "[\"text\"]", "text only"),
     FIXED("audio", OPENAI_CHAT, "", "text only"),
     FIXED("tools", OPENAI_CHAT, "[]", ""),
@@ -131,6 +132,13 @@ static const struct openai_field fields[] = {
 
     FIXED("type", OPENAI_PART, "\"text\"", "text only"),
     USED("text", OPENAI_PART, OPENAI_STRING, "needed; parts are put together as they are"),
+
+    USED("type", OPENAI_FORMAT, OPENAI_STRING, "needed: `text`, `json_object` or `json_schema`"),
+    USED("json_schema", OPENAI_FORMAT, OPENAI_OWN, "only with `json_schema`, and needed there"),
+    USED("name", OPENAI_SCHEMA, OPENAI_STRING, "needed: up to 64 letters, digits, `_` and `-`"),
+    IGNORED("description", OPENAI_SCHEMA, "the model is not shown it"),
+    USED("schema", OPENAI_SCHEMA, OPENAI_OWN, "needed: a JSON schema, of what is said below"),
+    USED("strict", OPENAI_SCHEMA, OPENAI_BOOL, "true or false: the schema is kept to either way"),
 
     USED("include_usage", OPENAI_STREAM, OPENAI_BOOL, "a last event with the usage"),
     IGNORED("include_obfuscation", OPENAI_STREAM, "nothing is padded"),
@@ -419,6 +427,58 @@ static int copy_stop(const struct json *v, struct jsonw *w, struct openai_refusa
     return 0;
 }
 
+static int check_schema(const struct json *v, struct openai_refusal *r)
+{
+    static const char path[] = "response_format.json_schema";
+    static const char letters[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+    const char *name;
+    if (!json_is_object(v))
+        return REFUSE(r, path, "%s must be an object", path);
+    if (check_fields(v, OPENAI_SCHEMA, "response_format.json_schema.", r))
+        return -1;
+    name = json_str(v, "name", "");
+    if (!*name || strlen(name) > 64 || name[strspn(name, letters)])
+        return REFUSE(r, "response_format.json_schema.name",
+            "%s.name must be 1 to 64 letters, digits, _ and -", path);
+    return given(v, "schema")
+        ? 0
+        : REFUSE(r, "response_format.json_schema.schema", "%s.schema is needed", path);
+}
+
+/* The schema itself is the rank's to read. */
+static int copy_format(const struct json *v, struct jsonw *w, struct openai_refusal *r)
+{
+    const struct json *format = given(v, "response_format"), *schema = given(format, "json_schema");
+    if (!format)
+        return 0;
+    if (!json_is_object(format))
+        return REFUSE(r, "response_format", "response_format must be an object");
+    if (check_fields(format, OPENAI_FORMAT, "response_format.", r))
+        return -1;
+    const char *type = json_str(format, "type", "");
+    bool by_schema = !strcmp(type, "json_schema"), text = !strcmp(type, "text");
+    if (!by_schema && !text && strcmp(type, "json_object") != 0)
+        return REFUSE(r, "response_format.type",
+            "response_format.type must be text, json_object or json_schema");
+    if (by_schema != (schema != NULL))
+        return REFUSE(r, "response_format.json_schema", "response_format.json_schema %s",
+            by_schema ? "is needed" : "stands only beside the type json_schema");
+    if (by_schema && check_schema(schema, r))
+        return -1;
+    if (text)
+        return 0;
+    if (json_num(v, "min_tokens", 0) > 0 || json_bool(v, "ignore_eos", false))
+        return REFUSE(r, "response_format",
+            "response_format says where an answer ends: min_tokens and ignore_eos cannot");
+    buf_auto struct buf copy;
+    buf_init(&copy, LIMIT_FRAME_BYTES);
+    if (json_print(format, &copy))
+        return openai_refuse(r, 503, NULL, NULL, "out of memory");
+    jsonw_raw(w, "response_format", copy.data);
+    return 0;
+}
+
 static int copy_biases(const struct json *v, struct jsonw *w, struct openai_refusal *r)
 {
     const struct json *biases = given(v, "logit_bias");
@@ -567,7 +627,8 @@ static int copy_asked(const struct openai_conf *conf, const struct json *v, int 
     jsonw_bool(w, "chat", chat);
     return (chat ? copy_messages(v, w, r) : copy_prompt(v, choice / out->answers, w, r)) ||
             copy_sampling(conf, v, chat, choice % out->answers, w, r) ||
-            copy_logprobs(v, chat, w, &out->logprobs, r) || copy_stop(v, w, r)
+            copy_logprobs(v, chat, w, &out->logprobs, r) || copy_stop(v, w, r) ||
+            copy_format(v, w, r)
         ? -1
         : 0;
 }

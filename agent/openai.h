@@ -28,7 +28,9 @@ enum openai_place { /* the objects that have fields; bits */
     OPENAI_TOKENIZE = 32,
     OPENAI_DETOKENIZE = 64,
     OPENAI_TEMPLATE = 128, /* /apply-template */
-    OPENAI_PLACES = 256    /* none: beyond the last */
+    OPENAI_FORMAT = 256,   /* response_format */
+    OPENAI_SCHEMA = 512,   /* its json_schema */
+    OPENAI_PLACES = 1024   /* none: beyond the last */
 };
 /* Those that the model answers, not with tokens of its own: the rank gives the body. */
 #define OPENAI_RENDERED (OPENAI_TOKENIZE | OPENAI_DETOKENIZE | OPENAI_TEMPLATE)

@@ -67,8 +67,8 @@ enum wire_type {
     WIRE_FAILED,    /* {class, message}: the last frame before a non-zero exit */
     WIRE_SERVING,   /* {model, context_length}: ready for requests */
     WIRE_TOKEN,     /* binary, see above */
-    WIRE_FINISHED,  /* {id, reason:"stop"|"length"|"cancelled"|"error", message, prompt_tokens,
-                        completion_tokens} */
+    WIRE_FINISHED,  /* {id, reason:"stop"|"length"|"cancelled"|"error", message, param,
+                        prompt_tokens, completion_tokens} */
     WIRE_LOGPROBS,  /* binary, see above */
     WIRE_BALANCED,  /* {step, text}; from rank 0, when shares are sized by measured speed: to what,
                        and which rank stands out */

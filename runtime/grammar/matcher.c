@@ -399,6 +399,11 @@ bool matcher_may_end(const struct matcher *m, int32_t state)
     return !has_failed(m) && m->t.state[state].end;
 }
 
+bool matcher_is_over(const struct matcher *m)
+{
+    return matcher_may_end(m, m->now) && !m->t.state[m->now].count;
+}
+
 int matcher_take(struct matcher *m, const char *bytes, size_t len, struct err *e)
 {
     int32_t state = m->now;

@@ -31,6 +31,8 @@ int32_t matcher_state(const struct matcher *m);
 int32_t matcher_next(struct matcher *m, int32_t state, uint8_t byte);
 /* Is the text whole there? */
 bool matcher_may_end(const struct matcher *m, int32_t state);
+/* Is it, and nothing may follow? */
+bool matcher_is_over(const struct matcher *m);
 /* The text goes on. -ERR_DATA: it may not; then nothing is changed. -ERR_USER, -ERR_MEMORY: it has
    failed. */
 int matcher_take(struct matcher *m, const char *bytes, size_t len, struct err *e);

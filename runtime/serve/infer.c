@@ -123,7 +123,7 @@ static int give_token(struct infer *s, const struct batcher_drawn *d, struct err
 {
     struct served *v = batcher_user(d->seq);
     int rc = turn_take(&s->turns, &v->turn, d->id, d->logits, e);
-    return rc || !v->turn.reason ? rc : end_turn(s, v, v->turn.reason, "", e);
+    return rc || !v->turn.reason ? rc : end_turn(s, v, v->turn.reason, v->turn.fault.text, e);
 }
 
 static int step(struct infer *s, struct err *e)
@@ -263,8 +263,7 @@ static void close_all(struct infer *s)
     chat_close(s->chat);
     tok_close(s->tok);
     weights_close(s->weights);
-    buf_done(&s->turns.text);
-    buf_done(&s->turns.frame);
+    turn_conf_done(&s->turns);
 }
 
 /* Until it is to stop: -ERR_DRAINED. */

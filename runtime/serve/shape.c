@@ -84,6 +84,12 @@ struct shape_stage {
     float *logits; /* (V) */
 };
 
+static void forbid_other_texts(const struct shape_stage *g)
+{
+    if (g->how->constrain)
+        constrain_logits(g->how->constrain, g->how->end, g->how->ends, g->logits, g->s->vocab);
+}
+
 static void forbid_ends(const struct shape_stage *g)
 {
     if (g->count - g->prompt >= g->how->min_tokens)
@@ -154,8 +160,8 @@ static void keep_first(const struct shape_stage *g)
             g->logits[j] = -INFINITY;
 }
 
-static void (*const stages[])(const struct shape_stage *g) = {
-    forbid_ends, add_biases, penalise_repeated, penalise_generated, keep_likely, keep_first};
+static void (*const stages[])(const struct shape_stage *g) = {forbid_other_texts, forbid_ends,
+    add_biases, penalise_repeated, penalise_generated, keep_likely, keep_first};
 
 /* -- where it is done -- */
 

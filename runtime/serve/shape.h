@@ -3,7 +3,8 @@
  * those requests alone that ask for it. What is done, and in which order, is vLLM's (its V1
  * sampler):
  *
- *     1. no end of a turn before min_tokens
+ *     1. what the answer's grammar does not allow (constrain.h), then no end of a turn before
+ *        min_tokens
  *     2. logit_bias is added
  *     3. penalties: repetition, of the prompt's tokens and the generated ones (transformers: a
  *        logit above 0 is divided, another multiplied), then frequency * how often, and presence,
@@ -21,6 +22,7 @@
 #include "base/json.h"
 #include "api/limits.h"
 #include "runtime/model/engine.h"
+#include "runtime/serve/constrain.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -33,11 +35,12 @@ struct shape {
     float min_p;                           /* 0: all */
     float presence, frequency, repetition; /* 0, 0, 1: none */
     int64_t min_tokens;
-    int32_t end[SHAPE_ENDS]; /* what ends a turn; where min_tokens counts */
+    int32_t end[SHAPE_ENDS]; /* what ends a turn; where one of both counts */
     int ends;
     int32_t biased[LIMIT_BIASES];
     float bias[LIMIT_BIASES];
     int biases;
+    struct constrain *constrain; /* borrowed; NULL: an answer may be any text */
 };
 
 /* What body (WIRE_REQUEST) asks of a model of `vocab` tokens; ends are the caller's. -ERR_USER: it

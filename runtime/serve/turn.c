@@ -20,8 +20,16 @@ void turn_init(struct turn *t, struct inbox_request *q)
     buf_init(&t->pending, LIMIT_REQUEST_BYTES);
 }
 
+void turn_conf_done(struct turn_conf *s)
+{
+    vocab_destroy(s->texts);
+    buf_done(&s->text);
+    buf_done(&s->frame);
+}
+
 void turn_done(struct turn *t)
 {
+    constrain_close(t->constrain);
     buf_done(&t->pending);
     tok_ids_done(&t->prompt);
     json_destroy(t->body);
@@ -231,17 +239,31 @@ static bool ends_turn(const struct turn_conf *s, int32_t id)
     return id == tok_eos(s->tok) || weights_ends(s->weights, id);
 }
 
+/* What the answer may be. */
+static int read_format(struct turn_conf *s, struct turn *t, struct err *e)
+{
+    int rc = 0;
+    if (!json_get(t->body, "response_format"))
+        return 0;
+    if (!s->texts)
+        rc = constrain_vocab(s->tok, s->weights, s->vocab, &s->texts, e);
+    rc = rc ? rc : constrain_open(t->body, s->texts, &t->constrain, t->param, e);
+    t->shape.constrain = t->constrain;
+    return rc;
+}
+
 static int read_shape(struct turn_conf *s, struct turn *t, struct err *e)
 {
     int rc = shape_read(t->body, s->vocab, &t->shape, e);
-    if (rc)
+    if (rc || (rc = read_format(s, t, e)))
         return rc;
-    for (int64_t id = 0; t->shape.min_tokens && id < s->vocab; id++)
+    bool ends = t->shape.min_tokens || t->constrain;
+    for (int64_t id = 0; ends && id < s->vocab; id++)
         if (t->shape.ends < SHAPE_ENDS && ends_turn(s, (int32_t)id))
             t->shape.end[t->shape.ends++] = (int32_t)id;
     t->ignores_ends = json_bool(t->body, "ignore_eos", false);
     t->shows_special = !json_bool(t->body, "skip_special_tokens", true);
-    if (!t->shape.plain)
+    if (!t->shape.plain || t->constrain)
         t->draws.shape = &t->shape;
     return 0;
 }
@@ -363,6 +385,16 @@ int turn_read(struct turn_conf *s, struct turn *t, struct err *e)
 
 /* -- tokens -- */
 
+/* Ends the turn where the answer's text may not be what it is now, or is all that it may be. */
+static void follow_format(struct turn *t, size_t before)
+{
+    size_t len = t->pending.len - before;
+    if (constrain_take(t->constrain, buf_cstr(&t->pending) + before, len, &t->fault))
+        t->reason = "error";
+    else if (constrain_is_over(t->constrain))
+        t->reason = "stop";
+}
+
 int turn_take(struct turn_conf *s, struct turn *t, int32_t id, const float *logits, struct err *e)
 {
     int rc;
@@ -374,13 +406,20 @@ int turn_take(struct turn_conf *s, struct turn *t, int32_t id, const float *logi
     }
     if (!t->ignores_ends && ends_turn(s, id)) {
         t->reason = "stop";
-        return flush_text(s, t, true, e);
+        if (t->constrain)
+            follow_format(t, t->pending.len);
+        return t->fault.code ? 0 : flush_text(s, t, true, e);
     }
     t->produced++;
     if (logits && (rc = tell_logprobs(s, t, id, logits, e)))
         return rc;
+    size_t before = t->pending.len;
     if (tok_decode(s->tok, id, !t->shows_special, &t->pending))
         return err_set(e, ERR_MEMORY, "no memory for a token");
+    if (t->constrain)
+        follow_format(t, before);
+    if (t->reason)
+        return t->fault.code ? 0 : flush_text(s, t, true, e);
     if ((rc = flush_text(s, t, false, e)) || t->reason || t->produced < t->max_tokens)
         return rc;
     t->reason = "length";
@@ -395,6 +434,6 @@ int turn_finish(struct turn_conf *s, const struct turn *t, const char *reason, c
             {"prompt_tokens", (double)t->prompt.count, NULL},
             {"cached_tokens", (double)t->cached, NULL},
             {"completion_tokens", (double)t->produced, NULL}, {"message", 0, message},
-            {NULL, 0, NULL}},
+            {"param", 0, t->param}, {NULL, 0, NULL}},
         e);
 }

@@ -26,6 +26,7 @@ struct turn_conf { /* what all share; borrowed but for the scratch */
     struct chat *chat; /* NULL: no_chat says why */
     const struct err *no_chat;
     int64_t context, vocab;
+    struct vocab *texts;    /* of the tokens; NULL: no answer was constrained yet */
     struct buf text, frame; /* scratch */
 };
 
@@ -35,6 +36,9 @@ struct turn {
     struct tok_ids prompt;
     struct sampler draws;
     struct shape shape;
+    struct constrain *constrain;      /* what the answer may be; NULL: anything */
+    char param[SCHEMA_PATH];          /* where in the request a refusal is from; "": nowhere */
+    struct err fault;                 /* of an answer that ends as an error */
     bool ignores_ends, shows_special; /* tokens that end a turn go on; special ones are text */
     bool echoes;                      /* the prompt goes out before its answer; false: it has */
     int logprobs;                     /* the likeliest of each token that are told; -1: nothing */
@@ -53,6 +57,8 @@ void turn_done(struct turn *t);
 int turn_read(struct turn_conf *s, struct turn *t, struct err *e);
 /* What the model gave after token `at` of the prompt, of a request that wants logprobs of it. */
 int turn_score(struct turn_conf *s, struct turn *t, int64_t at, const float *logits, struct err *e);
+/* Frees what was made of turns' requests for all. */
+void turn_conf_done(struct turn_conf *s);
 /* The token that follows, drawn from logits (V), NULL where no logprobs are told; sends these and
    what text may go out, all of it when that is the last. */
 int turn_take(struct turn_conf *s, struct turn *t, int32_t id, const float *logits, struct err *e);

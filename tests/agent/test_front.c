@@ -142,9 +142,9 @@ static void finish(uint64_t id, const char *reason, const char *message)
 {
     char json[256];
     int n = snprintf(json, sizeof json,
-        "{\"id\":%llu,\"reason\":\"%s\",\"message\":\"%s\",\"prompt_tokens\":7,"
-        "\"completion_tokens\":%d}",
-        (unsigned long long)id, reason, message, *message ? 0 : 3);
+        "{\"id\":%llu,\"reason\":\"%s\",\"message\":\"%s\",\"param\":\"%s\","
+        "\"prompt_tokens\":7,\"completion_tokens\":%d}",
+        (unsigned long long)id, reason, message, *message ? "messages" : "", *message ? 0 : 3);
     struct wire_frame frame = {WIRE_FINISHED, json, (uint32_t)n};
     front_frame(f, &frame);
 }
@@ -705,6 +705,7 @@ START_TEST(a_rank_error_is_an_answer)
     until(&c, sent == 1);
     finish(1, "error", "the prompt has 200 tokens, the context 100");
     until(&c, has(&c, " 400 ") && has(&c, "the prompt has 200 tokens"));
+    ck_assert(has(&c, "\"param\":\"messages\""));
     client_close(&c);
 }
 END_TEST

@@ -33,9 +33,12 @@ static int read_body(bool chat, const char *body)
     return read_choice(chat ? OPENAI_CHAT : OPENAI_TEXT, 0, body);
 }
 
-#define CHAT "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]"
-#define TEXT "{\"model\":\"m\",\"prompt\":\"a\""
-#define SAME "\"temperature\":1,\"top_p\":1,\"stop\":[]}"
+#define CHAT         "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]"
+#define TEXT         "{\"model\":\"m\",\"prompt\":\"a\""
+#define FORMAT(text) ",\"response_format\":{" text "}}"
+#define SCHEMA(text) "\"type\":\"json_schema\",\"json_schema\":{" text "}"
+#define UNSHAPED     "\"temperature\":1,\"top_p\":1,\"stop\":[]"
+#define SAME         UNSHAPED "}"
 
 #define CHAT_IS(message, rest) "{\"id\":7,\"chat\":true,\"messages\":[" message "]," rest
 #define TEXT_IS(prompt, rest)  "{\"id\":7,\"chat\":false," prompt "," rest
@@ -68,6 +71,16 @@ static const struct {
             "\"presence_penalty\":1,\"top_k\":5,\"min_p\":0.5,\"repetition_penalty\":1.5,"
             "\"min_tokens\":3,\"ignore_eos\":true,\"skip_special_tokens\":false,"
             "\"logit_bias\":{\"7\":-100,\"8\":0.5},\"stop\":[]}")},
+    /* response_format */
+    {false, TEXT FORMAT("\"type\":\"text\""),
+        TEXT_IS("\"prompt\":\"a\"", "\"max_tokens\":16," SAME)},
+    {true, CHAT FORMAT("\"type\":\"json_object\""),
+        CHAT_IS(USER_A,
+            "\"max_tokens\":512," UNSHAPED ",\"response_format\":{\"type\":\"json_object\"}}")},
+    {true, CHAT FORMAT(SCHEMA("\"name\":\"n\",\"schema\":{\"type\":\"string\"}")),
+        CHAT_IS(USER_A,
+            "\"max_tokens\":512," UNSHAPED ",\"response_format\":{" SCHEMA(
+                "\"name\":\"n\",\"schema\":{\"type\":\"string\"}") "}}")},
     /* prompts */
     {false, "{\"model\":\"m\",\"prompt\":[\"a\"]}",
         TEXT_IS("\"prompt\":\"a\"", "\"max_tokens\":16," SAME)},
@@ -232,8 +245,21 @@ static const struct {
     {true, CHAT ",\"repetition_penalty\":0}", 400, "repetition_penalty", "from 0.01 to 100"},
     {true, CHAT ",\"top_k\":-2}", 400, "top_k", "from -1"},
     {true, CHAT ",\"min_tokens\":5,\"max_tokens\":4}", 400, "min_tokens", "more than the 4"},
-    {true, CHAT ",\"response_format\":{\"type\":\"json_object\"}}", 400, "response_format",
-        "not supported"},
+    {true, CHAT ",\"response_format\":\"json\"}", 400, "response_format", "must be an object"},
+    {true, CHAT FORMAT("\"type\":\"xml\""), 400, "response_format.type", "json_object"},
+    {true, CHAT FORMAT("\"type\":\"json_object\",\"x\":1"), 400, "response_format.x", "field"},
+    {true, CHAT FORMAT("\"type\":\"json_schema\""), 400, "response_format.json_schema", "needed"},
+    {true, CHAT FORMAT("\"type\":\"json_object\",\"json_schema\":{}"), 400,
+        "response_format.json_schema", "only beside"},
+    {true, CHAT FORMAT(SCHEMA("\"schema\":{}")), 400, "response_format.json_schema.name", "64"},
+    {true, CHAT FORMAT(SCHEMA("\"name\":\"a b\",\"schema\":{}")), 400,
+        "response_format.json_schema.name", "64"},
+    {true, CHAT FORMAT(SCHEMA("\"name\":\"a\"")), 400, "response_format.json_schema.schema",
+        "needed"},
+    {true, CHAT FORMAT(SCHEMA("\"name\":\"a\",\"schema\":{},\"strict\":1")), 400,
+        "response_format.json_schema.strict", "true or false"},
+    {true, CHAT ",\"min_tokens\":1" FORMAT("\"type\":\"json_object\""), 400, "response_format",
+        "min_tokens"},
     {true, CHAT ",\"tools\":[{}]}", 400, "tools", "not supported"},
     {true, CHAT ",\"store\":true}", 400, "store", "false"},
     {true, CHAT ",\"stream\":\"yes\"}", 400, "stream", "true or false"},
@@ -311,6 +337,11 @@ static int read_with(const struct openai_field *f, unsigned place, const char *v
             "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{"
             "\"type\":\"text\",\"text\":\"a\",\"%s\":%s}]}]}",
             f->name, value);
+    else if (place == OPENAI_FORMAT)
+        buf_printf(&body, CHAT FORMAT("\"type\":\"text\",\"%s\":%s"), f->name, value);
+    else if (place == OPENAI_SCHEMA)
+        buf_printf(
+            &body, CHAT FORMAT(SCHEMA("\"name\":\"n\",\"schema\":{},\"%s\":%s")), f->name, value);
     else
         buf_printf(&body, CHAT ",\"stream\":true,\"stream_options\":{\"%s\":%s}}", f->name, value);
     if (!(place & (OPENAI_TEXT | OPENAI_RENDERED)))
@@ -319,10 +350,12 @@ static int read_with(const struct openai_field *f, unsigned place, const char *v
 }
 
 /* It stands in every request that is tried. */
-static bool is_needed(const struct openai_field *f)
+static bool is_needed(const struct openai_field *f, unsigned place)
 {
     static const char *const names[] = {
-        "messages", "prompt", "model", "role", "content", "type", "text", "tokens"};
+        "messages", "prompt", "model", "role", "content", "type", "text", "tokens", "schema"};
+    if (place == OPENAI_SCHEMA && !strcmp(f->name, "name"))
+        return true;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!strcmp(names[i], f->name))
             return true;
@@ -350,7 +383,7 @@ START_TEST(every_row_does_what_it_says)
     const struct openai_field *fields = openai_fields(&count);
     for (const struct openai_field *f = fields; f < fields + count; f++)
         for (unsigned place = 1; place < OPENAI_PLACES; place *= 2) {
-            if (!(f->places & place) || is_needed(f))
+            if (!(f->places & place) || is_needed(f, place))
                 continue;
             ck_assert_msg(!read_with(f, place, "null"), "%s: %s", f->name, no.message);
             if (f->kind == OPENAI_FIXED)
@@ -403,6 +436,8 @@ static void write_document(struct buf *out)
         {OPENAI_TEMPLATE, "`POST /apply-template`"},
         {OPENAI_MESSAGE, "A message"},
         {OPENAI_PART, "A part of a message's content"},
+        {OPENAI_FORMAT, "`response_format`"},
+        {OPENAI_SCHEMA, "`response_format.json_schema`"},
         {OPENAI_STREAM, "`stream_options`"},
     };
     size_t count;

@@ -321,6 +321,42 @@ def completions(c):
     check("token ids are a prompt", ids.usage.prompt_tokens == 4 and ids.choices[0].text, ids)
 
 
+PERSON = {"type": "object", "additionalProperties": False, "required": ["name", "age", "pets"], "properties": {
+    "name": {"type": "string", "minLength": 1, "maxLength": 12},
+    "age": {"type": "integer", "minimum": 1, "maximum": 120},
+    "pets": {"type": "array", "maxItems": 2, "items": {"enum": ["cat", "dog"]}}}}
+
+
+def by_schema(schema):
+    return {"type": "json_schema", "json_schema": {"name": "it", "strict": True, "schema": schema}}
+
+
+def formats(c):
+    for drawn in {"temperature": 0}, {"temperature": 1.5, "seed": 3}:
+        whole = chat(c, response_format=by_schema(PERSON), max_tokens=200, **drawn).choices[0]
+        said = json.loads(whole.message.content)
+        print("by a schema:", said)
+        check(f"an answer satisfies its schema, {drawn}", whole.finish_reason == "stop" and list(said) == ["name", "age", "pets"]
+              and 1 <= len(said["name"]) <= 12 and 1 <= said["age"] <= 120 and set(said["pets"]) <= {"cat", "dog"}, whole)
+    chunks = list(chat(c, response_format=by_schema(PERSON), max_tokens=200, stream=True, n=2))
+    for i in range(2):
+        text = "".join(x.choices[0].delta.content or "" for x in chunks if x.choices and x.choices[0].index == i)
+        check("so does a streamed one of several", list(json.loads(text)) == ["name", "age", "pets"], text)
+    cut = chat(c, response_format=by_schema(PERSON), max_tokens=5).choices[0]
+    check("one that is cut says so", cut.finish_reason == "length" and cut.message.content.startswith("{"), cut)
+    plain = chat(c, response_format={"type": "json_object"}, max_tokens=300, seed=1, temperature=1).choices[0]
+    check("an object without a schema is one", plain.finish_reason == "length" or type(json.loads(plain.message.content)) is dict, plain)
+    schemas = {"schema.properties.a.not": {"properties": {"a": {"not": {}}}}, "schema.$ref": {"$ref": "#/none"},
+               "schema.enum": {"enum": [str(i) for i in range(20000)]},
+               "schema": {"properties": {f"p{i}": {"type": "string", "maxLength": 900} for i in range(900)}}}
+    for path, schema in schemas.items():
+        began = time.monotonic()
+        e = refused(f"a schema that is refused, at {path}", openai.BadRequestError, 400,
+                    lambda: chat(c, response_format=by_schema(schema)))
+        check("its path is named", e and e.param == f"response_format.json_schema.{path}", e and e.body)
+        check("within a second", time.monotonic() - began < 1, time.monotonic() - began)
+
+
 def errors(c):
     bad, no = openai.BadRequestError, openai.NotFoundError
     e = refused("a model that is not there", no, 404, lambda: chat(c, model="gpt-4"))
@@ -337,7 +373,7 @@ def errors(c):
     refused("max_tokens 0", bad, 400, lambda: chat(c, max_tokens=0))
     refused("too many answers at once", bad, 400, lambda: chat(c, n=9))
     refused("top_logprobs alone", bad, 400, lambda: chat(c, top_logprobs=2))
-    for field, value in {"response_format": {"type": "json_object"}, "modalities": ["audio"]}.items():
+    for field, value in {"reasoning_effort": "high", "modalities": ["audio"]}.items():
         e = refused(f"{field}, which is not supported", bad, 400,
                     lambda: chat(c, **{field: value}))
         check("it is named", e.param == field and field in e.message, e and e.body)
@@ -382,6 +418,7 @@ def api(url):
     several(c)
     rendered(c)
     completions(c)
+    formats(c)
     errors(c)
 
 

@@ -114,7 +114,7 @@ def main(walks, wanted, texts, start):
             print(out.stderr)
             return 1
         slowest = max(slowest, (time.monotonic() - began) / len(schemas))
-        for schema, line in zip(schemas, out.stdout.splitlines(), strict=True):
+        for schema, line in zip(schemas, out.stdout.rstrip("\n").split("\n"), strict=True):
             said = json.loads(line)
             if "refused" in said:
                 refused += 1

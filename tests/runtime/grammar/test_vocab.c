@@ -21,10 +21,11 @@ static char path[128];
 
 static const char *const schemas[] = {
     "{\"type\":\"object\"}",
-    "{\"properties\":{\"name\":{\"type\":\"string\",\"maxLength\":40},\"age\":{\"type\":\"integer\","
-    "\"minimum\":0,\"maximum\":150},\"tags\":{\"type\":\"array\",\"items\":{\"enum\":[\"red\","
-    "\"green\",\"blue\"]}},\"when\":{\"type\":\"string\",\"format\":\"date-time\"}},\"required\":["
-    "\"name\",\"age\"]}",
+    "{\"properties\":{\"name\":{\"type\":\"string\",\"maxLength\":40},"
+    "\"age\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":150},"
+    "\"tags\":{\"type\":\"array\",\"items\":{\"enum\":[\"red\",\"green\",\"blue\"]}},"
+    "\"when\":{\"type\":\"string\",\"format\":\"date-time\"}},\"required\":[\"name\",\"age\"]}",
+    "{\"type\":\"string\",\"maxLength\":2000}",
     "{\"type\":\"string\",\"pattern\":\"^[A-Z][a-z]*( [A-Z][a-z]*)*$\"}",
 };
 

@@ -56,8 +56,8 @@ static int32_t choose(const uint64_t *bits, int32_t count, bool leave, uint64_t 
     return id;
 }
 
-int walk_draw(const struct automaton *a, const struct vocab *v, uint64_t *seed, struct buf *out,
-    struct err *e)
+static int draw_once(const struct automaton *a, const struct vocab *v, uint64_t *seed,
+    struct buf *out, struct err *e)
 {
     struct matcher *m = NULL;
     int rc = matcher_create(a, &m, e);
@@ -83,6 +83,17 @@ int walk_draw(const struct automaton *a, const struct vocab *v, uint64_t *seed, 
             rc = matcher_take(m, out->data + before, out->len - before, e);
     }
     matcher_destroy(m);
+    return rc;
+}
+
+int walk_draw(const struct automaton *a, const struct vocab *v, uint64_t *seed, struct buf *out,
+    struct err *e)
+{
+    int rc, tries = WALK_TRIES;
+    do {
+        buf_reset(out);
+        rc = draw_once(a, v, seed, out, e);
+    } while (rc == -ERR_BUG && --tries);
     return rc;
 }
 

@@ -7,8 +7,9 @@
 
 #include "runtime/grammar/vocab.h"
 
-#define WALK_LONG 400   /* bytes, from which on the end is looked for */
-#define WALK_MOST 60000 /* bytes */
+#define WALK_LONG  400   /* bytes, from which on the end is looked for */
+#define WALK_MOST  20000 /* bytes; what is longer is drawn again, */
+#define WALK_TRIES 50    /* so often: what holds two of its kind may never end */
 
 /* All bytes, and pieces of JSON of several. */
 int walk_vocab(struct vocab **out, struct err *e);

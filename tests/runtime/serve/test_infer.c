@@ -196,7 +196,6 @@ static struct answer collect(int id, int cancel_after)
         take_text(&o);
         if (o.frames == cancel_after) {
             char text[64];
-
             snprintf(text, sizeof text, "{\"id\":%d}", id);
             agent_send(&a, WIRE_CANCEL, text);
         }
@@ -466,6 +465,7 @@ END_TEST
 #define SIX 6
 
 /* Their frames come between one another's, and each one's text is what it is alone. */
+#define AB ",\"response_format\":{\"json_schema\":{\"schema\":{\"pattern\":\"^[ab]{12,20}$\"}}}"
 START_TEST(many_are_answered_at_once)
 {
     static struct answer alone[SIX], at_once[SIX];
@@ -475,8 +475,8 @@ START_TEST(many_are_answered_at_once)
     serve_bytes();
     for (int i = 0; i < SIX; i++) {
         snprintf(rest[i], sizeof rest[i],
-            "\"prompt\":\"" PROMPT "%.*s\",\"max_tokens\":%d,\"temperature\":%g,\"seed\":%d", i,
-            "and so on", 20 + i, i % 3 * 0.8, i);
+            "\"prompt\":\"" PROMPT "%.*s\",\"max_tokens\":%d,\"temperature\":%g,\"seed\":%d%s", i,
+            "and so on", 20 + i, i % 3 * 0.8, i, i < 3 ? "" : AB);
         alone[i] = ask(i + 1, rest[i]);
     }
     ck_assert_int_eq(alone[0].cached, 0);
@@ -502,6 +502,7 @@ START_TEST(many_are_answered_at_once)
     }
     ck_assert_int_gt(turns, 3 * SIX);
     for (int i = 0; i < SIX; i++) {
+        ck_assert(i < 3 || (alone[i].len >= 14 && strspn(alone[i].text, "\"ab") == alone[i].len));
         ck_assert_uint_eq(at_once[i].len, alone[i].len);
         ck_assert_mem_eq(at_once[i].text, alone[i].text, alone[i].len);
     }
