@@ -6,8 +6,8 @@
  * that their request shapes; each one's tokens are compared with those that an engine of its own
  * draws. What came to pass (stops, tokens found, batches) is counted, so that a schedule that shows
  * nothing fails. Logits that are told, of prompts and of what is drawn, are the engine's, each
- * once. The same by ranks that share the model, in worlds of real processes, of which rank 0 has the
- * requests. And logits of one pass of many sequences are those of each alone, to the bit.
+ * once. The same by ranks that share the model, in worlds of real processes, of which rank 0 has
+ * the requests. And logits of one pass of many sequences are those of each alone, to the bit.
  */
 #include "runtime/serve/batcher.h"
 
