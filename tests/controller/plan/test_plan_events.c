@@ -35,6 +35,7 @@ START_TEST(a_damaged_checkpoint_is_told_of_once)
     world_free(p);
     w.report.checkpoint_damaged = "step-00000050.damaged";
     w.report.damaged_bytes = 7LL << 30;
+    w.report.steps = 100;
     w.report.checkpoint_in_memory = "every 1 steps";
     p = world_plan(&w);
     ck_assert(world_told(p, NAME_REASON_DAMAGED));

@@ -28,7 +28,7 @@
 #define SCHEDULES 200
 #define REQUESTS  12 /* of a schedule */
 
-#define TEAM_SCHEDULES 2
+#define TEAM_SCHEDULES 8 /* at most: until pages ran out, and others were found */
 #define TEAM_PROMPT    60
 
 static struct err e;
@@ -365,7 +365,7 @@ static int team_body(struct coll *c, int rank, const struct ranks *w)
         ck_assert_int_eq(team_follow(team, s.engine, NULL, &e), -ERR_DRAINED);
     } else {
         struct served alone = served_open(shared_family, DTYPE_F32, 0);
-        for (uint64_t n = 0; n < TEAM_SCHEDULES; n++) {
+        for (uint64_t n = 0; n < TEAM_SCHEDULES && !(sum.cached > 0 && sum.stopped > 0); n++) {
             ck_assert_msg(!team_rest(team, &e), "%s", e.text);
             schedule(&s, &alone, n, &sum);
         }
