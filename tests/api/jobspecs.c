@@ -36,7 +36,7 @@ const char jobspecs_train[] = JOBSPECS_HEAD
     "data: {train: /data/t.txt, validation: /data/v.txt, format: Text, skipBadRecords: 3, "
     "packing: true}, "
     "sequenceLength: 32, batchSequences: 12, "
-    "steps: 100, seed: 9007199254740991, optimizer: {name: AdamW, state: BF16, offload: /s/o, "
+    "steps: 100, seed: 9007199254740991, optimizer: {name: AdamW, state: BF16, "
     "learningRate: 0.5, schedule: Linear, minLearningRate: 0.25, warmupSteps: 3, "
     "layerDecay: 0.75, weightDecay: 0, "
     "beta1: 0.8, beta2: 0.95, epsilon: 1e-6, clipNorm: 0}, "
@@ -74,7 +74,7 @@ const char jobspecs_adapter[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
     "parallelism: {zeroStage: 3}, "
     "train: {method: Adapter, adapter: {kind: Pfeiffer, reductionFactor: 8, activation: GELU}, "
-    "data: {train: /data/t.txt}, steps: 3, output: /data/o}}}";
+    "data: {train: /data/t.txt}, steps: 3, optimizer: {offload: /data/s}, output: /data/o}}}";
 const char jobspecs_masked[] =
     JOBSPECS_HEAD "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
                   "parallelism: {zeroStage: 1, balance: Measured}, train: {objective: MaskedLM, "
