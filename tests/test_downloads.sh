@@ -29,7 +29,7 @@ says "$(grep -E '^[^:]*Dockerfile: *(FROM|ADD) ' <<<"$all" | grep -vE 'FROM (scr
 models=$(grep -cE '^	kind=(pip|npm) package=[^ ]+ version=[0-9.]+$' tests/golden/fetch.sh)
 hashes=$(grep -cE '^	sha256=[0-9a-f]{64}$' tests/golden/fetch.sh)
 [ "$models" -gt 0 ] && [ "$models" = "$hashes" ] || says "$models packages, $hashes hashes" "tests/golden/fetch.sh"
-for list in $(git ls-files '*requirements.txt'); do
+for list in $(git ls-files '*requirements.txt' 'tests/prove/*.txt'); do
 	says "$(awk '/^[A-Za-z]/ {if (name && !hash) print name; name = $1; hash = 0} /--hash=sha256:[0-9a-f]+/ {hash = 1}
 		END {if (name && !hash) print name}' "$list")" "$list: no hash"
 done

@@ -5,25 +5,9 @@
 # run` serves the real model from its GGUF file; openai_client.py asks. The API key, which a cluster
 # takes from a Secret, is given to an agent that is started as a pod would start it.
 . "$(dirname "$0")/lib.sh"
-requirements=tests/e2e/requirements.txt
 work=$(mktemp -d)
 out=$work/out
-python=${LLMJOB_CACHE:-$HOME/.cache/llmjob}/venv-openai-$(sha256sum <$requirements | cut -c 1-12)/bin/python
 
-need_client() { # once a machine: an environment that is there is whole
-	local venv=${python%/bin/python}
-	[ ! -x "$python" ] || return 0
-	mkdir -p "${venv%/*}"
-	(
-		flock 9
-		[ ! -x "$python" ] || exit 0
-		rm -rf "$venv.new"
-		python3 -m venv "$venv.new"
-		"$venv.new/bin/python" -m pip install --quiet --disable-pip-version-check \
-			--retries 10 --timeout 60 --only-binary :all: --require-hashes -r $requirements
-		mv "$venv.new" "$venv" # its python is called by path: nothing in it is moved
-	) 9>"$venv.lock"
-}
 write_job() { # file secret
 	cat >"$1" <<-E
 		apiVersion: llmjob.dev/v1alpha1
@@ -42,7 +26,7 @@ write_job() { # file secret
 	E
 }
 prepare() {
-	need_client
+	python=$(PYTHON= tests/golden/python openai tests/e2e/requirements.txt)
 	mkdir -p "$work/bin"
 	cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
 	model=$work/$(basename "$(tests/golden/fetch.sh smollm2)")

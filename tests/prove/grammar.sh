@@ -5,24 +5,8 @@
 set -euo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
 O=$(realpath "${O:-$top/build}")
-requirements=$top/tests/prove/grammar.txt
-venv=${LLMJOB_CACHE:-$HOME/.cache/llmjob}/venv-grammar-$(sha256sum <"$requirements" | cut -c 1-12)
-python=${PYTHON:-$venv/bin/python}
+python=$("$top/tests/golden/python" grammar "$top/tests/prove/grammar.txt")
 seed=${2:-${LLMJOB_SEED:-$(date +%s)}}
-
-need_python() { # once a machine: an environment that is there is whole
-    [ ! -x "$python" ] || return 0
-    mkdir -p "${venv%/*}"
-    (
-        flock 9
-        [ ! -x "$python" ] || exit 0
-        rm -rf "$venv.new"
-        python3 -m venv "$venv.new"
-        "$venv.new/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$requirements"
-        mv "$venv.new" "$venv"
-    ) 9>"$venv.lock"
-}
-need_python
 echo "seed $seed"
 if "$python" "$top/tests/prove/grammar.py" "$O/tests/prove/walks" "${1:-200}" 20 "$seed"; then
     echo "1 passed, 0 failed, 0 skipped"

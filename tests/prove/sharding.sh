@@ -2,8 +2,8 @@
 # sharding.sh [STEPS [LAYOUT...]]: SmolLM2-135M on the King James text, FP32, by one rank and by several that share it: losses within
 # 1e-5 of one rank's at every step (30), and the memory that each rank planned and took. A layout is words of data=N, tensor=N,
 # pipeline=N, zero=N joined by commas. Then the memory of a GPT-2 of 124M parameters in BF16 with AdamW, on four ranks of a pod each:
-# with zeroStage 3 a rank takes at most 40 % of what it takes without, beside what a process takes for next to no model; no model is
-# written. Twenty minutes on two cores, and 12 GiB.
+# with zeroStage 3 a rank takes at most 40 % of what it takes without, and what was planned to 10 %, both beside what a process takes for
+# next to no model; no model is written. Twenty minutes on two cores, and 12 GiB.
 A=$(realpath "${O:-$(dirname "$0")/../../build}") B=$A
 . "$(dirname "$0")/lib.sh"
 steps=${1-30}
@@ -29,17 +29,19 @@ train() { # layout: a line a step, "step loss", to $work/losses.layout
         $(($(sort -n "$work/peaks" | tail -n 1) / 1024))
 }
 
-train_gpt2() { # shape stage: what a rank took at most, MiB, to $work/took.shape.stage
+train_gpt2() { # shape stage: what a rank took at most and what was planned, MiB, to $work/took.shape.stage and planned.shape.stage
     write_training "$work/job.yaml" model=llama data=kjv.txt length=64 batch=4 steps=5 save=0 evaluate=0 \
         precision=BF16 init=Random replicas=4
     sed -i "s|init: Random|&, config: /data/$1.json|" "$work/job.yaml"
+    sed -i "s|everySeconds: 0|&, asynchronous: false|" "$work/job.yaml" # its copy is in no figure here
     printf '    exportedBy: nobody\n  parallelism: {zeroStage: %d}\n' "$2" >>"$work/job.yaml"
     rm -rf "$work/run"
     mkdir "$work/run"
     start "$A" "data=$work/data,run=$work/run" --rank-program "$work/rank"
     ended || { explain "$1, stage $2"; fail; return 1; }
     echo $(($(sort -n "$work/peaks" | tail -n 1) / 1024)) >"$work/took.$1.$2"
-    printf '%s, zeroStage %d: at most %d MiB a rank\n' "$1" "$2" "$(<"$work/took.$1.$2")"
+    sed -n 's/.* plan data=.* bytes=\([0-9]*\) .*/\1/p' "$work"/tmp/llmjob-*/agent-*.log | awk '{ print int($1 / 1048576); exit }' >"$work/planned.$1.$2"
+    printf '%s, zeroStage %d: at most %d MiB a rank, planned %d\n' "$1" "$2" "$(<"$work/took.$1.$2")" "$(<"$work/planned.$1.$2")"
 }
 
 begin
@@ -61,5 +63,8 @@ printf "$shape" 768 12 >"$work/data/gpt2.json"
 if train_gpt2 nothing 0 && train_gpt2 gpt2 0 && train_gpt2 gpt2 3; then
     own=$(<"$work/took.nothing.0")
     [ $((($(<"$work/took.gpt2.3") - own) * 10)) -le $((($(<"$work/took.gpt2.0") - own) * 4)) ] && pass || fail
+    planned=$(($(<"$work/planned.gpt2.3") - $(<"$work/planned.nothing.0")))
+    off=$(($(<"$work/took.gpt2.3") - own - planned))
+    [ $((${off#-} * 10)) -le $planned ] && pass || fail
 fi
 finished=1
