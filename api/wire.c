@@ -45,6 +45,22 @@ const char *wire_operation_name(uint32_t operation)
     return operation < WIRE_OPERATIONS ? names[operation] : "unknown";
 }
 
+static const char *const calls_names[WIRE_CALLS_FORMS] = {
+    "none", "unknown", "hermes", "llama", "mistral"};
+
+const char *wire_calls_name(enum wire_calls c)
+{
+    return calls_names[c];
+}
+
+enum wire_calls wire_calls_of(const char *name)
+{
+    for (int i = 0; i < WIRE_CALLS_FORMS; i++)
+        if (!strcmp(calls_names[i], name))
+            return (enum wire_calls)i;
+    return WIRE_CALLS_NONE;
+}
+
 void wire_page_note(struct wire_page *p, const char *text)
 {
     uint64_t words[WIRE_NOTE_BYTES / 8] = {0};

@@ -48,6 +48,8 @@ enum wire_type {
                          temperature, top_p, seed, stop:[]}, and what else of docs/openai.md
                          is given, by its name there; or {id, render:"tokens"|"text",
                          messages|prompt|prompt_ids}, whose text is the body of the answer;
+                         tools are those that the template is to show, the arguments of
+                         messages' tool_calls objects;
                          the id comes first, so that it can be read
                          while the rest stays text */
     WIRE_CANCEL,      /* {id} */
@@ -65,7 +67,8 @@ enum wire_type {
     WIRE_SAVED,     /* {step, path}; from rank 0, after the manifest is in place */
     WIRE_DONE,      /* {step, output}: training complete; {step, drained:true}: stopped as asked */
     WIRE_FAILED,    /* {class, message}: the last frame before a non-zero exit */
-    WIRE_SERVING,   /* {model, context_length}: ready for requests */
+    WIRE_SERVING,   /* {model, context_length, calls}: ready for requests; how its answers call
+                       tools, a wire_calls_name() */
     WIRE_TOKEN,     /* binary, see above */
     WIRE_FINISHED,  /* {id, reason:"stop"|"length"|"cancelled"|"error", message, param,
                         prompt_tokens, completion_tokens} */
@@ -105,6 +108,18 @@ enum wire_operation {
     WIRE_OPERATIONS
 };
 const char *wire_operation_name(uint32_t operation);
+
+/* How a model's chat template has it write calls of tools. */
+enum wire_calls {
+    WIRE_CALLS_NONE,    /* it takes no tools */
+    WIRE_CALLS_UNKNOWN, /* it does; in a form that is not read here */
+    WIRE_CALLS_HERMES,  /* <tool_call>{"name": ..., "arguments": {...}}</tool_call>, of Qwen too */
+    WIRE_CALLS_LLAMA,   /* {"name": ..., "parameters": {...}}, the whole answer; Llama 3.1 on */
+    WIRE_CALLS_MISTRAL, /* [TOOL_CALLS] [{"name": ..., "arguments": {...}}, ...] */
+    WIRE_CALLS_FORMS
+};
+const char *wire_calls_name(enum wire_calls c);
+enum wire_calls wire_calls_of(const char *name); /* of none: WIRE_CALLS_NONE */
 
 #define WIRE_NOTE_BYTES 160 /* of the page's note, its end included; a multiple of 8 */
 

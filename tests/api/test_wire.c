@@ -40,6 +40,9 @@ START_TEST(names_are_total)
     ck_assert_str_eq(wire_operation_name(4), "barrier");
     ck_assert_str_eq(wire_operation_name(WIRE_EXCHANGE), "exchange");
     ck_assert_str_eq(wire_operation_name(WIRE_OPERATIONS), "unknown");
+    for (enum wire_calls c = 0; c < WIRE_CALLS_FORMS; c++)
+        ck_assert_int_eq(wire_calls_of(wire_calls_name(c)), c);
+    ck_assert_int_eq(wire_calls_of("of another version"), WIRE_CALLS_NONE);
 }
 END_TEST
 
