@@ -10,6 +10,7 @@
  */
 #include "agent/front.h"
 
+#include "agent/calls.h"
 #include "agent/openai.h"
 #include "agent/openai_answer.h"
 #include "base/clock.h"
@@ -57,6 +58,8 @@ struct front_choice {
     struct buf text;    /* whole answers */
     struct buf pending; /* the beginning of a character */
     struct openai_logprobs logprobs;
+    struct calls calls; /* of tools, if there may be any */
+    int calls_sent;     /* of a stream */
 };
 
 struct front_request {
@@ -83,8 +86,9 @@ struct front {
     bool listening, ready, draining;
     uint16_t port;
     int64_t context_length;
-    int count;    /* of choices in flight */
-    size_t bytes; /* of the bodies of all */
+    enum wire_calls calls; /* how the model calls tools */
+    int count;             /* of choices in flight */
+    size_t bytes;          /* of the bodies of all */
 };
 
 int front_create(const struct front_conf *conf, struct front **out, struct err *e)
@@ -129,6 +133,7 @@ static void request_free(struct front_request *r)
         buf_done(&r->choice[i].text);
         buf_done(&r->choice[i].pending);
         openai_logprobs_done(&r->choice[i].logprobs);
+        calls_done(&r->choice[i].calls);
     }
     mem_free(r->choice);
     mem_free(r);
@@ -174,6 +179,8 @@ static struct openai_choice choice_of(const struct front_request *r, const struc
         .text = buf_cstr(&c->text),
         .len = c->text.len,
         .logprobs = r->asked.logprobs ? &c->logprobs : NULL,
+        .calls = r->asked.calls ? &c->calls : NULL,
+        .from = c->calls_sent,
         .finish = c->finish};
 }
 
@@ -190,6 +197,7 @@ static int send_chunk(struct front_request *r, struct front_choice *c, const cha
     said.len = len;
     openai_chunk(&out, &r->a, &said);
     openai_logprobs_sent(&c->logprobs);
+    c->calls_sent = c->calls.count;
     r->begun = c->begun = true;
     return buf_ok(&out) ? web_stream_data(r->x, out.data, out.len) : -ERR_MEMORY;
 }
@@ -258,6 +266,7 @@ static struct openai_conf api_of(const struct front *f)
 {
     return (struct openai_conf){.model = f->conf.model,
         .context_length = f->context_length,
+        .calls = f->calls,
         .most_choices = f->conf.max_queue < LIMIT_CHOICES ? f->conf.max_queue : LIMIT_CHOICES};
 }
 
@@ -334,14 +343,26 @@ static struct front_request *find(struct front *f, uint64_t id, struct front_cho
     return NULL;
 }
 
-/* A character cut short at the end waits for its rest. */
+/* Text of whole characters, and what calls have come. */
+static int pass_text(struct front_request *r, struct front_choice *c, const char *text, size_t n)
+{
+    if (!r->asked.stream)
+        return buf_add(&c->text, text, n);
+    return n || c->calls.count > c->calls_sent ? send_chunk(r, c, n ? text : NULL, n) : 0;
+}
+
+/* A character cut short at the end waits for its rest, and what may be a call for its end. */
 static int pass_on(struct front_request *r, struct front_choice *c, bool all)
 {
     size_t n = all ? c->pending.len : utf8_whole(buf_cstr(&c->pending), c->pending.len);
-    if (n == 0)
-        return 0;
-    int rc = r->asked.stream ? send_chunk(r, c, c->pending.data, n)
-                             : buf_add(&c->text, c->pending.data, n);
+    struct calls *calls = r->asked.calls ? &c->calls : NULL;
+    int rc = calls ? calls_add(calls, buf_cstr(&c->pending), n) : 0;
+    if (calls && all)
+        rc = calls_end(calls) ? -ERR_MEMORY : rc;
+    const struct buf *said = calls ? &calls->text : &c->pending;
+    rc = rc ? rc : pass_text(r, c, buf_cstr(said), calls ? said->len : n);
+    if (calls)
+        buf_reset(&calls->text);
     buf_drop(&c->pending, n);
     return rc;
 }
@@ -350,7 +371,8 @@ static size_t bytes_held(const struct front_request *r)
 {
     size_t sum = 0;
     for (int i = 0; i < r->asked.choices; i++)
-        sum += r->choice[i].text.len + openai_logprobs_bytes(&r->choice[i].logprobs);
+        sum += r->choice[i].text.len + openai_logprobs_bytes(&r->choice[i].logprobs) +
+            r->choice[i].calls.held.len + r->choice[i].calls.bytes;
     return sum;
 }
 
@@ -405,8 +427,12 @@ static void add_usage(struct front_request *r, const struct front_choice *c, con
 static void end_choice(struct front_request *r, struct front_choice *c, const struct json *v)
 {
     bool length = !strcmp(json_str(v, "reason", ""), "length");
-    pass_on(r, c, true);
-    c->finish = length ? "length" : "stop";
+    if (pass_on(r, c, true)) {
+        c->finish = "error";
+        end_outgrown(r);
+        return;
+    }
+    c->finish = length ? "length" : c->calls.count ? "tool_calls" : "stop";
     add_usage(r, c, v);
     if (r->asked.stream)
         send_chunk(r, c, NULL, 0);
@@ -501,6 +527,7 @@ static struct front_request *request_create(
         buf_init(&choice[i].text, ANSWER_BYTES);
         buf_init(&choice[i].pending, ANSWER_BYTES);
         openai_logprobs_init(&choice[i].logprobs);
+        calls_init(&choice[i].calls, f->calls, asked->calls);
     }
     while (*at)
         at = &(*at)->next;
@@ -642,7 +669,7 @@ static void on_request(void *user, struct web_exchange *x)
 
 /* -- the rank's life -- */
 
-int front_ready(struct front *f, int64_t context_length, struct err *e)
+int front_ready(struct front *f, int64_t context_length, enum wire_calls calls, struct err *e)
 {
     if (!f->listening) {
         struct web_door door = {.host = f->conf.listen_host,
@@ -661,6 +688,7 @@ int front_ready(struct front *f, int64_t context_length, struct err *e)
         log_info("serving", LOG_S("model", f->conf.model), LOG_I("port", f->port));
     }
     f->context_length = context_length;
+    f->calls = calls;
     f->ready = true;
     f->draining = false;
     return 0;

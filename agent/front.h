@@ -44,8 +44,8 @@ void front_destroy(struct front *f);
 void front_set_rank(
     struct front *f, int (*send_fn)(void *user, enum wire_type type, const char *json), void *user);
 /* WIRE_SERVING came: the port is opened and requests are taken. context_length in tokens, 0: not
- * said. */
-int front_ready(struct front *f, int64_t context_length, struct err *e);
+ * said; how the model calls tools. */
+int front_ready(struct front *f, int64_t context_length, enum wire_calls calls, struct err *e);
 /* The rank is gone: what is in flight ends with 503 or an error event; 503 until front_ready. */
 void front_lost(struct front *f);
 void front_drain(struct front *f); /* new requests get 503; those in flight finish */

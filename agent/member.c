@@ -212,7 +212,8 @@ static void on_serving(struct member *m, const struct wire_frame *frame)
     json_auto struct json *v = NULL;
     struct err e = {0};
     if (json_parse_within(frame->data, frame->len, LIMIT_FRAME_VALUES, &v, &e) ||
-        front_ready(m->conf.front, json_int(v, "context_length", 0), &e)) {
+        front_ready(m->conf.front, json_int(v, "context_length", 0),
+            wire_calls_of(json_str(v, "calls", "")), &e)) {
         log_error("the API cannot be opened", LOG_ERR(&e));
         stop_ranks(m, MEMBER_GRACE_MS);
     }

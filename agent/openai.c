@@ -3,9 +3,8 @@
  * (check_fields), and only then reads what it uses: so nothing that a client says is passed over in
  * silence, and a reader may take a field's type for granted.
  */
-#include "agent/openai.h"
+#include "agent/openai_internal.h"
 
-#include "base/json.h"
 #include "base/random.h"
 #include "api/limits.h"
 
@@ -87,10 +86,14 @@ static const struct openai_field fields[] = {
         "what an answer may be: a JSON object, or by a schema"),
     FIXED("modalities", OPENAI_CHAT, "[\"text\"]", "text only"),
     FIXED("audio", OPENAI_CHAT, "", "text only"),
-    FIXED("tools", OPENAI_CHAT, "[]", ""),
-    FIXED("tool_choice", OPENAI_CHAT, "\"none\" \"auto\"", "there are no tools"),
-    FIXED("functions", OPENAI_CHAT, "[]", ""),
-    FIXED("function_call", OPENAI_CHAT, "\"none\" \"auto\"", "there are no tools"),
+    USED("tools", OPENAI_CHAT | OPENAI_TOKENIZE | OPENAI_TEMPLATE, OPENAI_OWN,
+        "a list of up to 128 functions that the model may call, if its chat template takes tools"),
+    USED("tool_choice", OPENAI_CHAT, OPENAI_OWN,
+        "`auto` when absent; `none`: the model is not shown the tools; `required`, or one tool: it "
+        "must call"),
+    USED("parallel_tool_calls", OPENAI_CHAT, OPENAI_BOOL, "false: one call at most"),
+    FIXED("functions", OPENAI_CHAT, "[]", "the older name of `tools`"),
+    FIXED("function_call", OPENAI_CHAT, "\"none\" \"auto\"", "likewise, of `tool_choice`"),
     FIXED("reasoning_effort", OPENAI_CHAT, "\"none\"", ""),
     FIXED("verbosity", OPENAI_CHAT, "\"medium\"", ""),
     FIXED("web_search_options", OPENAI_CHAT, "", ""),
@@ -113,17 +116,16 @@ static const struct openai_field fields[] = {
     IGNORED("prompt_cache_retention", BOTH, "there is no such cache"),
     IGNORED("metadata", BOTH, "goes with a stored answer"),
     IGNORED("service_tier", BOTH, "there is one tier"),
-    IGNORED("parallel_tool_calls", OPENAI_CHAT, "there are no tools"),
     IGNORED("prediction", OPENAI_CHAT, "would only make it faster"),
 
     USED("role", OPENAI_MESSAGE, OPENAI_STRING,
-        "`developer` is `system`; `tool` and `function` are refused; the template knows the "
-        "others"),
+        "`developer` is `system`; `function` is refused; the template knows the others"),
     USED("content", OPENAI_MESSAGE, OPENAI_OWN,
         "a string or a list of text parts; an assistant's may be absent, which is empty"),
     USED("name", OPENAI_MESSAGE, OPENAI_STRING, "for templates that show it"),
-    FIXED("tool_calls", OPENAI_MESSAGE, "[]", ""),
-    FIXED("tool_call_id", OPENAI_MESSAGE, "", ""),
+    USED("tool_calls", OPENAI_MESSAGE, OPENAI_OWN, "of an assistant: the calls that it made"),
+    USED("tool_call_id", OPENAI_MESSAGE, OPENAI_STRING,
+        "of the role `tool`, and needed there: the call that this answers"),
     FIXED("function_call", OPENAI_MESSAGE, "", ""),
     FIXED("refusal", OPENAI_MESSAGE, "\"\"", ""),
     FIXED("annotations", OPENAI_MESSAGE, "[]", ""),
@@ -139,6 +141,21 @@ static const struct openai_field fields[] = {
     IGNORED("description", OPENAI_SCHEMA, "the model is not shown it"),
     USED("schema", OPENAI_SCHEMA, OPENAI_OWN, "needed: a JSON schema, of what is said below"),
     USED("strict", OPENAI_SCHEMA, OPENAI_BOOL, "true or false: the schema is kept to either way"),
+
+    FIXED("type", OPENAI_TOOL | OPENAI_CHOICE | OPENAI_CALL, "\"function\"", "needed"),
+    USED("function", OPENAI_TOOL | OPENAI_CHOICE | OPENAI_CALL, OPENAI_OWN, "needed"),
+    USED("name", OPENAI_FUNCTION, OPENAI_STRING, "needed: up to 64 letters, digits, `_` and `-`"),
+    USED("description", OPENAI_FUNCTION, OPENAI_STRING, "the model is shown it"),
+    USED("parameters", OPENAI_FUNCTION, OPENAI_OWN,
+        "a JSON schema of the type `object`, which the model is shown; where it must call, of what "
+        "is said above"),
+    USED("strict", OPENAI_FUNCTION, OPENAI_BOOL,
+        "true or false: the schema is kept to where the model must call"),
+    USED("name", OPENAI_CHOSEN, OPENAI_STRING, "needed: of one of the tools"),
+    USED("id", OPENAI_CALL, OPENAI_STRING, "needed"),
+    IGNORED("index", OPENAI_CALL, "of a stream's"),
+    USED("name", OPENAI_CALLED, OPENAI_STRING, "needed"),
+    USED("arguments", OPENAI_CALLED, OPENAI_STRING, "needed: an object, as JSON; empty is `{}`"),
 
     USED("include_usage", OPENAI_STREAM, OPENAI_BOOL, "a last event with the usage"),
     IGNORED("include_obfuscation", OPENAI_STREAM, "nothing is padded"),
@@ -178,12 +195,9 @@ int openai_refuse(
     return -1;
 }
 
-#define REFUSE(r, param, ...) openai_refuse(r, 400, NULL, param, __VA_ARGS__)
-
 /* -- checking -- */
 
-/* NULL for what is absent or null: the two are one. */
-static const struct json *given(const struct json *v, const char *key)
+const struct json *openai_given(const struct json *v, const char *key)
 {
     const struct json *x = json_get(v, key);
     return json_is_null(x) ? NULL : x;
@@ -249,8 +263,7 @@ static int check_value(
     return 0;
 }
 
-/* prefix: "" or the path of the object with its dot. */
-static int check_fields(const struct json *object, enum openai_place place, const char *prefix,
+int openai_check_fields(const struct json *object, enum openai_place place, const char *prefix,
     struct openai_refusal *r)
 {
     json_each (v, object) {
@@ -276,9 +289,9 @@ static int join_parts(
     json_each (part, parts) {
         char path[64];
         snprintf(path, sizeof path, "%scontent[%d].", prefix, i++);
-        if (check_fields(part, OPENAI_PART, path, r))
+        if (openai_check_fields(part, OPENAI_PART, path, r))
             return -1;
-        if (!given(part, "type") || !given(part, "text")) {
+        if (!openai_given(part, "type") || !openai_given(part, "text")) {
             path[strlen(path) - 1] = 0;
             return REFUSE(r, path, "%s must be {\"type\": \"text\", \"text\": ...}", path);
         }
@@ -292,15 +305,15 @@ static int copy_message(
 {
     if (!json_is_object(m))
         return REFUSE(r, "messages", "each message must be an object");
-    if (check_fields(m, OPENAI_MESSAGE, prefix, r))
+    if (openai_check_fields(m, OPENAI_MESSAGE, prefix, r))
         return -1;
     const char *role = json_str(m, "role", ""), *name = json_str(m, "name", NULL);
-    const struct json *content = given(m, "content");
+    const struct json *content = openai_given(m, "content");
     char path[48];
     snprintf(path, sizeof path, "%srole", prefix);
     if (!*role)
         return REFUSE(r, path, "%s is needed", path);
-    if (!strcmp(role, "tool") || !strcmp(role, "function"))
+    if (!strcmp(role, "function"))
         return REFUSE(r, path, "%s: \"%s\" is not supported", path, role);
     if (!strcmp(role, "developer"))
         role = "system";
@@ -318,13 +331,15 @@ static int copy_message(
         w, "content", json_is_string(content) ? json_string_value(content) : buf_cstr(&parts));
     if (name)
         jsonw_str(w, "name", name);
+    if (openai_copy_calls(m, role, prefix, w, r))
+        return -1;
     jsonw_close(w);
     return 0;
 }
 
 static int copy_messages(const struct json *v, struct jsonw *w, struct openai_refusal *r)
 {
-    const struct json *messages = given(v, "messages");
+    const struct json *messages = openai_given(v, "messages");
     if (!json_is_array(messages) || !json_count(messages))
         return REFUSE(r, "messages", "messages must be a non-empty array");
     int i = 0;
@@ -386,7 +401,7 @@ static void copy_ids(const struct json *ids, struct jsonw *w)
 static int copy_prompt(
     const struct json *v, int64_t which, struct jsonw *w, struct openai_refusal *r)
 {
-    const struct json *prompt = given(v, "prompt");
+    const struct json *prompt = openai_given(v, "prompt");
     if (check_prompts(prompt, r))
         return -1;
     if (is_several(prompt))
@@ -412,7 +427,7 @@ static int copy_stop_string(const struct json *s, struct jsonw *w, struct openai
 
 static int copy_stop(const struct json *v, struct jsonw *w, struct openai_refusal *r)
 {
-    const struct json *stop = given(v, "stop");
+    const struct json *stop = openai_given(v, "stop");
     jsonw_open(w, "stop", '[');
     if (json_is_array(stop)) {
         if (json_count(stop) > LIMIT_STOP_STRINGS)
@@ -435,13 +450,13 @@ static int check_schema(const struct json *v, struct openai_refusal *r)
     const char *name;
     if (!json_is_object(v))
         return REFUSE(r, path, "%s must be an object", path);
-    if (check_fields(v, OPENAI_SCHEMA, "response_format.json_schema.", r))
+    if (openai_check_fields(v, OPENAI_SCHEMA, "response_format.json_schema.", r))
         return -1;
     name = json_str(v, "name", "");
     if (!*name || strlen(name) > 64 || name[strspn(name, letters)])
         return REFUSE(r, "response_format.json_schema.name",
             "%s.name must be 1 to 64 letters, digits, _ and -", path);
-    return given(v, "schema")
+    return openai_given(v, "schema")
         ? 0
         : REFUSE(r, "response_format.json_schema.schema", "%s.schema is needed", path);
 }
@@ -449,12 +464,13 @@ static int check_schema(const struct json *v, struct openai_refusal *r)
 /* The schema itself is the rank's to read. */
 static int copy_format(const struct json *v, struct jsonw *w, struct openai_refusal *r)
 {
-    const struct json *format = given(v, "response_format"), *schema = given(format, "json_schema");
+    const struct json *format = openai_given(v, "response_format"),
+                      *schema = openai_given(format, "json_schema");
     if (!format)
         return 0;
     if (!json_is_object(format))
         return REFUSE(r, "response_format", "response_format must be an object");
-    if (check_fields(format, OPENAI_FORMAT, "response_format.", r))
+    if (openai_check_fields(format, OPENAI_FORMAT, "response_format.", r))
         return -1;
     const char *type = json_str(format, "type", "");
     bool by_schema = !strcmp(type, "json_schema"), text = !strcmp(type, "text");
@@ -481,7 +497,7 @@ static int copy_format(const struct json *v, struct jsonw *w, struct openai_refu
 
 static int copy_biases(const struct json *v, struct jsonw *w, struct openai_refusal *r)
 {
-    const struct json *biases = given(v, "logit_bias");
+    const struct json *biases = openai_given(v, "logit_bias");
     if (!biases)
         return 0;
     if (!json_is_object(biases) || json_count(biases) > LIMIT_BIASES)
@@ -510,7 +526,7 @@ static void copy_as_they_are(const struct json *v, struct jsonw *w)
     static const char *const names[] = {"frequency_penalty", "presence_penalty", "top_k", "min_p",
         "repetition_penalty", "min_tokens", "ignore_eos", "skip_special_tokens", "echo"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const struct json *x = given(v, names[i]);
+        const struct json *x = openai_given(v, names[i]);
         if (json_is_bool(x))
             jsonw_bool(w, names[i], json_bool_value(x));
         else if (x)
@@ -544,8 +560,8 @@ static int64_t seed_of(int64_t seed, int answer)
 static int copy_sampling(const struct openai_conf *conf, const struct json *v, bool chat,
     int answer, struct jsonw *w, struct openai_refusal *r)
 {
-    const struct json *newer = given(v, "max_completion_tokens"), *older = given(v, "max_tokens"),
-                      *tokens = newer ? newer : older;
+    const struct json *newer = openai_given(v, "max_completion_tokens"),
+                      *older = openai_given(v, "max_tokens"), *tokens = newer ? newer : older;
     double limit = conf->context_length ? (double)conf->context_length : 1 << 20;
     double most = chat ? DEFAULT_MAX_TOKENS : TEXT_MAX_TOKENS;
     if (newer && older && json_number_value(newer) != json_number_value(older))
@@ -558,7 +574,7 @@ static int copy_sampling(const struct openai_conf *conf, const struct json *v, b
     jsonw_int(w, "max_tokens", (int64_t)(most < limit ? most : limit));
     jsonw_num(w, "temperature", json_num(v, "temperature", 1));
     jsonw_num(w, "top_p", json_num(v, "top_p", 1));
-    if (given(v, "seed"))
+    if (openai_given(v, "seed"))
         jsonw_int(w, "seed", seed_of(json_int(v, "seed", 0), answer));
     if (json_num(v, "min_tokens", 0) > most)
         return REFUSE(r, "min_tokens", "min_tokens is more than the %.0f of max_tokens", most);
@@ -568,7 +584,7 @@ static int copy_sampling(const struct openai_conf *conf, const struct json *v, b
 
 static int read_stream(const struct json *v, struct openai_request *out, struct openai_refusal *r)
 {
-    const struct json *options = given(v, "stream_options");
+    const struct json *options = openai_given(v, "stream_options");
     out->stream = json_bool(v, "stream", false);
     out->include_usage = json_bool(options, "include_usage", false);
     if (!options)
@@ -576,14 +592,14 @@ static int read_stream(const struct json *v, struct openai_request *out, struct 
     if (!json_is_object(options) || !out->stream)
         return REFUSE(
             r, "stream_options", "stream_options must be an object, beside \"stream\": true");
-    return check_fields(options, OPENAI_STREAM, "stream_options.", r);
+    return openai_check_fields(options, OPENAI_STREAM, "stream_options.", r);
 }
 
 static int check_model(
     const struct openai_conf *conf, const struct json *v, bool needed, struct openai_refusal *r)
 {
     const char *model = json_str(v, "model", NULL);
-    if (!model && !needed && !given(v, "model"))
+    if (!model && !needed && !openai_given(v, "model"))
         return 0;
     if (!model)
         return REFUSE(r, "model", "model is needed");
@@ -592,11 +608,12 @@ static int check_model(
                                       : 0;
 }
 
-static int copy_rendered(
-    const struct json *v, enum openai_place place, struct jsonw *w, struct openai_refusal *r)
+static int copy_rendered(const struct openai_conf *conf, const struct json *v, struct jsonw *w,
+    struct openai_request *out, struct openai_refusal *r)
 {
-    const struct json *tokens = given(v, "tokens");
-    bool chat = place == OPENAI_TEMPLATE || given(v, "messages");
+    enum openai_place place = out->place;
+    const struct json *tokens = openai_given(v, "tokens");
+    bool chat = place == OPENAI_TEMPLATE || openai_given(v, "messages");
     jsonw_str(w, "render", place == OPENAI_TOKENIZE ? "tokens" : "text");
     if (place == OPENAI_DETOKENIZE) {
         if (!json_is_array(tokens) || check_prompt(tokens, r))
@@ -605,14 +622,16 @@ static int copy_rendered(
         return 0;
     }
     jsonw_bool(w, "chat", chat);
-    if (chat && (given(v, "prompt") || json_bool(v, "add_special_tokens", false)))
-        return REFUSE(r, given(v, "prompt") ? "prompt" : "add_special_tokens",
+    if (chat && (openai_given(v, "prompt") || json_bool(v, "add_special_tokens", false)))
+        return REFUSE(r, openai_given(v, "prompt") ? "prompt" : "add_special_tokens",
             "with messages there is neither a prompt nor add_special_tokens");
     jsonw_bool(w, "add_special_tokens", json_bool(v, "add_special_tokens", true));
     jsonw_bool(w, "add_generation_prompt", json_bool(v, "add_generation_prompt", true));
     if (chat)
-        return copy_messages(v, w, r);
-    if (!given(v, "prompt"))
+        return copy_messages(v, w, r) || openai_copy_tools(conf, v, w, out, r) ? -1 : 0;
+    if (openai_given(v, "tools"))
+        return REFUSE(r, "tools", "tools stand beside messages");
+    if (!openai_given(v, "prompt"))
         return REFUSE(r, "prompt", "prompt is needed, or messages");
     jsonw_str(w, "prompt", json_str(v, "prompt", ""));
     return 0;
@@ -623,12 +642,12 @@ static int copy_asked(const struct openai_conf *conf, const struct json *v, int 
 {
     bool chat = out->place == OPENAI_CHAT;
     if (out->place & OPENAI_RENDERED)
-        return copy_rendered(v, out->place, w, r);
+        return copy_rendered(conf, v, w, out, r);
     jsonw_bool(w, "chat", chat);
     return (chat ? copy_messages(v, w, r) : copy_prompt(v, choice / out->answers, w, r)) ||
             copy_sampling(conf, v, chat, choice % out->answers, w, r) ||
             copy_logprobs(v, chat, w, &out->logprobs, r) || copy_stop(v, w, r) ||
-            copy_format(v, w, r)
+            copy_format(v, w, r) || (chat && openai_copy_tools(conf, v, w, out, r))
         ? -1
         : 0;
 }
@@ -637,7 +656,7 @@ static int copy_asked(const struct openai_conf *conf, const struct json *v, int 
 static int read_choices(const struct openai_conf *conf, const struct json *v,
     struct openai_request *out, struct openai_refusal *r)
 {
-    const struct json *prompt = given(v, "prompt");
+    const struct json *prompt = openai_given(v, "prompt");
     size_t prompts = is_several(prompt) ? json_count(prompt) : 1;
     out->answers = (int)json_int(v, "n", 1);
     if (prompts * (size_t)out->answers > (size_t)conf->most_choices)
@@ -646,6 +665,19 @@ static int read_choices(const struct openai_conf *conf, const struct json *v,
             conf->most_choices);
     out->choices = (int)prompts * out->answers;
     return 0;
+}
+
+/* Arguments that were text are values there, of which the rank takes so many. */
+static int check_frame(const struct buf *frame, struct openai_refusal *r)
+{
+    json_auto struct json *v = NULL;
+    size_t most = JSON_VALUES + LIMIT_AGENT_VALUES;
+    int rc = json_parse_within(frame->data, frame->len, most, &v, NULL);
+    if (rc == -ERR_MEMORY)
+        return openai_refuse(r, 503, NULL, NULL, "out of memory");
+    return rc ? REFUSE(r, "messages",
+                    "messages: the arguments of tool_calls have too many values, or too deep ones")
+              : 0;
 }
 
 int openai_read(const struct openai_conf *conf, uint64_t id, enum openai_place place, int choice,
@@ -663,8 +695,9 @@ int openai_read(const struct openai_conf *conf, uint64_t id, enum openai_place p
     if (!json_is_object(v))
         return REFUSE(r, NULL, "the body must be a JSON object");
     *out = (struct openai_request){.place = place};
-    if (check_model(conf, v, !(place & OPENAI_RENDERED), r) || check_fields(v, place, "", r) ||
-        read_stream(v, out, r) || read_choices(conf, v, out, r))
+    if (check_model(conf, v, !(place & OPENAI_RENDERED), r) ||
+        openai_check_fields(v, place, "", r) || read_stream(v, out, r) ||
+        read_choices(conf, v, out, r))
         return -1;
     assert(choice < out->choices);
     jsonw_init(&w, frame);
@@ -673,5 +706,7 @@ int openai_read(const struct openai_conf *conf, uint64_t id, enum openai_place p
     if (copy_asked(conf, v, choice, &w, out, r))
         return -1;
     jsonw_close(&w);
-    return jsonw_end(&w) ? openai_refuse(r, 503, NULL, NULL, "out of memory") : 0;
+    if (jsonw_end(&w))
+        return openai_refuse(r, 503, NULL, NULL, "out of memory");
+    return strstr(frame->data, "\"tool_calls\":") ? check_frame(frame, r) : 0;
 }

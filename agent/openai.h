@@ -12,6 +12,7 @@
 #define AGENT_OPENAI_H
 
 #include "base/buf.h"
+#include "api/wire.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -30,7 +31,13 @@ enum openai_place { /* the objects that have fields; bits */
     OPENAI_TEMPLATE = 128, /* /apply-template */
     OPENAI_FORMAT = 256,   /* response_format */
     OPENAI_SCHEMA = 512,   /* its json_schema */
-    OPENAI_PLACES = 1024   /* none: beyond the last */
+    OPENAI_TOOL = 1024,    /* of tools */
+    OPENAI_FUNCTION = 2048,
+    OPENAI_CHOICE = 4096, /* tool_choice, where it is an object */
+    OPENAI_CHOSEN = 8192, /* its function */
+    OPENAI_CALL = 16384,  /* of a message's tool_calls */
+    OPENAI_CALLED = 32768,
+    OPENAI_PLACES = 65536 /* none: beyond the last */
 };
 /* Those that the model answers, not with tokens of its own: the rank gives the body. */
 #define OPENAI_RENDERED (OPENAI_TOKENIZE | OPENAI_DETOKENIZE | OPENAI_TEMPLATE)
@@ -61,6 +68,7 @@ struct openai_conf {
     const char *model;
     int64_t context_length; /* in tokens, 0: not known */
     int most_choices;       /* of a request, at most LIMIT_CHOICES */
+    enum wire_calls calls;  /* how the model calls tools */
 };
 
 struct openai_refusal {
@@ -75,6 +83,7 @@ struct openai_request { /* what the rank need not know */
     bool stream, include_usage, logprobs;
     int choices; /* answers in all: prompt by prompt, */
     int answers; /* so many to each (n) */
+    int calls;   /* of tools, that an answer may have; 0: what looks like one is text */
 };
 
 /* Fills r; -1, for `return openai_refuse(...)`. param may be NULL. */

@@ -5,6 +5,7 @@
 #include "agent/openai_answer.h"
 
 #include "base/json.h"
+#include "base/random.h"
 #include "base/utf8.h"
 
 #include <math.h>
@@ -233,6 +234,41 @@ static void write_usage(struct jsonw *w, struct openai_usage u)
     jsonw_close(w);
 }
 
+/* Nine letters and digits, as Mistral's templates want them: of a choice of an answer. */
+static void write_call_id(struct jsonw *w, const struct openai_answer *a, int choice, int call)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789";
+    uint64_t x =
+        random_mix(random_mix(a->id + (unsigned)choice) + (uint64_t)a->created) + (unsigned)call;
+    char id[10] = "";
+    x = random_mix(x);
+    for (size_t i = 0; i < sizeof id - 1; i++, x /= 36)
+        id[i] = letters[x % 36];
+    jsonw_str(w, "id", id);
+}
+
+/* Those that were not sent yet, if there are any. */
+static void write_calls(
+    struct jsonw *w, const struct openai_answer *a, const struct openai_choice *c, bool chunk)
+{
+    if (!c->calls || c->calls->count <= c->from)
+        return;
+    jsonw_open(w, "tool_calls", '[');
+    for (int i = c->from; i < c->calls->count; i++) {
+        jsonw_open(w, NULL, '{');
+        if (chunk)
+            jsonw_int(w, "index", i);
+        write_call_id(w, a, c->index, i);
+        jsonw_str(w, "type", "function");
+        jsonw_open(w, "function", '{');
+        jsonw_str(w, "name", c->calls->call[i].name);
+        jsonw_str(w, "arguments", c->calls->call[i].arguments);
+        jsonw_close(w);
+        jsonw_close(w);
+    }
+    jsonw_close(w);
+}
+
 /* What follows the text of a choice. */
 static void end_choice(
     struct jsonw *w, const struct openai_answer *a, const struct openai_choice *c)
@@ -258,6 +294,7 @@ void openai_chunk(
             jsonw_str(&w, "role", "assistant");
         if (choice->text)
             jsonw_strn(&w, "content", choice->text, choice->len);
+        write_calls(&w, a, choice, true);
         jsonw_close(&w);
     } else {
         jsonw_strn(&w, "text", choice->text ? choice->text : "", choice->len);
@@ -296,7 +333,11 @@ static void write_choice(
     if (a->chat) {
         jsonw_open(w, "message", '{');
         jsonw_str(w, "role", "assistant");
-        jsonw_strn(w, "content", c->text, c->len);
+        if (c->calls && c->calls->count && !c->len)
+            jsonw_null(w, "content");
+        else
+            jsonw_strn(w, "content", c->text, c->len);
+        write_calls(w, a, c, false);
         jsonw_close(w);
     } else {
         jsonw_strn(w, "text", c->text, c->len);

@@ -5,6 +5,7 @@
 #ifndef AGENT_OPENAI_ANSWER_H
 #define AGENT_OPENAI_ANSWER_H
 
+#include "agent/calls.h"
 #include "agent/openai.h"
 #include "base/buf.h"
 #include "api/wire.h"
@@ -49,6 +50,8 @@ struct openai_choice {
     const char *text; /* (len), may be NULL in a stream */
     size_t len;
     const struct openai_logprobs *logprobs; /* NULL: none were asked for */
+    const struct calls *calls;              /* NULL: it can have none */
+    int from;                               /* of these: the first that was not sent */
     const char *finish;                     /* NULL while it goes on */
 };
 

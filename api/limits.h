@@ -48,6 +48,8 @@
 #define LIMIT_STOP_BYTES         256
 #define LIMIT_BIASES             1024 /* of a request: tokens in logit_bias */
 #define LIMIT_LOGPROBS           20   /* of a token: the likeliest that are told with it */
+#define LIMIT_TOOLS              128  /* of a request; of a message: calls */
+#define LIMIT_AGENT_VALUES       64   /* of JSON, that the agent adds to a client's request */
 #define LIMIT_ANSWERS            8    /* to a prompt: n */
 #define LIMIT_CHOICES            128  /* of a request: answers to all its prompts */
 

@@ -1,5 +1,6 @@
 /*
- * constrain: the texts that the answer to one request may be, as its response_format says:
+ * constrain: the texts that the answer to one request may be, as its response_format says, or its
+ * tool_choice, with which it is calls of tools in the form of the model's template:
  * compiled before anything is computed for it, or refused (runtime/grammar/schema.h). Tokens that
  * do not go on with such a text are never drawn; an end of the turn is where the text is whole, and
  * comes by itself where nothing may follow. What cannot be looked at in time, or in memory, ends
@@ -10,6 +11,7 @@
 
 #include "base/err.h"
 #include "base/json.h"
+#include "api/wire.h"
 #include "runtime/family/weights.h"
 #include "runtime/grammar/schema.h"
 #include "runtime/grammar/vocab.h"
@@ -24,10 +26,12 @@ struct constrain;
    none. */
 int constrain_vocab(
     const struct tok *t, const struct weights *w, int64_t count, struct vocab **out, struct err *e);
-/* body: a WIRE_REQUEST; *out NULL: it asks for nothing. v is borrowed. -ERR_USER: it is refused,
-   for what stands at param. */
-int constrain_open(const struct json *body, const struct vocab *v, struct constrain **out,
-    char param[SCHEMA_PATH], struct err *e);
+/* Does it, a WIRE_REQUEST, say what its answer may be? */
+bool constrain_asked(const struct json *body);
+/* *out NULL: it does not. calls: how the model calls tools. v is borrowed. -ERR_USER: it is
+   refused, for what stands at param. */
+int constrain_open(const struct json *body, enum wire_calls calls, const struct vocab *v,
+    struct constrain **out, char param[SCHEMA_PATH], struct err *e);
 void constrain_close(struct constrain *c);
 /* Those of logits (v) that may not be drawn become -infinity; end (ends): tokens that end a
    turn. */

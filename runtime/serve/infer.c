@@ -237,7 +237,9 @@ static int open_all(struct infer *s, struct err *e)
         return rc;
     return door_send_fields(s->conf.door, WIRE_SERVING,
         (struct door_field[]){{"model", 0, spec->serve.model_name},
-            {"context_length", (double)s->turns.context, NULL}, {NULL, 0, NULL}},
+            {"context_length", (double)s->turns.context, NULL},
+            {"calls", 0, wire_calls_name(s->chat ? chat_calls(s->chat) : WIRE_CALLS_NONE)},
+            {NULL, 0, NULL}},
         e);
 }
 

@@ -12,8 +12,6 @@
 
 #include <math.h>
 
-#define AGENT_VALUES 64 /* that the agent adds to a client's request */
-
 void turn_init(struct turn *t, struct inbox_request *q)
 {
     *t = (struct turn){.q = q};
@@ -175,11 +173,12 @@ static bool generates(const struct turn *t)
 /* Special tokens are the template's: in what the client wrote they are text. */
 static int encode_chat(struct turn_conf *s, struct turn *t, struct err *e)
 {
-    json_auto struct json *messages = NULL;
+    json_auto struct json *messages = NULL, *tools = NULL;
     int rc = guard_json(s->tok, json_get(t->body, "messages"), &messages, e);
 
     buf_reset(&s->text);
-    if (rc || (rc = chat_render(s->chat, messages, generates(t), &s->text, e)))
+    if (rc || (rc = guard_json(s->tok, json_get(t->body, "tools"), &tools, e)) ||
+        (rc = chat_render_tools(s->chat, messages, tools, generates(t), &s->text, e)))
         return rc;
     return tok_encode_guarded(s->tok, buf_cstr(&s->text), (int64_t)s->text.len, &t->prompt, e);
 }
@@ -243,11 +242,12 @@ static bool ends_turn(const struct turn_conf *s, int32_t id)
 static int read_format(struct turn_conf *s, struct turn *t, struct err *e)
 {
     int rc = 0;
-    if (!json_get(t->body, "response_format"))
+    if (!constrain_asked(t->body))
         return 0;
     if (!s->texts)
         rc = constrain_vocab(s->tok, s->weights, s->vocab, &s->texts, e);
-    rc = rc ? rc : constrain_open(t->body, s->texts, &t->constrain, t->param, e);
+    enum wire_calls calls = s->chat ? chat_calls(s->chat) : WIRE_CALLS_NONE;
+    rc = rc ? rc : constrain_open(t->body, calls, s->texts, &t->constrain, t->param, e);
     t->shape.constrain = t->constrain;
     return rc;
 }
@@ -262,7 +262,8 @@ static int read_shape(struct turn_conf *s, struct turn *t, struct err *e)
         if (t->shape.ends < SHAPE_ENDS && ends_turn(s, (int32_t)id))
             t->shape.end[t->shape.ends++] = (int32_t)id;
     t->ignores_ends = json_bool(t->body, "ignore_eos", false);
-    t->shows_special = !json_bool(t->body, "skip_special_tokens", true);
+    t->shows_special = !json_bool(t->body, "skip_special_tokens", true) ||
+        json_get(t->body, "tools"); /* what opens a call may be one */
     if (!t->shape.plain || t->constrain)
         t->draws.shape = &t->shape;
     return 0;
@@ -332,7 +333,8 @@ static int render_text(struct turn_conf *s, struct turn *t, struct err *e)
     if (messages && !s->chat)
         return err_set(e, ERR_USER, "chat is not served: %.180s", s->no_chat->text);
     if (messages)
-        rc = chat_render(s->chat, messages, generates(t), &s->text, e);
+        rc = chat_render_tools(
+            s->chat, messages, json_get(t->body, "tools"), generates(t), &s->text, e);
     else
         rc = take_ids(s, json_get(t->body, "prompt_ids"), &t->prompt, e);
     for (int64_t i = 0; i < t->prompt.count; i++)
@@ -372,7 +374,8 @@ static int render(struct turn_conf *s, struct turn *t, const char *what, struct 
 
 int turn_read(struct turn_conf *s, struct turn *t, struct err *e)
 {
-    int rc = json_parse_within(t->q->text, t->q->len, JSON_VALUES + AGENT_VALUES, &t->body, e);
+    int rc =
+        json_parse_within(t->q->text, t->q->len, JSON_VALUES + LIMIT_AGENT_VALUES, &t->body, e);
     const char *what = json_str(t->body, "render", NULL);
     if (!rc)
         rc = what ? render(s, t, what, e) : read_request(s, t, e);

@@ -24,8 +24,30 @@ struct chat {
     struct chat_node *program;
     const char *bos, *eos; /* or NULL */
     bool marks;
+    enum wire_calls calls;
     uint64_t digest;
 };
+
+/* Families share a marker: what else stands beside it tells them apart. */
+static enum wire_calls calls_of(const char *text)
+{
+    static const struct {
+        const char *has, *without;
+        enum wire_calls calls;
+    } forms[] = {
+        {"<function=", NULL, WIRE_CALLS_UNKNOWN}, /* Qwen3-Coder: <tool_call> around XML */
+        {"<arg_key>", NULL, WIRE_CALLS_UNKNOWN},  /* GLM, likewise */
+        {"[TOOL_CALLS]", "[ARGS]", WIRE_CALLS_MISTRAL},
+        {"<tool_call>", NULL, WIRE_CALLS_HERMES},
+        {"\"parameters\": ", "<TOOLCALL>", WIRE_CALLS_LLAMA},
+    };
+    if (!strstr(text, "tools"))
+        return WIRE_CALLS_NONE;
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
+        if (strstr(text, forms[i].has) && !(forms[i].without && strstr(text, forms[i].without)))
+            return forms[i].calls;
+    return WIRE_CALLS_UNKNOWN;
+}
 
 static uint64_t digest_text(const char *s)
 {
@@ -46,6 +68,7 @@ int chat_parse(
     }
     c->bos = bos ? arena_strdup(c->a, bos) : NULL;
     c->eos = eos ? arena_strdup(c->a, eos) : NULL;
+    c->calls = calls_of(template_text);
     const uint64_t of[] = {digest_text(template_text), digest_text(bos), digest_text(eos)};
     c->digest = hash_xxh3(of, sizeof of);
     if (chat_parse_template(template_text, c->a, &c->program, &c->marks, e)) {
@@ -180,6 +203,11 @@ bool chat_marks(const struct chat *c)
     return c->marks;
 }
 
+enum wire_calls chat_calls(const struct chat *c)
+{
+    return c->calls;
+}
+
 uint64_t chat_digest(const struct chat *c)
 {
     return c->digest;
@@ -237,8 +265,8 @@ static int set_messages(
     return w->rc;
 }
 
-static int render(struct chat *c, const struct json *messages, bool add_generation_prompt,
-    struct chat_work *w, struct buf *out, struct err *e)
+static int render(struct chat *c, const struct json *messages, const struct json *tools,
+    bool add_generation_prompt, struct chat_work *w, struct buf *out, struct err *e)
 {
     struct chat_value list, globals = chat_new_map(w);
     int rc = w->rc ? w->rc : set_messages(w, messages, &list, e);
@@ -250,7 +278,7 @@ static int render(struct chat *c, const struct json *messages, bool add_generati
     } variables[] = {
         {"messages", list},
         {"add_generation_prompt", chat_bool(add_generation_prompt)},
-        {"tools", chat_none()},
+        {"tools", json_count(tools) ? chat_from_json(w, tools) : chat_none()},
         {"documents", chat_none()},
         {"bos_token", c->bos ? chat_constant(c->bos) : (struct chat_value){0}},
         {"eos_token", c->eos ? chat_constant(c->eos) : (struct chat_value){0}},
@@ -263,8 +291,8 @@ static int render(struct chat *c, const struct json *messages, bool add_generati
     return w->rc ? w->rc : chat_eval(c->program, globals.map, w, out);
 }
 
-static int render_within(struct chat *c, const struct json *messages, bool add_generation_prompt,
-    struct chat_spans *spans, struct buf *out, struct err *e)
+static int render_within(struct chat *c, const struct json *messages, const struct json *tools,
+    bool add_generation_prompt, struct chat_spans *spans, struct buf *out, struct err *e)
 {
     struct err why = {0};
     struct chat_work w = {.a = arena_create(CHAT_ARENA),
@@ -277,7 +305,7 @@ static int render_within(struct chat *c, const struct json *messages, bool add_g
     if (!w.a)
         return err_set(e, ERR_MEMORY, "no memory to render a conversation");
     size_t before = out->len;
-    int rc = render(c, messages, add_generation_prompt, &w, out, &why);
+    int rc = render(c, messages, tools, add_generation_prompt, &w, out, &why);
     if (rc == -ERR_DATA)
         err_wrap(&why, "chat template");
     arena_destroy(w.a);
@@ -291,12 +319,18 @@ static int render_within(struct chat *c, const struct json *messages, bool add_g
 int chat_render(struct chat *c, const struct json *messages, bool add_generation_prompt,
     struct buf *out, struct err *e)
 {
-    return render_within(c, messages, add_generation_prompt, NULL, out, e);
+    return render_within(c, messages, NULL, add_generation_prompt, NULL, out, e);
+}
+
+int chat_render_tools(struct chat *c, const struct json *messages, const struct json *tools,
+    bool add_generation_prompt, struct buf *out, struct err *e)
+{
+    return render_within(c, messages, tools, add_generation_prompt, NULL, out, e);
 }
 
 int chat_render_marked(struct chat *c, const struct json *messages, struct chat_spans *spans,
     struct buf *out, struct err *e)
 {
     spans->count = 0;
-    return render_within(c, messages, false, spans, out, e);
+    return render_within(c, messages, NULL, false, spans, out, e);
 }

@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/json.h"
+#include "api/wire.h"
 
 #include <stdbool.h>
 
@@ -38,9 +39,14 @@ int chat_template_folder(const char *folder, char **out, struct err *e);
 int chat_parse(
     const char *template_text, const char *bos, const char *eos, struct chat **out, struct err *e);
 void chat_close(struct chat *c);
+/* In which form the template has the model call tools, as its text shows. */
+enum wire_calls chat_calls(const struct chat *c);
 /* messages: [{role, content}, ...] of a client (ERR_USER when malformed) */
 int chat_render(struct chat *c, const struct json *messages, bool add_generation_prompt,
     struct buf *out, struct err *e);
+/* With tools as a client of OpenAI's has them, a list; NULL: none. */
+int chat_render_tools(struct chat *c, const struct json *messages, const struct json *tools,
+    bool add_generation_prompt, struct buf *out, struct err *e);
 /* Without a prompt; *spans: what stands between {% generation %} and {% endgeneration %}, and is
    not empty. Only of a template that has them. */
 int chat_render_marked(struct chat *c, const struct json *messages, struct chat_spans *spans,

@@ -23,7 +23,7 @@ static void must(bool ok)
 
 static void read_as(enum openai_place place, const char *body, size_t size)
 {
-    static const struct openai_conf conf = {"m", 4096, LIMIT_CHOICES};
+    static const struct openai_conf conf = {"m", 4096, LIMIT_CHOICES, WIRE_CALLS_HERMES};
     buf_auto struct buf out;
     json_auto struct json *again = NULL;
     struct openai_refusal no;
@@ -40,7 +40,7 @@ static void read_as(enum openai_place place, const char *body, size_t size)
     must(took.choices >= 1 && took.choices <= LIMIT_CHOICES);
     buf_reset(&out); /* the last is one like the first */
     must(!openai_read(&conf, 7, place, took.choices - 1, body, size, &took, &out, &no));
-    must(!json_parse_within(out.data, out.len, JSON_VALUES + 64, &again, &e));
+    must(!json_parse_within(out.data, out.len, JSON_VALUES + LIMIT_AGENT_VALUES, &again, &e));
     must(wire_request_id(&(struct wire_frame){WIRE_REQUEST, out.data, (uint32_t)out.len}) == 7);
 }
 

@@ -21,14 +21,14 @@
 static struct err e;
 
 /* The OpenAI port: a status and the body. */
-static int chat(int max_tokens, struct buf *out)
+static int chat_with(int max_tokens, const char *more, struct buf *out)
 {
-    char url[96], body[256];
+    char url[96], body[512];
     snprintf(url, sizeof url, "http://127.0.0.1:%u/v1/chat/completions", agents.serve_port);
     snprintf(body, sizeof body,
         "{\"model\":\"tiny\",\"max_tokens\":%d,\"messages\":[{\"role\":\"user\","
-        "\"content\":\"hi\"}]}",
-        max_tokens);
+        "\"content\":\"hi\"}]%s}",
+        max_tokens, more);
     struct http_request r = {.method = "POST",
         .url = url,
         .content_type = "application/json",
@@ -37,6 +37,53 @@ static int chat(int max_tokens, struct buf *out)
         .timeout_ms = 60000};
     return http_once(&(struct http_conf){0}, &r, out, &e);
 }
+
+static int chat(int max_tokens, struct buf *out)
+{
+    return chat_with(max_tokens, "", out);
+}
+
+#define TOOLS \
+    ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{" \
+    "\"type\":\"object\",\"properties\":{}}}}]"
+#define F_CALL \
+    "\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":" \
+    "\"{\\\"x\\\": [1, \\\"\xc3\xa9\\\"]}\"}"
+#define G_CALL "\"type\":\"function\",\"function\":{\"name\":\"g\",\"arguments\":\"{}\"}"
+
+/* The rank says TESTRANK_CALLS, a byte a token. */
+START_TEST(calls_tools)
+{
+    agents_setup("token_ms=1");
+    agents_job("\"serve\":{\"modelName\":\"tiny\",\"drainSeconds\":60}");
+    agents_start(0);
+    agents_want((struct agents_wish){.replicas = 1, .members = 1});
+    agents_until(agents.report.state == JOB_SERVING);
+    buf_auto struct buf out;
+    buf_init(&out, 1 << 20);
+    ck_assert_int_eq(chat_with(5, TOOLS, &out), 200);
+    ck_assert_msg(strstr(out.data, "\"content\":\"So \xc3\xa9:\",\"tool_calls\":[{\"id\":\"") &&
+            strstr(out.data, F_CALL "},{\"id\":\"") && strstr(out.data, G_CALL "}]}") &&
+            strstr(out.data, "\"finish_reason\":\"tool_calls\""),
+        "%s", out.data);
+    buf_reset(&out);
+    ck_assert_int_eq(chat_with(5, TOOLS ",\"parallel_tool_calls\":false", &out), 200);
+    ck_assert_msg(strstr(out.data, F_CALL "}]}") && !strstr(out.data, G_CALL), "%s", out.data);
+    buf_reset(&out);
+    ck_assert_int_eq(chat_with(5, TOOLS ",\"tool_choice\":\"none\"", &out), 200);
+    ck_assert_ptr_null(strstr(out.data, "tool_calls"));
+    buf_reset(&out);
+    ck_assert_int_eq(chat_with(5, TOOLS ",\"stream\":true", &out), 200);
+    ck_assert_msg(strstr(out.data, "\"delta\":{\"content\":\" \xc3\xa9\"}") &&
+            strstr(out.data, "\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"") &&
+            strstr(out.data, F_CALL "}]}") &&
+            strstr(out.data, "\"delta\":{\"tool_calls\":[{\"index\":1,\"id\":\"") &&
+            strstr(out.data, G_CALL "}]}") &&
+            strstr(out.data, "\"delta\":{},\"logprobs\":null,\"finish_reason\":\"tool_calls\""),
+        "%s", out.data);
+    ck_assert_ptr_null(strstr(out.data, "<"));
+}
+END_TEST
 
 START_TEST(serves_and_drains)
 {
@@ -242,6 +289,7 @@ int main(void)
     TCase *tc = tcase_create("agents");
     tcase_add_checked_fixture(tc, NULL, agents_teardown);
     tcase_set_timeout(tc, 90);
+    tcase_add_test(tc, calls_tools);
     tcase_add_test(tc, serves_and_drains);
     tcase_add_test(tc, a_rank_that_never_ends_rendering_is_named_and_ended);
     tcase_add_test(tc, guards_its_doors);

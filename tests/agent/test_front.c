@@ -162,7 +162,7 @@ static void serve(const char *model, int max_queue)
         .max_at_rank = max_at_rank,
         .send_fn = rank_takes};
     ck_assert_int_eq(front_create(&conf, &f, &e), 0);
-    ck_assert_msg(front_ready(f, 100, &e) == 0, "%s", e.text);
+    ck_assert_msg(front_ready(f, 100, WIRE_CALLS_NONE, &e) == 0, "%s", e.text);
     sent = 0;
 }
 
@@ -676,7 +676,7 @@ START_TEST(drains_and_loses_its_rank)
     say(1, "b", 1); /* the accepted one goes on */
     finish(1, "stop", "");
     until(&a, has(&a, "[DONE]"));
-    ck_assert_int_eq(front_ready(f, 100, &e), 0);
+    ck_assert_int_eq(front_ready(f, 100, WIRE_CALLS_NONE, &e), 0);
     buf_reset(&a.in);
     buf_reset(&b.in);
     ask(&a, "/v1/chat/completions", CHAT ",\"stream\":true}");
@@ -688,7 +688,7 @@ START_TEST(drains_and_loses_its_rank)
     until(&a, has(&a, "data: {\"error\":{\"message\":\"the model was stopped\""));
     until(&b, has(&b, " 503 "));
     ck_assert(!front_serving(f));
-    ck_assert_int_eq(front_ready(f, 100, &e), 0); /* the next rank is free */
+    ck_assert_int_eq(front_ready(f, 100, WIRE_CALLS_NONE, &e), 0); /* the next rank is free */
     buf_reset(&b.in);
     ask(&b, "/v1/chat/completions", CHAT "}");
     until(&b, sent == 3);

@@ -21,7 +21,7 @@ static struct buf frame;
 
 static int read_choice(enum openai_place place, int choice, const char *body)
 {
-    static const struct openai_conf conf = {"m", 4096, 20};
+    static const struct openai_conf conf = {"m", 4096, 20, WIRE_CALLS_HERMES};
     buf_done(&frame);
     buf_init(&frame, LIMIT_FRAME_BYTES);
     no = (struct openai_refusal){0};
@@ -260,7 +260,7 @@ static const struct {
         "response_format.json_schema.strict", "true or false"},
     {true, CHAT ",\"min_tokens\":1" FORMAT("\"type\":\"json_object\""), 400, "response_format",
         "min_tokens"},
-    {true, CHAT ",\"tools\":[{}]}", 400, "tools", "not supported"},
+    {true, CHAT ",\"functions\":[{}]}", 400, "functions", "not supported"},
     {true, CHAT ",\"store\":true}", 400, "store", "false"},
     {true, CHAT ",\"stream\":\"yes\"}", 400, "stream", "true or false"},
     {true, CHAT ",\"stream_options\":{}}", 400, "stream_options", "stream"},
@@ -295,9 +295,8 @@ static const struct {
     {true, MESSAGE("{\"role\":\"user\",\"content\":null}"), 400, "messages[1].content",
         "string or"},
     {true, MESSAGE("{\"role\":\"user\",\"content\":7}"), 400, "messages[1].content", "string or"},
-    {true, MESSAGE("{\"role\":\"tool\",\"content\":\"a\"}"), 400, "messages[1].role", "tool"},
-    {true, MESSAGE("{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{}]}"), 400,
-        "messages[1].tool_calls", "not supported"},
+    {true, MESSAGE("{\"role\":\"function\",\"content\":\"a\"}"), 400, "messages[1].role",
+        "function"},
     {true, MESSAGE("{\"role\":\"user\",\"content\":\"a\",\"x\":1}"), 400, "messages[1].x", "field"},
     {true, PART("{\"type\":\"image_url\",\"image_url\":{}}"), 400, "messages[1].content[0].type",
         "\"text\""},
@@ -321,7 +320,9 @@ END_TEST
 static int read_with(const struct openai_field *f, unsigned place, const char *value)
 {
     buf_auto struct buf body;
+    char member[128];
     buf_init(&body, 4096);
+    snprintf(member, sizeof member, ",\"%s\":%s", f->name, value);
     if (place == OPENAI_CHAT || place == OPENAI_TEXT || (place & OPENAI_RENDERED))
         buf_printf(&body, "%s,\"%s\":%s}",
             place == OPENAI_DETOKENIZE                                           ? "{\"tokens\":[1]"
@@ -342,6 +343,17 @@ static int read_with(const struct openai_field *f, unsigned place, const char *v
     else if (place == OPENAI_SCHEMA)
         buf_printf(
             &body, CHAT FORMAT(SCHEMA("\"name\":\"n\",\"schema\":{},\"%s\":%s")), f->name, value);
+    else if (place & (OPENAI_TOOL | OPENAI_FUNCTION | OPENAI_CHOICE | OPENAI_CHOSEN))
+        buf_printf(&body,
+            CHAT ",\"tools\":[{\"type\":\"function\"%s,\"function\":{\"name\":\"f\"%s}}],"
+                 "\"tool_choice\":{\"type\":\"function\"%s,\"function\":{\"name\":\"f\"%s}}}",
+            place == OPENAI_TOOL ? member : "", place == OPENAI_FUNCTION ? member : "",
+            place == OPENAI_CHOICE ? member : "", place == OPENAI_CHOSEN ? member : "");
+    else if (place & (OPENAI_CALL | OPENAI_CALLED))
+        buf_printf(&body,
+            "{\"model\":\"m\",\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"1\","
+            "\"type\":\"function\"%s,\"function\":{\"name\":\"f\",\"arguments\":\"{}\"%s}}]}]}",
+            place == OPENAI_CALL ? member : "", place == OPENAI_CALLED ? member : "");
     else
         buf_printf(&body, CHAT ",\"stream\":true,\"stream_options\":{\"%s\":%s}}", f->name, value);
     if (!(place & (OPENAI_TEXT | OPENAI_RENDERED)))
@@ -352,9 +364,11 @@ static int read_with(const struct openai_field *f, unsigned place, const char *v
 /* It stands in every request that is tried. */
 static bool is_needed(const struct openai_field *f, unsigned place)
 {
-    static const char *const names[] = {
-        "messages", "prompt", "model", "role", "content", "type", "text", "tokens", "schema"};
-    if (place == OPENAI_SCHEMA && !strcmp(f->name, "name"))
+    static const char *const names[] = {"messages", "prompt", "model", "role", "content", "type",
+        "text", "tokens", "schema", "function", "arguments"};
+    if (((place & (OPENAI_SCHEMA | OPENAI_FUNCTION | OPENAI_CHOSEN | OPENAI_CALLED)) &&
+            !strcmp(f->name, "name")) ||
+        (place == OPENAI_CALL && !strcmp(f->name, "id")))
         return true;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!strcmp(names[i], f->name))
@@ -438,6 +452,12 @@ static void write_document(struct buf *out)
         {OPENAI_PART, "A part of a message's content"},
         {OPENAI_FORMAT, "`response_format`"},
         {OPENAI_SCHEMA, "`response_format.json_schema`"},
+        {OPENAI_TOOL, "One of `tools`"},
+        {OPENAI_FUNCTION, "`function` of one of `tools`"},
+        {OPENAI_CHOICE, "`tool_choice` that names a tool"},
+        {OPENAI_CHOSEN, "`function` of `tool_choice`"},
+        {OPENAI_CALL, "One of a message's `tool_calls`"},
+        {OPENAI_CALLED, "`function` of one of `tool_calls`"},
         {OPENAI_STREAM, "`stream_options`"},
     };
     size_t count;

@@ -62,6 +62,44 @@ START_TEST(answers)
 }
 END_TEST
 
+/* -- calls of tools -- */
+
+/* The ids are the answer's own, the same in a stream as whole. */
+START_TEST(of_calls)
+{
+    struct calls calls;
+    buf_auto struct buf whole, b;
+    buf_init(&whole, 1 << 16);
+    buf_init(&b, 1 << 16);
+    calls_init(&calls, WIRE_CALLS_MISTRAL, 9);
+    static const char said[] = "[TOOL_CALLS][{\"name\":\"f\",\"arguments\":{\"x\":1}},"
+                               "{\"name\":\"g\",\"arguments\":{}}]";
+    ck_assert(!calls_add(&calls, said, sizeof said - 1) && !calls_end(&calls));
+    const struct openai_choice c = {.text = "", .calls = &calls, .finish = "tool_calls"};
+    openai_whole(&whole, &chat, &c, 1, (struct openai_usage){2, 3, 1});
+    const char *at = strstr(whole.data, "tool_calls\":[{\"id\":\"");
+    ck_assert_msg(at && strstr(whole.data, "\"content\":null,") &&
+            strstr(whole.data, "\"finish_reason\":\"tool_calls\""),
+        "%s", whole.data);
+    char first[10], want[256];
+    snprintf(first, sizeof first, "%s", at + strlen("tool_calls\":[{\"id\":\""));
+    ck_assert_uint_eq(strspn(first, "abcdefghijklmnopqrstuvwxyz0123456789"), 9);
+    snprintf(want, sizeof want,
+        "\"tool_calls\":[{\"id\":\"%s\",\"type\":\"function\",\"function\":{\"name\":\"f\","
+        "\"arguments\":\"{\\\"x\\\":1}\"}},{\"id\":\"",
+        first);
+    ck_assert_msg(strstr(whole.data, want), "%s", whole.data);
+    openai_chunk(&b, &chat, &c);
+    snprintf(want, sizeof want, "\"tool_calls\":[{\"index\":0,\"id\":\"%s\",", first);
+    ck_assert_msg(strstr(b.data, want), "%s", b.data);
+    buf_reset(&b);
+    openai_chunk(&b, &chat, &(struct openai_choice){.calls = &calls, .from = 1});
+    ck_assert_msg(
+        strstr(b.data, "\"tool_calls\":[{\"index\":1,") && !strstr(b.data, first), "%s", b.data);
+    calls_done(&calls);
+}
+END_TEST
+
 /* -- logprobs -- */
 
 static int add_token(
@@ -190,4 +228,4 @@ START_TEST(out_of_memory)
 }
 END_TEST
 
-UNIT_MAIN("openai_answer", answers, of_a_chat, of_a_text, odd_frames, out_of_memory)
+UNIT_MAIN("openai_answer", answers, of_calls, of_a_chat, of_a_text, odd_frames, out_of_memory)

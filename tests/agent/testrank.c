@@ -290,6 +290,8 @@ static _Noreturn void train(void)
 static struct {
     uint64_t id;
     int64_t left, made;
+    const char *text; /* said over and over, or once where tools are there */
+    const char *reason;
 } serving[MAX_SERVING];
 static int serving_count;
 
@@ -305,16 +307,27 @@ static void end_request(int i, const char *reason)
 
 static void send_token(int i)
 {
-    static const char text[] = "a\xc3\xa9\xe2\x82\xac\xf0\x9f\x99\x82"; /* 1, 2, 3 and 4 bytes */
     char token[17];
     uint64_t id = htole64(serving[i].id);
     uint32_t n = htole32((uint32_t)serving[i].made);
     memcpy(token, &id, 8);
     memcpy(token + 8, &n, 4);
     memset(token + 12, 0, 4);
-    token[16] = text[serving[i].made % (int64_t)(sizeof text - 1)];
+    token[16] = serving[i].text[serving[i].made % (int64_t)strlen(serving[i].text)];
     wire_send(WIRE_FD_SOCKET, WIRE_TOKEN, token, sizeof token, clock_ms() + WAIT_MS, &e);
     serving[i].made++;
+}
+
+static void begin_request(uint64_t id, const struct json *v)
+{
+    static const char text[] = "a\xc3\xa9\xe2\x82\xac\xf0\x9f\x99\x82"; /* 1, 2, 3 and 4 bytes */
+    bool calls = json_get(v, "tools");
+    serving[serving_count].id = id;
+    serving[serving_count].made = 0;
+    serving[serving_count].text = calls ? TESTRANK_CALLS : text;
+    serving[serving_count].reason = calls ? "stop" : "length";
+    serving[serving_count++].left =
+        calls ? (int64_t)strlen(TESTRANK_CALLS) : json_int(v, "max_tokens", 1);
 }
 
 static void take_frames(void)
@@ -332,11 +345,8 @@ static void take_frames(void)
             for (;;)
                 pause();
         }
-        if (f.type == WIRE_REQUEST && serving_count < MAX_SERVING) {
-            serving[serving_count].id = id;
-            serving[serving_count].made = 0;
-            serving[serving_count++].left = json_int(v, "max_tokens", 1);
-        }
+        if (f.type == WIRE_REQUEST && serving_count < MAX_SERVING)
+            begin_request(id, v);
         for (int i = 0; f.type == WIRE_CANCEL && i < serving_count; i++)
             if (serving[i].id == id) {
                 end_request(i, "cancelled");
@@ -348,7 +358,7 @@ static void take_frames(void)
 static _Noreturn void serve(void)
 {
     send_frame(WIRE_LOADED, "{\"parameters\":1,\"memory_bytes\":1000,\"device\":\"none\"}");
-    send_frame(WIRE_SERVING, "{\"model\":\"test\",\"context_length\":4096}");
+    send_frame(WIRE_SERVING, "{\"model\":\"test\",\"context_length\":4096,\"calls\":\"hermes\"}");
     while (!stopping || serving_count) {
         beat(serving_count ? WIRE_PHASE_SERVE_DECODE : WIRE_PHASE_SERVE_IDLE, 0);
         struct pollfd p = {.fd = WIRE_FD_SOCKET, .events = POLLIN};
@@ -359,7 +369,7 @@ static _Noreturn void serve(void)
         for (int i = serving_count - 1; i >= 0; i--) {
             send_token(i);
             if (--serving[i].left <= 0)
-                end_request(i, "length");
+                end_request(i, serving[i].reason);
         }
     }
     send_frame(WIRE_DONE, "{\"step\":0,\"drained\":true}");

@@ -10,4 +10,9 @@
 
 int testrank_main(void);
 
+/* What it says where a request has tools. */
+#define TESTRANK_CALLS \
+    "So \xc3\xa9:\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": [1, \"\xc3\xa9\"]}}\n" \
+    "</tool_call>\n<tool_call>{\"name\":\"g\",\"arguments\":{}}</tool_call>"
+
 #endif

@@ -6,6 +6,7 @@
     openai_client.py cancel URL METRICS            a client that goes away
     openai_client.py drain URL METRICS PID         SIGTERM to PID during a stream
     openai_client.py key URL KEY                   who may ask
+    openai_client.py tools URL                     calls, of a model whose template takes tools
 
 Each line "ok: ..." or "FAILED: ..." is one check; the last line is their sum. Retries are off, so
 that every answer is the server's first.
@@ -358,6 +359,8 @@ def formats(c):
 
 
 def errors(c):
+    no = refused("tools of a template that takes none", openai.BadRequestError, 400, lambda: chat(c, tools=TOOLS))
+    check("says so", "the model's chat template takes no tools" in str(no) and no.param == "tools", no)
     bad, no = openai.BadRequestError, openai.NotFoundError
     e = refused("a model that is not there", no, 404, lambda: chat(c, model="gpt-4"))
     check("is named", "gpt-4" in e.message and e.code == "model_not_found", e and e.message)
@@ -515,6 +518,69 @@ def drain(url, metrics, pid):
     why = [x.choices[0].finish_reason for x in got if x.choices and x.choices[0].finish_reason]
     check("it finishes", why == ["length"] and got[-1].usage.completion_tokens == DRAINED,
           (why, got[-1]))
+
+
+def tool(name, **properties):
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    return {"type": "function", "function": {"name": name, "description": f"{name} of a city", "parameters": schema}}
+
+
+CITY = {"enum": ["Paris", "Oslo"]}
+TOOLS = [tool("weather", city=CITY, days={"type": "integer", "minimum": 1, "maximum": 7}), tool("time", city=CITY)]
+
+
+def streamed(chunks):
+    """What a client puts together of a stream: the text, the calls, why it ended."""
+    text, calls, reason = "", {}, None
+    for said in (x.choices[0] for x in chunks if x.choices):
+        text += said.delta.content or ""
+        reason = said.finish_reason or reason
+        for piece in said.delta.tool_calls or []:
+            call = calls.setdefault(piece.index, {"id": piece.id, "name": piece.function.name, "arguments": ""})
+            call["arguments"] += piece.function.arguments or ""
+    return text, list(calls.values()), reason
+
+
+def called(choice):
+    return [(t.type, t.function.name, json.loads(t.function.arguments)) for t in choice.message.tool_calls or []]
+
+
+def tools(url):
+    c = client_for(url)
+    shown = post(c, "/apply-template", messages=QUESTION, tools=TOOLS)["prompt"]
+    check("the template shows the tools", "weather of a city" in shown and '"days"' in shown, shown)
+    ask = [{"role": "user", "content": "How is the weather in Oslo?"}]
+    whole = chat(c, messages=ask, tools=TOOLS, tool_choice="required", max_tokens=200, parallel_tool_calls=False)
+    calls = called(whole.choices[0])
+    check("a required call is made", len(calls) == 1 and calls[0][1] in ("weather", "time")
+          and calls[0][2]["city"] in CITY["enum"], whole)
+    check("it is why the answer ended", whole.choices[0].finish_reason == "tool_calls"
+          and whole.choices[0].message.content is None, whole)
+    named = {"type": "function", "function": {"name": "time"}}
+    for temperature in 0, 2:
+        asked = {"messages": ask, "tools": TOOLS, "tool_choice": named, "max_tokens": 400, "seed": 5,
+                 "temperature": temperature, "parallel_tool_calls": False}
+        one = chat(c, **asked)
+        check(f"so is the one that is named, temperature {temperature}", [x[1] for x in called(one.choices[0])]
+              == ["time"], one)
+        text, pieces, reason = streamed(chat(c, stream=True, **asked))
+        check("a stream has the same call", not text and reason == "tool_calls" and len(pieces) == 1
+              and pieces[0]["id"] and json.loads(pieces[0]["arguments"]) == called(one.choices[0])[0][2], pieces)
+    call = whole.choices[0].message
+    history = ask + [call, {"role": "tool", "tool_call_id": call.tool_calls[0].id, "content": "Snow, -3 degrees."}]
+    shown = post(c, "/apply-template", messages=[m if isinstance(m, dict) else m.model_dump() for m in history],
+                 tools=TOOLS)["prompt"]
+    check("the template shows the call and its result", shown.count("<tool_call>") == 2
+          and calls[0][1] in shown.split("How is")[1] and "Snow, -3" in shown, shown)
+    after = chat(c, messages=history, tools=TOOLS)
+    check("the dialogue goes on from its result", after.choices[0].message.content
+          or after.choices[0].message.tool_calls, after)
+    free = chat(c, messages=ask, tools=TOOLS, tool_choice="none")
+    check("with none nothing is called", not free.choices[0].message.tool_calls
+          and free.usage.prompt_tokens < after.usage.prompt_tokens, free)
+    no = refused("a schema that is not supported", openai.BadRequestError, 400,
+                 lambda: chat(c, tools=[tool("f", x={"not": {}})], tool_choice="required"))
+    check("is named", no.param == "tools[0].function.parameters.properties.x.not", no.body)
 
 
 def unavailable(c):

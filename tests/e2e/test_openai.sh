@@ -105,4 +105,18 @@ check "the agent's own port wants its token" equal \
 kill -TERM $run
 wait $run || true
 check "nothing is left running" poll 60 "the end of all processes" none_running
+
+echo "-- tools, of the same model with a template that takes them"
+write_task "$work/folder.yaml" "convert: {format: HuggingFace, quantize: BF16, output: $work/model/tools}"
+mkdir -p "$work/model"
+check "the model as a folder" timeout 120 "$work/bin/llmjob" run "$work/folder.yaml" --plain >"$out" 2>&1
+tools_template >"$work/model/tools/chat_template.jinja"
+model=$work/model/tools
+write_job "$work/tools.yaml"
+begin "$out" env TMPDIR="$work" "$work/bin/llmjob" run "$work/tools.yaml" --plain --port 0
+check "the model is served" poll 60 "an address" serving "$out"
+client tools "$(serving "$out")"
+kill -TERM $run
+wait $run || true
+check "nothing is left running" poll 60 "the end of all processes" none_running
 finish

@@ -50,7 +50,7 @@ static int open_format(const char *format, struct constrain **out)
     e = (struct err){0};
     *out = NULL;
     int rc = json_parse(text, strlen(text), &body, &e);
-    return rc ? rc : constrain_open(body, v, out, param, &e);
+    return rc ? rc : constrain_open(body, WIRE_CALLS_NONE, v, out, param, &e);
 }
 
 #define SCHEMA(text) "{\"type\":\"json_schema\",\"json_schema\":{\"schema\":" text "}}"
@@ -109,11 +109,71 @@ START_TEST(answers_are_of_the_format)
 }
 END_TEST
 
+/* -- calls of tools -- */
+
+#define TOOL(name, more) "{\"type\":\"function\",\"function\":{\"name\":\"" name "\"" more "}}"
+#define PARAMETERS \
+    ",\"parameters\":{\"type\":\"object\",\"properties\":{\"x\":{\"enum\":[1,\"a\"]}}," \
+    "\"required\":[\"x\"]}"
+#define TOOLS "\"tools\":[" TOOL("f", PARAMETERS) "," TOOL("g", "") "]"
+
+static int open_calls(const char *body, enum wire_calls calls, struct constrain **out)
+{
+    json_auto struct json *asked = NULL;
+    ck_assert(!json_parse(body, strlen(body), &asked, &e));
+    ck_assert(constrain_asked(asked));
+    return constrain_open(asked, calls, v, out, param, &e);
+}
+
+/* Is text, whole, what may be said? */
+static bool may_be(const char *body, enum wire_calls calls, const char *text)
+{
+    struct constrain *c;
+    ck_assert_msg(!open_calls(body, calls, &c), "%s", e.text);
+    bool may = !constrain_take(c, text, strlen(text), &e) &&
+        (constrain_is_over(c) || !constrain_take(c, "", 0, &e));
+    constrain_close(c);
+    return may;
+}
+
+START_TEST(calls_that_must_be)
+{
+    static const char any[] = "{" TOOLS ",\"tool_choice\":\"required\"}",
+                      one[] = "{" TOOLS ",\"tool_choice\":\"required\","
+                              "\"parallel_tool_calls\":false}",
+                      g[] = "{" TOOLS ",\"tool_choice\":{\"function\":{\"name\":\"g\"}}}";
+    static const char call_f[] =
+        "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\":1}}\n</tool_call>";
+    static const char call_g[] = "<tool_call>\n{\"name\": \"g\", \"arguments\": {}}\n</tool_call>";
+    char both[256];
+    snprintf(both, sizeof both, "%s\n%s", call_f, call_g);
+    ck_assert(may_be(any, WIRE_CALLS_HERMES, call_f) && may_be(any, WIRE_CALLS_HERMES, call_g));
+    ck_assert(may_be(any, WIRE_CALLS_HERMES, both) && !may_be(one, WIRE_CALLS_HERMES, both));
+    ck_assert(may_be(one, WIRE_CALLS_HERMES, call_f));
+    ck_assert(may_be(g, WIRE_CALLS_HERMES, call_g) && !may_be(g, WIRE_CALLS_HERMES, call_f));
+    ck_assert(!may_be(any, WIRE_CALLS_HERMES, "hello") && !may_be(any, WIRE_CALLS_HERMES, ""));
+    ck_assert(!may_be(
+        any, WIRE_CALLS_HERMES, "<tool_call>\n{\"name\": \"f\", \"arguments\": {}}\n</tool_call>"));
+    ck_assert(may_be(any, WIRE_CALLS_LLAMA, "{\"name\": \"f\", \"parameters\": {\"x\":\"a\"}}"));
+    ck_assert(may_be(any, WIRE_CALLS_MISTRAL,
+        "[TOOL_CALLS] [{\"name\": \"g\", \"arguments\": {}}, {\"name\": \"f\", "
+        "\"arguments\": {\"x\":1}}]"));
+    struct constrain *c;
+    ck_assert_int_eq(open_calls(any, WIRE_CALLS_UNKNOWN, &c), -ERR_USER);
+    ck_assert_int_eq(open_calls("{\"tools\":[" TOOL("f",
+                                    ",\"parameters\":{\"not\":{}}") "],"
+                                                                    "\"tool_choice\":\"required\"}",
+                         WIRE_CALLS_HERMES, &c),
+        -ERR_USER);
+    ck_assert_str_eq(param, "tools[0].function.parameters.not");
+}
+END_TEST
+
 START_TEST(what_is_not_asked_for_is_nothing)
 {
     struct constrain *c;
     json_auto struct json *body = json_new_object();
-    ck_assert(!constrain_open(body, v, &c, param, &e));
+    ck_assert(!constrain_open(body, WIRE_CALLS_NONE, v, &c, param, &e));
     ck_assert_ptr_null(c);
     constrain_close(c);
 }
@@ -173,7 +233,8 @@ END_TEST
 int main(void)
 {
     return unit_run_with(&(struct unit){"constrain", 60, setup, teardown},
-        (const TTest *const[]){answers_are_of_the_format, what_is_not_asked_for_is_nothing,
-            what_cannot_be_kept_to_is_refused, a_turn_ends_only_where_the_text_is_whole,
-            memory_that_is_not_there_ends_the_answer, NULL});
+        (const TTest *const[]){answers_are_of_the_format, calls_that_must_be,
+            what_is_not_asked_for_is_nothing, what_cannot_be_kept_to_is_refused,
+            a_turn_ends_only_where_the_text_is_whole, memory_that_is_not_there_ends_the_answer,
+            NULL});
 }

@@ -150,6 +150,73 @@ END_TEST
 
 static const char hello[] = "[{\"role\":\"user\",\"content\":\"x\"}]";
 
+/* A template sees tools as the client of OpenAI's has them; none is none. */
+START_TEST(tools_are_the_templates)
+{
+    static const char template[] =
+        "{% if tools %}{% for t in tools %}{{ t.function.name }} {{ t | tojson }}{% endfor %}"
+        "{% endif %}{{ tools is none }}{{ messages[0].content }}";
+    static const char tool[] = "{\"type\": \"function\", \"function\": {\"name\": \"f\", "
+                               "\"parameters\": {\"n\": 1}}}";
+    buf_auto struct buf out, list;
+    json_auto struct json *messages = NULL, *tools = NULL;
+    struct chat *c = NULL;
+    struct err e = {0};
+    buf_init(&out, 1000);
+    buf_init(&list, 1000);
+    buf_printf(&list, "[%s]", tool);
+    ck_assert(!chat_parse(template, NULL, NULL, &c, &e));
+    ck_assert(!json_parse(hello, strlen(hello), &messages, &e));
+    ck_assert(!json_parse(list.data, list.len, &tools, &e));
+    ck_assert_msg(!chat_render_tools(c, messages, tools, true, &out, &e), "%s", e.text);
+    ck_assert(!chat_render_tools(c, messages, NULL, true, &out, &e));
+    buf_reset(&list);
+    buf_printf(&list, "f %sFalsexTruex", tool);
+    ck_assert_str_eq(out.data, list.data);
+    chat_close(c);
+}
+END_TEST
+
+/* Pieces of the templates of families, and whole ones where they are there. */
+START_TEST(the_form_of_calls_is_the_templates)
+{
+    static const struct {
+        const char *text;
+        enum wire_calls calls;
+    } table[] = {
+        {"{{ messages[0].content }}", WIRE_CALLS_NONE},
+        {"no t00ls: <tool_call>", WIRE_CALLS_NONE},
+        {"{{ tools }}<tool_call>", WIRE_CALLS_HERMES},
+        {"{{ tools }}<tool_call><function=", WIRE_CALLS_UNKNOWN},
+        {"{{ tools }}[TOOL_CALLS]", WIRE_CALLS_MISTRAL},
+        {"{{ tools }}[TOOL_CALLS][ARGS]", WIRE_CALLS_UNKNOWN},
+        {"{{ tools }}\"parameters\": ", WIRE_CALLS_LLAMA},
+        {"{{ tools }}", WIRE_CALLS_UNKNOWN},
+    };
+    static const struct {
+        const char *model;
+        enum wire_calls calls;
+    } models[] = {{"tokenizer-qwen3", WIRE_CALLS_HERMES}, {"tokenizer-gemma3", WIRE_CALLS_NONE},
+        {"tokenizer-deepseek-v3", WIRE_CALLS_UNKNOWN}};
+    struct err e = {0};
+    struct chat *c;
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        ck_assert_msg(!chat_parse(table[i].text, NULL, NULL, &c, &e), "%s", e.text);
+        ck_assert_msg(chat_calls(c) == table[i].calls, "%s", table[i].text);
+        chat_close(c);
+    }
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        char path[1024];
+        if (!golden_fetch(models[i].model, path))
+            continue;
+        ck_assert_msg(!chat_open_folder(path, &c, &e), "%s", e.text);
+        ck_assert_msg(chat_calls(c) == models[i].calls, "%s: %s", models[i].model,
+            wire_calls_name(chat_calls(c)));
+        chat_close(c);
+    }
+}
+END_TEST
+
 /* What cannot be compiled, or evaluated, says where and why. */
 START_TEST(the_reason_names_the_line)
 {
@@ -362,6 +429,7 @@ START_TEST(failed_allocations_are_reported)
 END_TEST
 
 UNIT_MAIN("chat", renders_equal_jinja2, malformed_messages_are_the_clients_error,
-    text_parts_are_joined, an_assistant_may_say_nothing, the_reason_names_the_line,
-    bombs_are_refused_in_time, a_flood_of_keys_is_refused_in_time, long_conversations_fit,
-    output_is_bounded, failed_allocations_are_reported)
+    text_parts_are_joined, an_assistant_may_say_nothing, tools_are_the_templates,
+    the_form_of_calls_is_the_templates, the_reason_names_the_line, bombs_are_refused_in_time,
+    a_flood_of_keys_is_refused_in_time, long_conversations_fit, output_is_bounded,
+    failed_allocations_are_reported)

@@ -1,0 +1,25 @@
+/*
+ * openai_internal: what the readers of a request share (openai.c, openai_tools.c).
+ */
+#ifndef AGENT_OPENAI_INTERNAL_H
+#define AGENT_OPENAI_INTERNAL_H
+
+#include "agent/openai.h"
+#include "base/json.h"
+
+#define REFUSE(r, param, ...) openai_refuse(r, 400, NULL, param, __VA_ARGS__)
+
+/* NULL for what is absent or null: the two are one. */
+const struct json *openai_given(const struct json *v, const char *key);
+/* Each member of an object against the table. prefix: "" or the path of the object with its dot. */
+int openai_check_fields(const struct json *object, enum openai_place place, const char *prefix,
+    struct openai_refusal *r);
+
+/* The tools that the model may call, and whether it must, if there are any. */
+int openai_copy_tools(const struct openai_conf *conf, const struct json *v, struct jsonw *w,
+    struct openai_request *out, struct openai_refusal *r);
+/* What a message has of calls, of a role that is known. */
+int openai_copy_calls(const struct json *message, const char *role, const char *prefix,
+    struct jsonw *w, struct openai_refusal *r);
+
+#endif
