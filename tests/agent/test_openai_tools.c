@@ -1,6 +1,6 @@
 /*
  * openai_tools: goal: tools, the choice among them and what messages tell of calls reach the rank
- * as a template wants them, and what cannot be kept to is refused by the field's name. Method: pure;
+ * as a template wants them; what cannot be kept to is refused by its field's name. Method: pure;
  * the rank's request is compared as text, for a table of requests; refusals by status, field and a
  * word.
  * needs: faults

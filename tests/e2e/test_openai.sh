@@ -1,9 +1,10 @@
 #!/bin/bash
 # Goal: programs written for OpenAI's API work against a served model: the real `openai` client
 # gets answers, streams, usage and its own error classes; a full queue, large requests, a client
-# that goes away and a server that is told to go behave as such a program expects. Method: `llmjob
-# run` serves the real model from its GGUF file; openai_client.py asks. The API key, which a cluster
-# takes from a Secret, is given to an agent that is started as a pod would start it.
+# that goes away and a server that is told to go behave as such a program expects; tools are called
+# where the template takes them. Method: `llmjob run` serves the real model from its GGUF file, and
+# as a folder with another template; openai_client.py asks. The API key, which a cluster takes from
+# a Secret, is given to an agent that is started as a pod would start it.
 . "$(dirname "$0")/lib.sh"
 work=$(mktemp -d)
 out=$work/out
@@ -23,6 +24,36 @@ write_job() { # file secret
 		    maxQueue: 3
 		    drainSeconds: 60
 		    ${2:+apiKeySecret: $2}
+	E
+}
+write_conversion() { # file output
+	cat >"$1" <<-E
+		apiVersion: llmjob.dev/v1alpha1
+		kind: LLMJob
+		metadata: {name: folder}
+		spec:
+		  storage:
+		  - {name: data, claimName: data, mountPath: $work}
+		  model: {source: $model}
+		  convert: {format: HuggingFace, quantize: BF16, output: $2}
+	E
+}
+tools_template() { # in the manner of Qwen's and Hermes'
+	cat <<-'E'
+		{%- if tools %}
+		    {{- '<|im_start|>system\nYou may call tools.\n<tools>' }}
+		    {%- for tool in tools %}{{- '\n' + (tool | tojson) }}{%- endfor %}
+		    {{- '\n</tools>\nCall one as <tool_call>{"name": ..., "arguments": ...}</tool_call>.<|im_end|>\n' }}
+		{%- endif %}
+		{%- for m in messages %}
+		    {{- '<|im_start|>' + m.role + '\n' + m.content }}
+		    {%- for call in m.tool_calls or [] %}
+		        {{- '<tool_call>\n{"name": "' + call.function.name + '", "arguments": ' }}
+		        {{- (call.function.arguments | tojson) + '}\n</tool_call>' }}
+		    {%- endfor %}
+		    {{- '<|im_end|>\n' }}
+		{%- endfor %}
+		{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}
 	E
 }
 prepare() {
@@ -107,11 +138,11 @@ wait $run || true
 check "nothing is left running" poll 60 "the end of all processes" none_running
 
 echo "-- tools, of the same model with a template that takes them"
-write_task "$work/folder.yaml" "convert: {format: HuggingFace, quantize: BF16, output: $work/model/tools}"
-mkdir -p "$work/model"
-check "the model as a folder" timeout 120 "$work/bin/llmjob" run "$work/folder.yaml" --plain >"$out" 2>&1
-tools_template >"$work/model/tools/chat_template.jinja"
-model=$work/model/tools
+write_conversion "$work/folder.yaml" "$work/folder"
+as_folder() { env TMPDIR="$work" timeout 120 "$work/bin/llmjob" run "$work/folder.yaml" --plain >"$out" 2>&1; }
+check "the model becomes a folder" as_folder
+tools_template >"$work/folder/chat_template.jinja"
+model=$work/folder
 write_job "$work/tools.yaml"
 begin "$out" env TMPDIR="$work" "$work/bin/llmjob" run "$work/tools.yaml" --plain --port 0
 check "the model is served" poll 60 "an address" serving "$out"
