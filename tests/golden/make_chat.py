@@ -292,13 +292,18 @@ Ask (e.g. \\"Where?\\" => \\"There\\")" %}
 ]
 
 
-def render(template, bos, eos, messages, add):
-    context = dict(messages=messages, add_generation_prompt=add, tools=None, documents=None)
+# As a client of OpenAI's has them.
+WEATHER = {"type": "function", "function": {"name": "weather", "description": "Of a city, \u00b0C < 'x'", "parameters": {
+    "type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer", "minimum": 1}}, "required": ["city"]}}}
+
+
+def render(template, bos, eos, messages, add, tools=None):
+    context = dict(messages=messages, add_generation_prompt=add, tools=tools, documents=None)
     if bos:
         context["bos_token"] = bos
     if eos:
         context["eos_token"] = eos
-    case = dict(messages=messages, add_generation_prompt=add)
+    case = dict(messages=messages, add_generation_prompt=add, **(dict(tools=tools) if tools else {}))
     try:
         return dict(case, text=ENV.from_string(template).render(**context))
     except Exception as ex:  # whatever jinja2 raises, llmjob must refuse
@@ -306,7 +311,8 @@ def render(template, bos, eos, messages, add):
 
 
 def model(name, template, bos, eos):
-    return dict(model=name, cases=[render(template, bos, eos, m, add) for m in CONVERSATIONS for add in (False, True)])
+    return dict(model=name, cases=[render(template, bos, eos, m, add) for m in CONVERSATIONS for add in (False, True)] +
+                [render(template, bos, eos, m, True, [WEATHER, WEATHER]) for m in ([HI], TOOLS)])
 
 
 def main():
@@ -321,6 +327,7 @@ def main():
         groups.append(dict(template=text, bos="<s>", eos="</s>", cases=cases))
     for text in FAMILIES:
         cases = [render(text, "<s>", "</s>", m, add) for m in CONVERSATIONS + [TOOLS] for add in (False, True)]
+        cases += [render(text, "<s>", "</s>", m, True, [WEATHER]) for m in ([HI], TOOLS)]
         groups.append(dict(template=text, bos="<s>", eos="</s>", cases=cases))
     (HERE / "chat.json").write_text(json.dumps(groups, indent=0) + "\n")
 

@@ -45,8 +45,8 @@ static void check_case(struct chat *c, const struct json *group, const struct js
     buf_init(&out, 1 << 20);
     buf_str(&out, "before ");
     struct err e = {0};
-    int rc = chat_render(
-        c, json_get(v, "messages"), json_bool(v, "add_generation_prompt", false), &out, &e);
+    int rc = chat_render_tools(c, json_get(v, "messages"), json_get(v, "tools"),
+        json_bool(v, "add_generation_prompt", false), &out, &e);
     const char *want = json_str(v, "text", NULL), *name = json_str(group, "template", "");
     if (!want) {
         int code = json_bool(v, "raised", false) ? -ERR_USER : -ERR_DATA;
@@ -196,8 +196,7 @@ START_TEST(the_form_of_calls_is_the_templates)
     static const struct {
         const char *model;
         enum wire_calls calls;
-    } models[] = {{"tokenizer-qwen3", WIRE_CALLS_HERMES}, {"tokenizer-gemma3", WIRE_CALLS_NONE},
-        {"tokenizer-deepseek-v3", WIRE_CALLS_UNKNOWN}};
+    } models[] = {{"tokenizer-qwen3", WIRE_CALLS_HERMES}, {"tokenizer-gemma3", WIRE_CALLS_NONE}};
     struct err e = {0};
     struct chat *c;
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
