@@ -98,8 +98,46 @@ START_TEST(what_may_not_be_is_refused)
 }
 END_TEST
 
+#define TOOLS \
+    "{\"id\":1,\"chat\":true,\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"tools\":[{" \
+    "\"type\":\"function\",\"function\":{\"name\":\"f\"%s}}]%s}"
+
+static int read_tools(const char *parameters, const char *more, struct turn *t)
+{
+    static char text[512];
+    snprintf(text, sizeof text, TOOLS, parameters, more);
+    return read_text(text, t);
+}
+
+/* The template shows them, and an answer that must be a call is held to it. */
+START_TEST(tools_are_shown_and_called)
+{
+    struct chat *chat;
+    struct turn t;
+    ck_assert(!chat_parse("{{ tools[0].function.name }}<tool_call>", NULL, NULL, &chat, &e));
+    conf.chat = chat;
+    buf_init(&conf.text, 1 << 16);
+    ck_assert_msg(!read_tools("", "", &t), "%s", e.text);
+    ck_assert(t.prompt.count == 12 && t.prompt.id[0] == 'f' && t.prompt.id[1] == '<');
+    ck_assert(t.shows_special && !t.constrain);
+    turn_done(&t);
+    ck_assert_msg(!read_tools("", ",\"tool_choice\":\"required\"", &t), "%s", e.text);
+    ck_assert(t.shows_special && t.constrain && t.draws.shape == &t.shape);
+    turn_done(&t);
+    ck_assert_int_eq(read_tools(",\"parameters\":{\"type\":\"object\",\"not\":{}}",
+                         ",\"tool_choice\":{\"function\":{\"name\":\"f\"}}", &t),
+        -ERR_USER);
+    ck_assert_str_eq(t.param, "tools[0].function.parameters.not");
+    turn_done(&t);
+    turn_conf_done(&conf);
+    conf.chat = NULL;
+    chat_close(chat);
+}
+END_TEST
+
 int main(void)
 {
     return unit_run_with(&(struct unit){"turn", 60, setup, teardown},
-        (const TTest *const[]){a_request_is_taken, what_may_not_be_is_refused, NULL});
+        (const TTest *const[]){
+            a_request_is_taken, what_may_not_be_is_refused, tools_are_shown_and_called, NULL});
 }
