@@ -7,9 +7,10 @@
  * 503 while loading or draining), hands them to the rank as WIRE_REQUEST in the order they came, so
  * many at once, and turns WIRE_TOKEN, WIRE_LOGPROBS and WIRE_FINISHED into answers, streamed as
  * server-sent events or whole. A request for several answers is as many to the queue and the rank.
- * What a request may say is openai.c's. Only whole UTF-8 characters leave it. A client that goes
- * away frees its places, and cancels its request, at once. The rank applies chat templates, stop
- * strings and sampling; nothing here knows about tokens' meaning.
+ * What a request may say is openai.c's, and what of an answer calls a tool calls.c's. Only whole
+ * UTF-8 characters leave it. A client that goes away frees its places, and cancels its request, at
+ * once. The rank applies chat templates, stop strings and sampling; nothing here knows about
+ * tokens' meaning.
  */
 #ifndef AGENT_FRONT_H
 #define AGENT_FRONT_H

@@ -28,23 +28,24 @@ struct chat {
     uint64_t digest;
 };
 
-/* Families share a marker: what else stands beside it tells them apart. */
+/* Families share a marker: what else stands beside it, or does not, tells them apart. */
 static enum wire_calls calls_of(const char *text)
 {
     static const struct {
-        const char *has, *without;
+        const char *has, *too, *without;
         enum wire_calls calls;
     } forms[] = {
-        {"<function=", NULL, WIRE_CALLS_UNKNOWN}, /* Qwen3-Coder: <tool_call> around XML */
-        {"<arg_key>", NULL, WIRE_CALLS_UNKNOWN},  /* GLM, likewise */
-        {"[TOOL_CALLS]", "[ARGS]", WIRE_CALLS_MISTRAL},
-        {"<tool_call>", NULL, WIRE_CALLS_HERMES},
-        {"\"parameters\": ", "<TOOLCALL>", WIRE_CALLS_LLAMA},
+        {"<function=", "", NULL, WIRE_CALLS_UNKNOWN}, /* Qwen3-Coder: <tool_call> around XML */
+        {"<arg_key>", "", NULL, WIRE_CALLS_UNKNOWN},  /* GLM, likewise */
+        {"[TOOL_CALLS]", "", "[ARGS]", WIRE_CALLS_MISTRAL},
+        {"<tool_call>", "", NULL, WIRE_CALLS_HERMES},
+        {"\"parameters\": ", "ipython", NULL, WIRE_CALLS_LLAMA},
     };
     if (!strstr(text, "tools"))
         return WIRE_CALLS_NONE;
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
-        if (strstr(text, forms[i].has) && !(forms[i].without && strstr(text, forms[i].without)))
+        if (strstr(text, forms[i].has) && strstr(text, forms[i].too) &&
+            !(forms[i].without && strstr(text, forms[i].without)))
             return forms[i].calls;
     return WIRE_CALLS_UNKNOWN;
 }

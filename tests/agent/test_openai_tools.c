@@ -143,6 +143,14 @@ START_TEST(what_is_refused)
     ck_assert(!read_of(WIRE_CALLS_NONE, OPENAI_CHAT, TOOLS ",\"tool_choice\":\"none\"}"));
     ck_assert(read_of(WIRE_CALLS_UNKNOWN, OPENAI_CHAT, TOOLS "}"));
     ck_assert_str_eq(no.message, "tools: the form of the calls of this model is not supported");
+    buf_auto struct buf many;
+    buf_init(&many, LIMIT_REQUEST_BYTES);
+    buf_str(&many, BODY ",\"tools\":[" G);
+    for (int i = 0; i < LIMIT_TOOLS; i++)
+        buf_str(&many, "," G);
+    buf_str(&many, "]}");
+    ck_assert(read_of(WIRE_CALLS_HERMES, OPENAI_CHAT, buf_cstr(&many)));
+    ck_assert_str_eq(no.message, "at most 128 tools");
     ck_assert(read_of(WIRE_CALLS_HERMES, OPENAI_TOKENIZE, "{\"prompt\":\"a\",\"tools\":[" G "]}"));
     ck_assert_str_eq(no.param, "tools");
 }

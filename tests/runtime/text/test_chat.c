@@ -190,7 +190,8 @@ START_TEST(the_form_of_calls_is_the_templates)
         {"{{ tools }}<tool_call><function=", WIRE_CALLS_UNKNOWN},
         {"{{ tools }}[TOOL_CALLS]", WIRE_CALLS_MISTRAL},
         {"{{ tools }}[TOOL_CALLS][ARGS]", WIRE_CALLS_UNKNOWN},
-        {"{{ tools }}\"parameters\": ", WIRE_CALLS_LLAMA},
+        {"{{ tools }}\"parameters\": ipython", WIRE_CALLS_LLAMA},
+        {"{{ tools }}\"parameters\": ", WIRE_CALLS_UNKNOWN}, /* Command-R */
         {"{{ tools }}", WIRE_CALLS_UNKNOWN},
     };
     static const struct {
