@@ -31,12 +31,13 @@ static bool has(const uint64_t *bits, int32_t id)
 }
 
 /* Which bytes may follow. */
-static void allowed_bytes(struct matcher *m, uint64_t bits[5])
+static int allowed_bytes(struct matcher *m, uint64_t bits[5], struct err *e)
 {
     memset(bits, 0, 5 * sizeof *bits);
     for (int byte = 0; byte < 256; byte++)
         if (matcher_next(m, matcher_state(m), (uint8_t)byte) != MATCHER_NO)
             bits[byte / 64] |= (uint64_t)1 << byte % 64;
+    return matcher_failure(m, e);
 }
 
 static int32_t choose(const uint64_t *bits, int32_t count, bool leave, uint64_t *seed)
@@ -70,7 +71,7 @@ static int draw_once(const struct automaton *a, const struct vocab *v, uint64_t 
         if (v)
             rc = vocab_allowed(v, m, &bits, e);
         else
-            allowed_bytes(m, own);
+            rc = allowed_bytes(m, own, e);
         int32_t id = rc ? -1 : choose(bits, v ? 256 + PIECES : 256, leave, seed);
         size_t before = out->len;
         if (id < 0 && end)
