@@ -14,6 +14,7 @@
 #include <math.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -259,14 +260,13 @@ END_TEST
 /* Rank 1 passes the last phase of a reduction that has two and ends while rank 0, which has looked
  * at that phase before, has not yet looked at the connection: rank 0 passes, too. Both are held
  * where they come to their first poll: rank 1 in the first phase, until rank 0 is in the last. */
-static const struct ranks *held; /* in its next poll */
+static const struct ranks *_Atomic held; /* in its next poll */
 static int held_rank, polls[2][2];
 
 int poll(struct pollfd *p, nfds_t n, int timeout_ms)
 {
-    const struct ranks *w = held;
+    const struct ranks *w = atomic_exchange(&held, NULL);
     char c = 0;
-    held = NULL;
     if (w &&
         (write(polls[held_rank][1], &c, 1) != 1 || (held_rank && read(polls[0][0], &c, 1) != 1)))
         _exit(98);
