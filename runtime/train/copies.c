@@ -109,9 +109,10 @@ static int open_slots(struct train *t, struct copies *c, struct err *e)
             (long long)(all >> 20), (long long)((room > 0 ? room : 0) >> 20));
     for (int i = 0; i < 2 && !rc; i++) {
         rc = ckpt_copy_open(fd, ckpt_copy_slot(local, CKPT_COPY_OWN, i), c->bytes, &c->own[i], e);
-        if (!rc && c->theirs_bytes)
-            rc = ckpt_copy_open(fd, ckpt_copy_slot(local, CKPT_COPY_NEIGHBOURS, i), c->theirs_bytes,
-                &c->theirs[i], e);
+        int slot = ckpt_copy_slot(local, CKPT_COPY_NEIGHBOURS, i);
+        if (!rc) /* what a world before this one kept there is in no plan of this one */
+            rc = c->theirs_bytes ? ckpt_copy_open(fd, slot, c->theirs_bytes, &c->theirs[i], e)
+                                 : ckpt_copy_drop(fd, slot, e);
     }
     return rc;
 }
@@ -122,6 +123,16 @@ static void close_slots(struct copies *c)
         ckpt_copy_close(&c->own[i]);
         ckpt_copy_close(&c->theirs[i]);
     }
+}
+
+/* Of this rank, whoever wrote there: their memory goes back. */
+static void drop_slots(struct train *t, struct copies *c)
+{
+    struct err why;
+    close_slots(c);
+    for (int i = 0, first = rank_in_pod(t) * CKPT_COPY_SLOTS; i < CKPT_COPY_SLOTS; i++)
+        if (t->orders->copies_fd >= 0 && ckpt_copy_drop(t->orders->copies_fd, first + i, &why))
+            log_warn("copies stay in memory", LOG_ERR(&why));
 }
 
 /* How large a part is that this rank keeps. */
@@ -167,6 +178,7 @@ int train_open_copies(struct train *t, struct err *e)
         if (train_leads(t))
             log_warn("no copies are kept in memory", LOG_S("because", why.text));
         snprintf(t->copies_told, sizeof t->copies_told, "none: %.200s", why.text);
+        drop_slots(t, c);
         train_close_copies(t);
         return 0;
     }
@@ -195,17 +207,13 @@ void train_close_copies(struct train *t)
 void train_drop_copies(struct train *t)
 {
     struct copies *c = t->copies;
-    struct err why;
     if (!c)
         return;
     if (train_leads(t) && c->count)
         log_info("copies were kept in memory", LOG_I("copies", c->count),
             LOG_F("heldUpMs", 1e-6 * (double)c->held_up_ns / (double)c->count),
             LOG_F("waitedMs", 1e-6 * (double)c->waited_ns / (double)c->count));
-    close_slots(c);
-    for (int i = 0, first = rank_in_pod(t) * CKPT_COPY_SLOTS; i < CKPT_COPY_SLOTS; i++)
-        if (ckpt_copy_drop(t->orders->copies_fd, first + i, &why))
-            log_warn("copies stay in memory", LOG_ERR(&why));
+    drop_slots(t, c);
 }
 
 /* -- to another pod -- */

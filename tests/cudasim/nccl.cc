@@ -140,7 +140,8 @@ static ncclResult_t attach(communicator *c)
     if (p == MAP_FAILED)
         return fail(ncclSystemError, "no shared memory");
     c->shared = (struct file *)p;
-    c->shared->attached++;
+    if (++c->shared->attached == c->world)
+        shm_unlink(c->name); /* nobody opens it any more */
     return ncclInProgress;
 }
 
@@ -236,8 +237,6 @@ static ncclResult_t progress(const std::shared_ptr<communicator> &c)
     case communicator::FORMING:
         if (!c->shared || c->shared->attached < c->world)
             return ncclInProgress;
-        if (c->rank == 0)
-            shm_unlink(c->name);
         c->state = communicator::READY;
         return ncclSuccess;
     case communicator::SPLITTING:
