@@ -281,6 +281,7 @@ static const struct field spec_rows[] = {
     {GROUP("train", has_train)},
     {ROW("train.objective", ENUM, train.objective, "CausalLM"), .info = objective_names},
     {ROW("train.method", ENUM, train.method, "Full"), .info = method_names},
+    {ROW("train.dropout", NUM, train.dropout, "0"), RANGE(0, 1), .max_open = true},
     {GROUP("train.lora", has_lora)},
     {ROW("train.lora.rank", INT, train.lora.rank, NULL), RANGE(1, 1024)},
     {ROW("train.lora.alpha", NUM, train.lora.alpha, "16"), RANGE(0, 10000)},

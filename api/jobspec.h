@@ -111,6 +111,7 @@ struct jobspec_toleration {
 struct jobspec_train {
     enum objective_kind objective;
     enum train_method method;
+    double dropout; /* of what sub-layers add, embeddings, what a classifier reads */
     struct {
         int rank;
         double alpha, dropout;

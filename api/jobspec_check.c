@@ -354,7 +354,7 @@ const char *jobspec_not_of_shares(const struct jobspec *spec, bool pipeline)
         bool is;
     } whole[] = {{"precision FP16", spec->precision == PRECISION_FP16},
         {"train.method Adapter", t->method == METHOD_ADAPTER}, {"train.lora.dora", t->lora.dora},
-        {"train.lora.adalora", t->lora.adalora.initial_rank},
+        {"train.lora.adalora", t->lora.adalora.initial_rank}, {"train.dropout", t->dropout > 0},
         {"train.lora.dropout", t->lora.dropout > 0},
         {"train.lora.quantizedBase", t->lora.quantized_base != BASE_NONE},
         {"train.histogramEverySteps", t->histogram_every_steps},
@@ -382,6 +382,8 @@ static const char *not_of_chunks(const struct jobspec *spec)
         return "objectives other than CausalLM";
     if (spec->precision == PRECISION_FP16)
         return "precision FP16";
+    if (t->dropout > 0)
+        return "train.dropout";
     if (t->lora.dropout > 0)
         return "train.lora.dropout";
     if (t->generate.prompt_count)

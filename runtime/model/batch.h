@@ -68,7 +68,7 @@ struct batch {
     const int32_t *chosen_rows; /* (chosen) */
     const int32_t *slots;       /* (N) where each row is among them; `chosen`: nowhere */
     int64_t first;              /* rows before these in the order of training */
-    bool drops;                 /* LoRA's dropout leaves something out */
+    bool drops;                 /* dropout leaves something out */
     /* of a mixture of experts: how often a sequence's tokens chose each, over the layers that
        forward has run; what a count is multiplied with as the gradient of a probability */
     float *expert_count; /* (B, E) */

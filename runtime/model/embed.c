@@ -11,6 +11,7 @@ void embed_bind(struct embed *w, const struct model *m, float *gradient)
     w->positions = model_bind(m, TENSOR_POSITIONS, TENSOR_WEIGHT, -1, gradient, &w->dpositions);
     w->types = model_bind(m, TENSOR_TYPES, TENSOR_WEIGHT, -1, gradient, &w->dtypes);
     norm_bind(&w->norm, m, TENSOR_NORM_EMBED, -1, gradient);
+    w->dropout = dropout_bind(m, TENSOR_EMBED, -1);
 }
 
 #define WIDE_ROWS 256 /* on their way to 16 bits, at once */
@@ -104,6 +105,7 @@ void embed_forward(const struct batch *s, const struct embed *w, void *x)
     add_rows(s, &w->types, c->types, s->types, true, sum);
     if (c->embed_norm)
         norm_forward(s, &w->norm, sum, x);
+    dropout_apply(s, &w->dropout, s->n, 1, x);
 }
 
 static void rows_back(
@@ -128,6 +130,7 @@ void embed_backward(const struct batch *s, const struct embed *w)
 {
     const struct model_config *c = s->config;
     void *dsum = s->dx;
+    dropout_apply(s, &w->dropout, s->n, 1, dsum);
     if (c->embed_norm && w->dtable) {
         dsum = s->dh;
         norm_backward(s, &w->norm, w->sum, s->dx, dsum, false);

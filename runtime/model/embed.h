@@ -7,6 +7,7 @@
 #define RUNTIME_MODEL_EMBED_H
 
 #include "runtime/model/batch.h"
+#include "runtime/model/dropout.h"
 #include "runtime/model/internal.h"
 #include "runtime/model/norm.h"
 
@@ -16,7 +17,8 @@ struct embed {
     struct stored types;                 /* (types, C) t; {0}: none */
     float *dtable, *dpositions, *dtypes; /* NULL when frozen */
     struct norm norm;
-    void *sum;   /* (N, C) what the norm is of, kept; NULL: no norm */
+    struct dropout dropout; /* of what comes out */
+    void *sum;              /* (N, C) what the norm is of, kept; NULL: no norm */
     void *own;   /* (N + 1, C) of a share of the vocabulary: the rows that it has, scratch */
     float *wide; /* some rows of a quantized table on their way to 16 bits: scratch; else NULL */
 };

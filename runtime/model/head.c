@@ -61,6 +61,8 @@ void head_bind(struct head *w, const struct model *m, float *gradient)
     w->pooler = model_bind(m, TENSOR_POOLER, TENSOR_WEIGHT, -1, gradient, &w->dpooler);
     w->pooler_bias = model_bind(m, TENSOR_POOLER, TENSOR_BIAS, -1, gradient, &w->dpooler_bias).data;
     masked_bind(&w->masked, m, gradient);
+    if (c->labels)
+        w->dropout = dropout_bind(m, TENSOR_CLASSIFIER, -1);
     w->rows = chunk_rows(&m->conf);
     w->columns = chunk_columns(&m->conf);
 }
@@ -101,6 +103,8 @@ void head_carve(struct head *w, const struct batch *s, struct carve *c)
         return;
     w->pooled = carve_tensor(c, rows, s->config->dim, s->t);
     w->dpooled = carve_tensor(c, carve_plus(rows, s->config->last), s->config->dim, s->t);
+    if (w->dropout.p > 0)
+        w->dropped = carve_tensor(c, rows, s->config->dim, s->t);
     if (!s->config->several)
         return;
     w->pair = carve_tensor(c, 2, 1, DTYPE_F32);
@@ -314,6 +318,22 @@ static void pool(const struct batch *s, const struct head *w, const struct gemm 
     OP(s, tanh, .count = s->b * s->config->dim, .x = w->pooled, .t = s->t);
 }
 
+/* Loss and gradients of a row for each text, w->pooled (B, C), to w->dpooled. */
+static void pooled_loss(const struct batch *s, const struct head *w, const int32_t *targets,
+    float *loss, float scale, bool backward)
+{
+    const struct scaling scaling = {.all = scale, .backward = backward};
+    void *h = w->pooled;
+    if (dropout_drops(s, &w->dropout)) {
+        h = w->dropped; /* tanh's gradient reads all of pooled */
+        dev_copy(s->dev, h, w->pooled, (size_t)(s->b * s->config->dim * dtype_block_bytes(s->t)));
+        dropout_apply(s, &w->dropout, s->b, s->tokens, h);
+    }
+    rows_loss(s, w, s->b, h, w->dpooled, targets, loss, &scaling);
+    if (backward)
+        dropout_apply(s, &w->dropout, s->b, s->tokens, w->dpooled);
+}
+
 static void texts_loss(const struct batch *s, const struct head *w, const int32_t *targets,
     float *loss, float scale, bool backward)
 {
@@ -324,8 +344,7 @@ static void texts_loss(const struct batch *s, const struct head *w, const int32_
         const struct gemm of_teacher = pooler_of(w->teacher->s, w->teacher->head);
         pool(w->teacher->s, w->teacher->head, &of_teacher);
     }
-    const struct scaling scaling = {.all = scale, .backward = backward};
-    rows_loss(s, w, b, w->pooled, w->dpooled, targets, loss, &scaling);
+    pooled_loss(s, w, targets, loss, scale, backward);
     if (!backward)
         return;
     OP(s, tanh_back, .count = b * dim, .x = w->pooled, .dy = w->dpooled, .t = s->t);
@@ -347,8 +366,7 @@ static void last_loss(const struct batch *s, const struct head *w, const int32_t
     const struct head_teacher *x = backward ? w->teacher : NULL;
     if (x)
         batch_take_rows(x->s, b, s->chosen_rows, x->s->h, s->n, x->head->pooled);
-    const struct scaling scaling = {.all = scale, .backward = backward};
-    rows_loss(s, w, b, w->pooled, w->dpooled, targets, loss, &scaling);
+    pooled_loss(s, w, targets, loss, scale, backward);
     if (!backward)
         return;
     dev_zero(
@@ -382,6 +400,17 @@ static void masked_loss(const struct batch *s, const struct head *w, const int32
         masked_backward(s, x);
 }
 
+/* Of every token; dropout is a classifier's alone. */
+static void tokens_loss(const struct batch *s, const struct head *w, const int32_t *targets,
+    float *loss, float scale, bool backward)
+{
+    dropout_apply(s, &w->dropout, s->n, 1, s->h);
+    chunks_loss(s, w, s->n, s->h, s->dh, targets, loss,
+        (struct scaling){.all = scale, .backward = backward});
+    if (backward)
+        dropout_apply(s, &w->dropout, s->n, 1, s->dh);
+}
+
 void head_loss(const struct batch *s, const struct head *w, const int32_t *targets, float *loss,
     float scale, bool backward)
 {
@@ -393,8 +422,7 @@ void head_loss(const struct batch *s, const struct head *w, const int32_t *targe
     else if (s->config->masked)
         masked_loss(s, w, targets, loss, scale, backward);
     else
-        chunks_loss(s, w, s->n, s->h, s->dh, targets, loss,
-            (struct scaling){.all = scale, .backward = backward});
+        tokens_loss(s, w, targets, loss, scale, backward);
     trace_end(s->trace, begun, TRACE_RANK, "head", "rows", s->n);
 }
 

@@ -15,6 +15,7 @@
 #include "runtime/model/batch.h"
 #include "runtime/model/blocks.h"
 #include "runtime/model/carve.h"
+#include "runtime/model/dropout.h"
 #include "runtime/model/internal.h"
 #include "runtime/model/masked.h"
 
@@ -30,10 +31,11 @@ struct head {
     struct stored w;   /* (V, C): the embedding's, when tied; V is the labels of a classifier */
     const void *bias;  /* (V) t, of a classifier or of masked tokens; or NULL */
     float *dw, *dbias; /* NULL when frozen or absent */
-    int64_t rows;      /* R: of a chunk */
-    int64_t columns;   /* from row to row: V, in training padded */
-    float *logits;     /* (R, V); with backward overwritten, in F32 training */
-    uint16_t *dlogits; /* (R, V) t; in F32 training the gradient takes the logits' place */
+    struct dropout dropout;    /* of what a classifier reads */
+    int64_t rows;              /* R: of a chunk */
+    int64_t columns;           /* from row to row: V, in training padded */
+    float *logits;             /* (R, V); with backward overwritten, in F32 training */
+    uint16_t *dlogits;         /* (R, V) t; in F32 training the gradient takes the logits' place */
     float *top, *total, *most; /* (R) of a share of the vocabulary: op_xent's stages; else NULL */
     float *whole;              /* (V of all ranks) likewise: a row of logits put together */
     const struct head_teacher *teacher; /* its predictions are learnt, too, in backward; or NULL */
@@ -42,6 +44,7 @@ struct head {
     const void *pooler_bias;       /* (C) t */
     float *dpooler, *dpooler_bias; /* NULL when frozen */
     void *pooled, *dpooled;        /* (B, C) t; of last tokens (B, C), (B + 1, C) */
+    void *dropped;                 /* (B, C) pooled, less what is left out; NULL: no dropout */
     float *pair, *ones;            /* (2) 0 and 1; (columns): of several labels; or NULL */
     float *pairs, *losses;         /* (B * columns, 2), (B * columns): likewise */
     struct masked masked;          /* of masked tokens */

@@ -53,7 +53,7 @@ struct pass_input {         /* host */
 int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scale, bool backward,
     double *loss_sum, struct err *e);
 /* The same in two steps, for a loss that is no sum over tokens, of a model without labels.
-   forward: sums (b), host: of each sequence, over its targets, -log p. drops: LoRA's dropout leaves
+   forward: sums (b), host: of each sequence, over its targets, -log p. drops: dropout leaves
    something out. Waits for the device. backward: of the last forward, gradient += with dlogits of
    sequence i times scales[i] (b), host; enqueues. Neither adds to what pass_loss tells. */
 int pass_forward(struct pass *p, int64_t b, const struct pass_input *in, bool drops, double *sums,

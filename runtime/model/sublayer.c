@@ -10,6 +10,7 @@ void sublayer_bind(struct sublayer *u, const struct model *m, float *gradient)
 {
     norm_bind(&u->norm, m, u->kind->norm, u->layer, gradient);
     bottleneck_bind(&u->adapter, m, u->kind->norm, u->layer, gradient);
+    u->dropout = dropout_bind(m, u->kind->norm, u->layer);
     u->kind->bind(u, m, gradient);
 }
 
@@ -21,6 +22,8 @@ void sublayer_carve(
     if (s->config->post_norm)
         u->z = carve_tensor(kept, s->n, s->config->dim, s->t);
     bottleneck_carve(&u->adapter, s, kept, scratch); /* what f's scratch leaves alone */
+    if (u->dropout.p > 0)
+        u->dropped = carve_tensor(scratch, s->n, s->config->dim, s->t);
     u->kind->carve(u, s, kept, scratch);
     scratch->used = mark;
 }
@@ -37,6 +40,34 @@ static void add_rows(const struct batch *s, const void *x, void *y)
         .a = 1, .b = 1);
 }
 
+/* -- f, of which dropout leaves something out -- */
+
+/* y += f(s->h); y NULL: only what backward reads. */
+static void run_kind(const struct batch *s, const struct sublayer *u, void *y)
+{
+    if (!y || !dropout_drops(s, &u->dropout)) {
+        u->kind->forward(s, u, y);
+        return;
+    }
+    dev_zero(s->dev, u->dropped, (size_t)(s->n * s->config->dim * dtype_block_bytes(s->t)));
+    u->kind->forward(s, u, u->dropped);
+    dropout_apply(s, &u->dropout, s->n, 1, u->dropped);
+    add_rows(s, u->dropped, y);
+}
+
+/* s->dh from s->dx, which stays: it is the residual's too. */
+static void back_through_kind(
+    const struct batch *s, const struct sublayer *u, bool again, bool below)
+{
+    struct batch own = *s;
+    if (dropout_drops(s, &u->dropout)) {
+        copy_rows(s, u->dropped, s->dx);
+        dropout_apply(s, &u->dropout, s->n, 1, u->dropped);
+        own.dx = u->dropped;
+    }
+    u->kind->backward(&own, u, again, below);
+}
+
 /* -- an adapter behind f -- */
 
 /* y = x + f(x) and what the adapter adds; y NULL: only what backward reads. */
@@ -48,7 +79,7 @@ static void forward_adapted(const struct batch *s, const struct sublayer *u, voi
         copy_rows(s, f, u->x);
     else
         dev_zero(s->dev, f, (size_t)(s->n * s->config->dim * dtype_block_bytes(s->t)));
-    u->kind->forward(s, u, f);
+    run_kind(s, u, f);
     if (a->sum)
         norm_forward(s, &a->norm, a->sum, a->in);
     if (y && a->of_sum) {
@@ -88,7 +119,7 @@ static void forward_post(const struct batch *s, const struct sublayer *u, void *
         forward_adapted(&own, u, u->z);
     } else {
         copy_rows(s, u->z, u->x);
-        u->kind->forward(&own, u, u->z);
+        run_kind(&own, u, u->z);
     }
     norm_forward(s, &u->norm, u->z, y ? y : s->h);
 }
@@ -103,7 +134,7 @@ static void backward_post(const struct batch *s, const struct sublayer *u, bool 
     norm_backward(s, &u->norm, u->z, s->dx, s->dh, false);
     if (u->adapter.r)
         own.dx = backward_adapted(s, u, s->dh);
-    u->kind->backward(&own, u, again, below);
+    back_through_kind(&own, u, again, below);
     if (below)
         add_rows(s, s->dh, s->dx);
 }
@@ -123,7 +154,7 @@ void sublayer_forward(const struct batch *s, const struct sublayer *u, void *y)
     }
     if (y && y != u->x)
         copy_rows(s, y, u->x);
-    u->kind->forward(s, u, y);
+    run_kind(s, u, y);
 }
 
 void sublayer_backward(const struct batch *s, const struct sublayer *u, bool again, bool below)
@@ -137,7 +168,7 @@ void sublayer_backward(const struct batch *s, const struct sublayer *u, bool aga
     struct batch own = *s;
     if (u->adapter.r)
         own.dx = backward_adapted(s, u, s->dx);
-    u->kind->backward(&own, u, again, below);
+    back_through_kind(&own, u, again, below);
     if (below)
         norm_backward(s, &u->norm, u->x, s->dh, s->dx, true);
 }

@@ -13,6 +13,7 @@
 
 #include "runtime/model/attention.h"
 #include "runtime/model/bottleneck.h"
+#include "runtime/model/dropout.h"
 #include "runtime/model/ffn.h"
 #include "runtime/model/moe.h"
 #include "runtime/model/norm.h"
@@ -24,6 +25,8 @@ struct sublayer {
     void *z; /* (N, C) x + f(x), where the norm is behind it: kept as what is below is */
     struct norm norm;
     struct bottleneck adapter; /* behind f */
+    struct dropout dropout;    /* of f(x) */
+    void *dropped;             /* (N, C) f(x), or its gradient, less that; scratch */
     bool kept;                 /* from forward to backward; else made again by backward */
     union {
         struct attention attention;

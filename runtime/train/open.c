@@ -301,6 +301,7 @@ struct model_conf train_model_conf(struct train *t)
             t->spec->checkpoint.asynchronous || train_copy_period(t) ? saved_bytes : NULL,
         .teacher = t->teacher ? weights_config(t->teacher) : NULL,
         .teacher_label_from = t->teacher_label_from,
+        .dropout = (float)s->dropout,
         .distill_weight = (float)s->distill.weight,
         .distill_temperature = (float)s->distill.temperature,
     };

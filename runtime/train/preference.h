@@ -47,7 +47,7 @@ struct preference_batch {
     const double *reference; /* (pairs, 2), host; NULL: only log_p is wanted */
     double *log_p;           /* (pairs, 2), host: becomes what the model has */
     float *scales;           /* (pairs, 2), host: used up */
-    bool drops;              /* LoRA's dropout leaves something out */
+    bool drops;              /* dropout leaves something out */
 };
 /* in: two rows a pair. Adds to the sums; backward: gradient += that of the losses' sum, times
    scale. */

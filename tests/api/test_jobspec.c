@@ -526,7 +526,6 @@ START_TEST(test_full_document_field_by_field)
     ck_assert_str_eq(s.device.resource, "a.com/gpu");
     ck_assert_int_eq(s.requests.count, 2);
     ck_assert_str_eq(s.requests.keys[0], "cpu");
-    ck_assert_str_eq(s.requests.values[0], "1");
     ck_assert_str_eq(s.limits.values[1], "1500m");
     ck_assert_int_eq(s.placement.tolerations[0].seconds, 5);
     ck_assert(s.placement.topology_required);
@@ -540,6 +539,7 @@ START_TEST(test_full_document_field_by_field)
     ck_assert_int_eq(s.train.method, METHOD_LORA);
     ck_assert_int_eq(s.train.lora.target_count, 2);
     ck_assert_str_eq(s.train.lora.targets[1], "k_proj");
+    ck_assert_double_eq(s.train.dropout, 0.25);
     ck_assert_double_eq(s.train.lora.dropout, 0.1);
     ck_assert_uint_eq(s.train.seed, 9007199254740991u);
     ck_assert_double_eq(s.train.optimizer.epsilon, 1e-6);

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "kernels/ops.h"
+#include "runtime/model/dropout.h"
 #include "runtime/model/lora.h"
 
 #include <check.h>
@@ -39,6 +40,8 @@ void oracle_open(struct oracle *o, struct dev *d, struct model *m, const struct 
         ck_assert(!model_read(m, p->name, false, w + p->offset, p->count, &e));
     }
     o->w = widen(w, o->base.elements);
+    o->hidden = (double)c->dropout;
+    o->seed = c->seed;
     if (c->lora_rank) {
         ck_assert(!lora_tensors(c, &o->lora, &e));
         mem_autofree float *f = mem_array((size_t)o->lora.elements, sizeof *f);
@@ -46,7 +49,6 @@ void oracle_open(struct oracle *o, struct dev *d, struct model *m, const struct 
         o->factors = widen(f, o->lora.elements);
         o->scale = (double)c->lora_alpha / c->lora_rank;
         o->dropout = (double)c->lora_dropout;
-        o->seed = c->seed;
     }
     o->work =
         mem_array((size_t)(o->t * (3 * g->dim + 2 * q + 2 * kv + 2 * g->ffn_dim + o->t) + g->vocab),
@@ -143,18 +145,23 @@ static enum linear_kind kind_of(const char *piece)
     return strstr(piece, "o_proj") ? LINEAR_O : LINEAR_QKV;
 }
 
-/* What dropout makes of the input (t, in) of a matrix's A. */
-static void drop(const struct oracle *o, int64_t layer, const char *piece, const double *x,
-    int64_t in, double *to)
+/* to (n, c) = what dropout makes of rows x, which stand where there are n for each sequence. */
+static void drop(const struct oracle *o, double p, uint64_t seed, const double *x, int64_t n,
+    int64_t c, double *to)
 {
-    uint64_t seed = lora_seed(o->seed, layer, kind_of(piece));
+    for (int64_t i = 0; i < n * c; i++) {
+        bool keep = op_random(seed, (uint64_t)(o->place * n * c + i)) >= p * 0x1p32;
 
-    for (int64_t i = 0; i < o->t * in; i++) {
-        uint64_t at = (uint64_t)(o->place * o->t * in + i);
-        bool keep = op_random(seed, at) >= o->dropout * 0x1p32;
-
-        to[i] = keep ? x[i] / (1 - o->dropout) : 0;
+        to[i] = keep ? x[i] / (1 - p) : 0;
     }
+}
+
+/* Of n rows x for each sequence, in place, at the place that this tensor names. */
+static void drop_hidden(
+    const struct oracle *o, enum tensor_role role, int64_t layer, int64_t n, double *x)
+{
+    if (o->hidden > 0)
+        drop(o, o->hidden, dropout_seed(o->seed, role, layer), x, n, o->config.dim, x);
 }
 
 /* y (t, out) = x W^T + b + scale (dropout(x) A^T) B^T */
@@ -174,7 +181,7 @@ static void linear(const struct oracle *o, int64_t layer, const char *piece, con
         r = o->lora.at[0].shape[0];
     }
     if (a && o->dropout > 0) {
-        drop(o, layer, piece, x, in, o->dropped);
+        drop(o, o->dropout, lora_seed(o->seed, layer, kind_of(piece)), x, o->t, in, o->dropped);
         kept = o->dropped;
     }
     for (int64_t n = 0; n < o->t; n++, x += in, y += out) {
@@ -323,10 +330,12 @@ static void layer_of(
     }
     attend(o, q, k, v, att, up + n * o->config.ffn_dim);
     linear(o, layer, "self_attn.o_proj", att, ldq, y, c);
+    drop_hidden(o, TENSOR_NORM_ATTENTION, layer, n, y);
     join(o, stem, x, y);
     snprintf(stem, sizeof stem, "model.layers.%lld.post_attention_layernorm", (long long)layer);
     h = input(o, stem, x, room);
     feed_forward(o, layer, h, gate, up, y);
+    drop_hidden(o, TENSOR_NORM_FFN, layer, n, y);
     join(o, stem, x, y);
 }
 
@@ -421,13 +430,20 @@ double oracle_loss(struct oracle *o, const int32_t *ids, const int32_t *targets)
                     (place ? place[(n - begin_of(o, n)) * c + i] : 0) + (type ? type[i] : 0);
         if (o->config.embed_norm)
             norm(o, "model.embed_norm", x, x);
+        drop_hidden(o, TENSOR_EMBED, -1, o->t, x);
         for (int64_t l = 0; l < o->config.layers; l++)
             layer_of(o, l, x, h, y, rest);
         const double *top = input(o, "model.norm", x, h);
-        if (o->config.pooled)
+        if (o->config.pooled) {
             pool(o, top, y);
+            drop_hidden(o, TENSOR_CLASSIFIER, -1, 1, y);
+        } else if (o->config.labels && !o->config.last) {
+            drop_hidden(o, TENSOR_CLASSIFIER, -1, o->t, top == x ? x : h);
+        }
         if (o->config.last) {
-            loss += cross_entropy(o, top + (o->there - 1) * c, targets[0], rest);
+            memcpy(y, top + (o->there - 1) * c, (size_t)c * sizeof *y);
+            drop_hidden(o, TENSOR_CLASSIFIER, -1, 1, y);
+            loss += cross_entropy(o, y, targets[0], rest);
             continue;
         }
         if (o->config.several) {

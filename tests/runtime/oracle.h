@@ -14,6 +14,7 @@ struct oracle {
     struct tensors base, lora; /* names and places of what follows */
     double *w, *factors;       /* to be changed at will; factors NULL without LoRA */
     double scale;              /* alpha / r */
+    double hidden;             /* dropout of embeddings, sub-layers, what a classifier reads */
     double dropout;            /* of the input of A */
     uint64_t seed;             /* of dropout */
     int64_t place;             /* of the batch's first sequence in the order of training */

@@ -92,6 +92,7 @@ static struct model_conf training(struct model_config config, int variant)
         .recompute = variant / 16 % 3,
         .lora_rank = variant & 2 ? 3 : 0,
         .lora_alpha = 3,
+        .dropout = variant & 8 ? 0.1f : 0,
         .lora_dropout = variant & 4 ? 0.1f : 0,
         .lora_adaptive = variant & 4,
         .lora_dora = !(variant & 4) && config.activation == ACTIVATION_SWIGLU,

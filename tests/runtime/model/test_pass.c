@@ -255,7 +255,7 @@ static void check_conf(const char *kind, const struct model_conf *conf)
     pass_set_place(s.pass, PLACE);
     pass_zero_gradient(s.pass);
     ck_assert(!pass_step(s.pass, TINY_B, &in, 1, true, &sum, &e));
-    if (conf->lora_dropout > 0) /* of training only */
+    if (conf->dropout > 0 || conf->lora_dropout > 0) /* of training only */
         ck_assert(fabs(sum / loss_of(s.pass, conf) - 1) > 1e-5);
     else
         ck_assert_double_eq_tol(sum, loss_of(s.pass, conf), 1e-12);
@@ -398,6 +398,7 @@ static void check_micro_batches(
 
     ck_assert(!dev_open("cpu", 0, 2, &d, &e));
     struct model_conf c = conf_of(config, targets, DTYPE_F32);
+    c.dropout = dropout / 2;
     c.lora_dropout = dropout;
     pass = open(d, &c);
     n = model_trainable(pass_model(pass));
@@ -529,6 +530,27 @@ START_TEST(lora_with_dropout)
 }
 END_TEST
 
+/* Of embeddings, sub-layers and what a classifier reads, with norms before and behind; of pooled
+   and last tokens; beside LoRA's own. */
+START_TEST(hidden_dropout)
+{
+    static const char *const some[] = {"q_proj", "o_proj", "down_proj", NULL};
+    const struct model_config each[] = {
+        tiny_gpt2(), tiny_bert(), tiny_texts(), shape_of("tiny-last")};
+    struct model_conf c;
+
+    for (size_t i = 0; i < sizeof each / sizeof *each; i++) {
+        c = conf_of(each[i], NULL, DTYPE_F32);
+        c.dropout = 0.25f;
+        check_conf(i ? "cpu" : "cuda", &c);
+    }
+    c = conf_of(tiny_config(true), some, DTYPE_F32);
+    c.dropout = 0.25f;
+    c.lora_dropout = 0.5f;
+    check_conf("cpu", &c);
+}
+END_TEST
+
 START_TEST(micro_batches_add_up)
 {
     static const char *const both[] = {"k_proj", "down_proj", NULL};
@@ -536,8 +558,8 @@ START_TEST(micro_batches_add_up)
 
     check_micro_batches(tiny_config(true), NULL, 0);
     check_micro_batches(tiny_config(true), both, 0.5f);
-    check_micro_batches(tiny_bert(), NULL, 0);
-    check_micro_batches(tiny_texts(), NULL, 0);
+    check_micro_batches(tiny_bert(), NULL, 0.5f);
+    check_micro_batches(tiny_texts(), NULL, 0.5f);
     check_micro_batches(shape_of("tiny-qwen3-moe"), NULL, 0);
     check_micro_batches(shape_of("tiny-mixtral"), some, 0);
 }
@@ -580,6 +602,7 @@ static void check_recomputation(const char *kind, struct model_config config)
         c.config.layers = 2;
         c.micro_sequences = 2;
         c.sequence_length = 5;
+        c.dropout = i % 2 ? 0 : 0.25f;
         c.lora_dropout = 0.25f;
         mem_autofree float *kept = step_of(kind, &c, &bytes);
 
@@ -762,5 +785,5 @@ UNIT_MAIN("pass", full_tied, full_untied, gpt2_tied, gpt2_untied,
     labels_above_a_causal_model, norms_of_heads, window, scaled_frequencies,
     documents_see_nothing_of_each_other, documents_of_one_step_are_not_those_of_the_next,
     reference_kernels, reference_kernels_gpt2, lora_everywhere, lora_on_some, lora_with_dropout,
-    micro_batches_add_up, recomputation_changes_no_bit, half_precision_is_near,
+    hidden_dropout, micro_batches_add_up, recomputation_changes_no_bit, half_precision_is_near,
     shorter_rows_are_the_same_step, vocabulary_of_50257)

@@ -333,6 +333,7 @@ START_TEST(dropout_follows_the_samples)
     struct outcome a, b, c, d;
 
     one.train.lora.dropout = two.train.lora.dropout = cut.train.lora.dropout = 0.2;
+    one.train.dropout = two.train.dropout = cut.train.dropout = 0.1;
     a = training_run_whole(&one, 1);
     b = training_run_whole(&two, 2);
     c = interrupted(&cut, 2, 2);
@@ -344,7 +345,7 @@ START_TEST(dropout_follows_the_samples)
     }
     d = training_run_whole(&none, 1);
     ck_assert(d.loss[STEPS] != a.loss[STEPS]);
-    none.train.lora.dropout = 0.2;
+    none.train.dropout = 0.1;
     d = run(&none, 1, 2, 0);
     ck_assert_int_eq(d.exit[0], EXIT_CLASS_USER); /* that is another training */
 }
