@@ -628,6 +628,7 @@ static const char *reason_of(int status)
     } table[] = {
         {200, "OK"},
         {204, "No Content"},
+        {304, "Not Modified"},
         {400, "Bad Request"},
         {401, "Unauthorized"},
         {403, "Forbidden"},
@@ -664,12 +665,13 @@ static void write_head(struct web_exchange *x, int status, const char *content_t
 {
     struct connection *c = x->c;
     const struct request *r = &x->request;
+    bool bodiless = status == 204 || status == 304;
     if (length < 0 && r->http10) /* no chunks there: the end of the stream is its end */
         c->closes = true;
     buf_printf(&x->out, "HTTP/1.1 %d %s\r\n", status, reason_of(status));
-    if (status != 204)
+    if (!bodiless)
         buf_printf(&x->out, "Content-Type: %s\r\n", content_type);
-    if (length >= 0 && status != 204)
+    if (length >= 0 && !bodiless)
         buf_printf(&x->out, "Content-Length: %lld\r\n", (long long)length);
     if (length < 0 && !r->http10)
         buf_str(&x->out, "Transfer-Encoding: chunked\r\n");
