@@ -102,6 +102,12 @@ endif
 # Of one text: in what most tests run wrong addresses are looked for, in the other undefined behaviour, half as fast.
 $(O)/kernels/cpu/isa_avx2.o: ALL_CFLAGS += $(if $(ASAN),-fno-sanitize=undefined)
 $(O)/kernels/cpu/isa_base.o: ALL_CFLAGS += $(if $(ASAN),-fno-sanitize=address)
+# The page of a served model is a part of the agent, as it is and compressed.
+page_files := $(notdir $(wildcard agent/page/*))
+$(O)/agent/page.o: ALL_CFLAGS += -DPAGE_PACKED='"$(O)/agent/page"'
+$(O)/agent/page.o: $(page_files:%=agent/page/%) $(page_files:%=$(O)/agent/page/%.gz)
+$(O)/agent/page/%.gz: agent/page/%
+	@mkdir -p $(@D) && gzip -9nc $< >$@
 # OpenMP only where ranks compute.
 $(O)/kernels/%.o $(O)/runtime/%.o $(O)/tests/kernels/%.o $(O)/tests/runtime/%.o: ALL_CFLAGS += -fopenmp
 # One word a file, or the whole command with V=1.

@@ -13,6 +13,7 @@
 #include "agent/calls.h"
 #include "agent/openai.h"
 #include "agent/openai_answer.h"
+#include "agent/page.h"
 #include "base/clock.h"
 #include "base/json.h"
 #include "api/limits.h"
@@ -616,6 +617,8 @@ static bool on_head(void *user, struct web_exchange *x)
     const struct front *f = user;
     const char *length = web_header(x, "content-length");
     struct openai_refusal why;
+    if (page_answer(x))
+        return false;
     web_add_header(x, "Access-Control-Allow-Origin: *");
     if (!strcmp(web_path(x), "/health") || !strcmp(web_method(x), "OPTIONS"))
         return true;

@@ -1,7 +1,7 @@
 /*
  * front: the OpenAI API of a serving pod: POST /v1/chat/completions, POST /v1/completions, GET
  * /v1/models and /v1/models/{id}, GET /health, and OPTIONS for pages of other origins; and POST
- * /tokenize, /detokenize (vLLM) and /apply-template (llama.cpp).
+ * /tokenize, /detokenize (vLLM) and /apply-template (llama.cpp). At / is the page (page.h).
  *
  * It bounds requests (429 beyond max_queue or LIMIT_QUEUE_BYTES, 413 beyond LIMIT_REQUEST_BYTES,
  * 503 while loading or draining), hands them to the rank as WIRE_REQUEST in the order they came, so
