@@ -280,6 +280,7 @@ async function explain(e) {
     return "The server wants an API key, and this is not one of its keys.";
   }
   if (e.status === 429) return `${e.message}: answer again in a moment.`;
+  known = known && e.status !== 404; // another model may be served by now
   look();
   if (e.status) return `${e.message}.`;
   return e instanceof TypeError ? "The server does not answer." : `${e.message}.`;
@@ -381,7 +382,7 @@ function keySaid(text, wrong) {
 }
 function wantKey() {
   wanting = true;
-  status("wait", "A key is needed");
+  status("wait", "Key needed");
   keySaid(key ? "The server does not know this key." : "This server asks for a key.", true);
   openSettings(true, "key");
 }
@@ -406,7 +407,7 @@ async function models() {
   const response = await fetch("v1/models", { headers: headers() });
   if (!response.ok) throw await refusal(response);
   const { data } = await response.json(), before = known ? $("model").value : kept(browser, "model");
-  $("model").replaceChildren(...data.map(m => el("option", { value: m.id }, m.id)));
+  $("model").replaceChildren(...data.map(m => el("option", { value: m.id }, m.parent ? `${m.id} (${m.parent})` : m.id)));
   $("model").value = data.some(m => m.id === before) ? before : data[0]?.id;
   $("model").disabled = data.length < 2;
   const about = () => {
@@ -436,7 +437,7 @@ async function look() {
     if (e.status === 401) {
       wantKey();
     } else {
-      status("gone", "The server does not answer; trying again");
+      status("gone", "No answer; trying again");
       wait = Math.min(10000, 500 * 2 ** tries++);
     }
   }
