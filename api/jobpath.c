@@ -6,6 +6,12 @@
 
 #define PATH(member) .offset = offsetof(struct jobspec, member)
 
+#define ADAPTER(i) \
+    { \
+        "serve.adapters[" #i "].path", PATH(serve.adapters[i].path) \
+    }
+#define ADAPTERS(a, b, c, d) ADAPTER(a), ADAPTER(b), ADAPTER(c), ADAPTER(d)
+
 const struct jobpath jobpath_table[JOBPATH_COUNT] = {
     {"model.source", PATH(model.source), .apart = true},
     {"model.config", PATH(model.config), .apart = true},
@@ -24,6 +30,14 @@ const struct jobpath jobpath_table[JOBPATH_COUNT] = {
     {"evaluate.data", PATH(evaluate.data), .apart = true},
     {"evaluate.adapter", PATH(evaluate.adapter), .apart = true},
     {"evaluate.output", PATH(evaluate.output), .written = true, .output = true},
+    ADAPTERS(0, 1, 2, 3),
+    ADAPTERS(4, 5, 6, 7),
+    ADAPTERS(8, 9, 10, 11),
+    ADAPTERS(12, 13, 14, 15),
+    ADAPTERS(16, 17, 18, 19),
+    ADAPTERS(20, 21, 22, 23),
+    ADAPTERS(24, 25, 26, 27),
+    ADAPTERS(28, 29, 30, 31),
 };
 
 const char *jobpath_of(const struct jobspec *spec, const struct jobpath *p)

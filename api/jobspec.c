@@ -221,6 +221,14 @@ static const struct field storage_rows[] = {
 static const struct field_table storage_table = TABLE_OF(storage_rows);
 #undef TABLE
 
+#define TABLE struct jobspec_served_adapter
+static const struct field served_adapter_rows[] = {
+    {ROW("name", STR, name, NULL), RANGE(1, 128), .format = &jobspec_model_format},
+    {PATH("path", path, NULL)},
+};
+static const struct field_table served_adapter_table = TABLE_OF(served_adapter_rows);
+#undef TABLE
+
 #define TABLE struct jobspec
 static const struct field spec_rows[] = {
     {ROW("replicas", INT, replicas, "1"), RANGE(0, LIMIT_REPLICAS)},
@@ -407,6 +415,8 @@ static const struct field spec_rows[] = {
     {ROW("serve.maxQueue", INT, serve.max_queue, "64"), RANGE(1, LIMIT_QUEUE_REQUESTS)},
     {ROW("serve.drainSeconds", INT, serve.drain_seconds, "30"), RANGE(0, 3600)},
     {OBJECT_NAME("serve.apiKeySecret", serve.api_key_secret, field_none)},
+    {ROW("serve.adapters", INLINE, serve.adapters, ""), RANGE(0, LIMIT_ADAPTERS),
+        COUNTED(serve.adapter_count), .info = &served_adapter_table},
 
     {GROUP("run", has_run)},
     {ROW("run.command", STRINGS, run.command, NULL), RANGE(1, LIMIT_RUN_ARGS),

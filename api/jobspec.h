@@ -202,13 +202,20 @@ struct jobspec_train {
     const char *exported_by; /* job that writes it there; NULL: this one */
 };
 
+struct jobspec_served_adapter {
+    const char *name; /* in the API */
+    const char *path; /* folder in peft's format */
+};
+
 struct jobspec_serve {
     const char *model_name;
     int context_length; /* 0: the model's own */
     int max_sequences;  /* requests that are answered at once */
     int max_queue;      /* waiting requests, beyond it 429 */
     int drain_seconds;
-    const char *api_key_secret; /* Secret with key "apiKey", or NULL */
+    const char *api_key_secret;                             /* Secret with key "apiKey", or NULL */
+    struct jobspec_served_adapter adapters[LIMIT_ADAPTERS]; /* beside the model */
+    int adapter_count;
 };
 
 struct jobspec_run {

@@ -458,6 +458,27 @@ static int check_serving_ranks(
     return 0;
 }
 
+/* Names that a request may give, the model's own among them, tell one from another. */
+static int check_served_adapters(
+    const struct field_source *s, const struct jobspec *spec, struct err *e)
+{
+    const struct jobspec_serve *v = &spec->serve;
+    if (v->adapter_count && ways(spec->parallelism.tensor) * ways(spec->parallelism.pipeline) > 1)
+        return field_refuse(s, "serve.adapters", e,
+            "not with parallelism.tensor or pipeline above 1 so far: one rank has them");
+    for (int i = 0; i < v->adapter_count; i++) {
+        char path[48];
+        snprintf(path, sizeof path, "serve.adapters[%d].name", i);
+        bool taken = v->model_name && !strcmp(v->adapters[i].name, v->model_name);
+        for (int j = 0; j < i; j++)
+            taken |= !strcmp(v->adapters[i].name, v->adapters[j].name);
+        if (taken)
+            return field_refuse(
+                s, path, e, "must differ from serve.modelName and the other adapters' names");
+    }
+    return 0;
+}
+
 static int check_virtual_stages(
     const struct field_source *s, const struct jobspec *spec, struct err *e)
 {
@@ -646,7 +667,8 @@ int jobspec_check(const struct field_source *s, const struct jobspec *spec, cons
         return rc;
     if (spec->replicas && spec->elastic.min_replicas > spec->replicas)
         return field_refuse(s, "elastic.minReplicas", e, "must not exceed replicas");
-    if (spec->task == TASK_SERVE && (rc = check_serving_ranks(s, spec, e)))
+    if (spec->task == TASK_SERVE &&
+        ((rc = check_serving_ranks(s, spec, e)) || (rc = check_served_adapters(s, spec, e))))
         return rc;
     if (spec->task == TASK_CONVERT && spec->replicas > 1)
         return field_refuse(s, "replicas", e, "a converting job has at most 1");
