@@ -13,6 +13,8 @@
 #include "runtime/family/tensors.h"
 #include "runtime/model/kvcache.h"
 
+struct beside;
+struct beside_group;
 struct context;
 struct dispatch;
 struct parallel;
@@ -46,7 +48,11 @@ struct batch {
                                  of several sequences */
     bool stored;              /* every product is with the stored blocks: engine.c */
     float *zeros;             /* (N or more): the operands of a product that only adds a bias */
-    batch_watch_fn *watch_fn; /* sees what each product reads; or NULL */
+    const struct beside *beside;      /* adapters that rows may have (beside.h); or NULL */
+    const struct beside_group *group; /* (groups) of rows that have one */
+    int groups;
+    float *beside_u, *beside_v; /* (N, r), (N, columns): scratch; r the greatest rank */
+    batch_watch_fn *watch_fn;   /* sees what each product reads; or NULL */
     void *watcher;
 
     /* training, where ranks have chunks of each sequence: whose; tokens are a rank's */

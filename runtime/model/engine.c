@@ -11,6 +11,7 @@
 #include "runtime/model/engine.h"
 
 #include "base/mem.h"
+#include "runtime/model/beside.h"
 #include "runtime/model/internal.h"
 #include "runtime/model/kvcache.h"
 #include "runtime/model/likelihood.h"
@@ -48,11 +49,12 @@ struct engine {
     struct batch batch; /* the largest */
     int64_t pages;      /* P */
     struct rows rows;
-    int32_t *own_ids, *own_slots; /* (N) of a share of the vocabulary; else NULL */
-    struct token *token;          /* device */
-    int32_t *token_pages;         /* (P) device: of its sequence */
-    bool own_pages;               /* these are 0, 1, ... */
-    int32_t *stage;               /* (N, P) host */
+    struct beside_group group[ENGINE_ROWS]; /* of a pass */
+    int32_t *own_ids, *own_slots;           /* (N) of a share of the vocabulary; else NULL */
+    struct token *token;                    /* device */
+    int32_t *token_pages;                   /* (P) device: of its sequence */
+    bool own_pages;                         /* these are 0, 1, ... */
+    int32_t *stage;                         /* (N, P) host */
     struct kvcache *cache;
     void *recording; /* of one token; NULL: the device makes none, or ranks share the model */
     /* of engine_losses, host */
@@ -83,6 +85,7 @@ static struct batch largest_batch(const struct model *m)
         .b = 1,
         .tokens = ENGINE_ROWS,
         .n = ENGINE_ROWS,
+        .beside = c->beside,
         .stored = m->dev && dev_rows_alike(m->dev)};
 }
 
@@ -114,6 +117,10 @@ static void engine_carve(struct engine *g)
     g->token = carve_take(c, (int64_t)sizeof *g->token);
     g->token_pages = carve_tensor(c, g->pages, 1, DTYPE_I32);
     s->zeros = carve_tensor(c, s->n > w ? s->n : w, 1, DTYPE_F32);
+    if (s->beside) {
+        s->beside_u = carve_tensor(c, s->n, beside_rank(s->beside), DTYPE_F32);
+        s->beside_v = carve_tensor(c, s->n, w, DTYPE_F32);
+    }
     net_carve(&g->net, s, &g->memory);
 }
 
@@ -330,6 +337,23 @@ static void use_own_pages(struct engine *g)
     g->own_pages = true;
 }
 
+/* Rows side by side that have the same adapter. */
+static int group_rows(struct engine *g, const struct engine_part *parts, int n)
+{
+    int groups = 0;
+    int64_t row = 0;
+    for (int i = 0; i < n; row += parts[i++].count) {
+        assert(parts[i].adapter >= 0 && parts[i].adapter <= beside_count(g->batch.beside));
+        if (!parts[i].adapter)
+            continue;
+        if (i && parts[i].adapter == parts[i - 1].adapter)
+            g->group[groups - 1].rows += parts[i].count;
+        else
+            g->group[groups++] = (struct beside_group){parts[i].adapter - 1, row, parts[i].count};
+    }
+    return groups;
+}
+
 /* Forward of all parts; pages (rows, ld), or NULL: those of the one sequence. */
 static struct batch forward_rows(
     struct engine *g, const struct engine_part *parts, int n, const int32_t *pages, int64_t ld)
@@ -343,6 +367,8 @@ static struct batch forward_rows(
     s.position = g->rows.position;
     s.length = g->rows.length;
     s.rows = (struct kvcache_rows){s.position, pages ? pages : g->token_pages, ld};
+    s.group = g->group;
+    s.groups = group_rows(g, parts, n);
     net_run(&s, &g->net);
     return s;
 }
@@ -480,7 +506,8 @@ int engine_run(struct engine *g, struct engine_part *parts, int n, struct err *e
     for (int i = 0; i < n; i++)
         if ((rc = check_tokens(g, parts[i].ids, parts[i].count, parts[i].past, e)))
             return rc;
-    if (n == 1 && parts->count == 1 && parts->draw && !parts->logits) {
+    bool plain = parts->draw && !parts->logits && !parts->adapter; /* as it is recorded */
+    if (n == 1 && parts->count == 1 && plain) {
         g->own_pages = false;
         dev_upload(g->dev, g->token_pages, parts->pages,
             (size_t)kvcache_pages(parts->past + 1) * sizeof *parts->pages);

@@ -5,6 +5,7 @@
  */
 #include "runtime/model/linear.h"
 
+#include "runtime/model/beside.h"
 #include "runtime/model/gemm.h"
 #include "runtime/model/parallel.h"
 
@@ -264,6 +265,8 @@ static void forward_stored(
     for (int i = 0; i < l->shape.pieces; i++) {
         float *piece = linear_piece(s, l, y, i).at;
         multiply_stored(s, l, i, x, piece);
+        if (s->groups && l->kind < LINEARS)
+            beside_forward(s, l->kind, l->layer, i, &l->shape, x, piece);
         finish(s, l->shape.rows[i], l->piece[i].bias, act, piece);
     }
 }

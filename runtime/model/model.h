@@ -22,6 +22,7 @@
 /* What a model of that precision computes in. */
 enum dtype model_type_of(enum precision p);
 
+struct beside;
 struct model;
 struct trace;
 
@@ -54,6 +55,8 @@ struct model_conf {
     enum adapter_kind adapter_kind;
     enum adapter_activation adapter_activation;
     const struct model_values *adapter; /* serving, with such adapters: what they hold */
+    const struct beside
+        *beside; /* serving: adapters that a row may have, borrowed for life; or NULL */
     /* LoRA beside a quantized base (model/blocks.h): the frozen matrices have the types in memory
        that spec.convert would give them in a GGUF file; QUANTIZE_NONE: those that they have in
        `stored`, borrowed until the model is created, where that is not NULL; else t. */
