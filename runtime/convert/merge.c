@@ -19,22 +19,14 @@
 #define CONFIG_LIMIT (8 << 20)
 #define PREFIX       "base_model.model."
 
-struct merged { /* of a tensor of ours, by its order */
-    float *a;   /* (rank, columns) */
-    float *b;   /* (rows, rank); NULL: it is not changed */
-    float *m;   /* (rows) lengths; NULL: as they come */
-    int64_t rank;
-    float scale;
-};
-
 struct merge {
     char folder[LIMIT_PATH_BYTES];
     struct json *config;
     struct safetensors *file;
     const struct tensors *all;
-    struct merged *tensors; /* (all->count), by order */
-    bool *used;             /* of the file's tensors */
-    bool adaptive;          /* AdaLoRA */
+    struct merge_factors *tensors; /* (all->count), by order */
+    bool *used;                    /* of the file's tensors */
+    bool adaptive;                 /* AdaLoRA */
 };
 
 /* -- adapter_config.json -- */
@@ -134,7 +126,7 @@ static int take_factors(struct merge *m, const struct tensor *t, const struct fa
 {
     const struct safetensors_tensor *a = safetensors_at(m->file, at_a);
     const struct safetensors_tensor *b = safetensors_at(m->file, at_b);
-    struct merged *x = &m->tensors[t->order];
+    struct merge_factors *x = &m->tensors[t->order];
     int64_t out = p->shape[p->transposed ? 1 : 0], rank = a->dims == 2 ? a->shape[0] : 0;
     char module[sizeof p->name];
     int rc;
@@ -157,7 +149,7 @@ static int take_values(
     struct merge *m, const struct tensor *t, const struct family_place *p, int at_a, struct err *e)
 {
     const struct safetensors_tensor *a = safetensors_at(m->file, at_a);
-    struct merged *x = &m->tensors[t->order];
+    struct merge_factors *x = &m->tensors[t->order];
     int at = find_factor(m, p, "lora_E"), at_count = find_factor(m, p, "ranknum");
     int64_t rank = a->dims == 2 ? a->shape[0] : 0;
     double count = json_num(m->config, "init_r", 12);
@@ -293,9 +285,14 @@ bool merge_changes(const struct merge *m, const struct tensor *t)
     return m && m->tensors[t->order].b;
 }
 
+const struct merge_factors *merge_of(const struct merge *m, const struct tensor *t)
+{
+    return merge_changes(m, t) ? &m->tensors[t->order] : NULL;
+}
+
 void merge_add(const struct merge *m, const struct tensor *t, int64_t row, int64_t rows, float *w)
 {
-    const struct merged *x = &m->tensors[t->order];
+    const struct merge_factors *x = &m->tensors[t->order];
     int64_t columns = t->shape[1];
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++) {

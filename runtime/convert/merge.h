@@ -13,6 +13,13 @@
 #include "runtime/family/weights.h"
 
 struct merge;
+struct merge_factors { /* of a tensor (rows, columns); host */
+    float *a;          /* (rank, columns) */
+    float *b;          /* (rows, rank); NULL: it is not changed */
+    float *m;          /* (rows) lengths that use_dora gives the rows; NULL: as they come */
+    int64_t rank;
+    float scale;
+};
 
 /* all: the model's own tensors, borrowed until close. */
 int merge_open(const char *folder, const struct model_config *c, const struct tensors *all,
@@ -20,6 +27,8 @@ int merge_open(const char *folder, const struct model_config *c, const struct te
 void merge_close(struct merge *m); /* NULL is fine */
 /* Whether it changes the tensor; a NULL merge changes none. */
 bool merge_changes(const struct merge *m, const struct tensor *t);
+/* What it adds to the tensor, until close; NULL: nothing. */
+const struct merge_factors *merge_of(const struct merge *m, const struct tensor *t);
 /* Adds its part to rows [row, row + rows) of the tensor, w (rows, columns). */
 void merge_add(const struct merge *m, const struct tensor *t, int64_t row, int64_t rows, float *w);
 

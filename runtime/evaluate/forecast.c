@@ -6,6 +6,7 @@
 #include "base/conf.h"
 #include "base/io.h"
 #include "base/json.h"
+#include "runtime/convert/adapters.h"
 #include "runtime/evaluate/internal.h"
 #include "runtime/train/planner.h"
 
@@ -17,6 +18,7 @@ struct forecast {
     int64_t memory_bytes, best;
     struct jobspec spec;
     struct weights *weights;
+    struct beside *beside; /* its adapters; or NULL */
     struct model_conf model;
     int world;
     bool serves;
@@ -76,6 +78,10 @@ static int read_job(struct forecast *o, const char *file, struct arena *a, struc
     o->model = (struct model_conf){
         .config = *weights_config(o->weights), .t = model_type_of(o->spec.precision)};
     o->world = ranks_of(&o->spec);
+    if (o->spec.serve.adapter_count &&
+        (rc = adapters_describe(&o->spec.serve, &o->model.config, &o->beside, e)))
+        return rc;
+    o->model.beside = o->beside;
     return tokens_at_once(o, &o->model.kv_capacity, e);
 }
 
@@ -95,7 +101,7 @@ static void print_layout(
     }
     fprintf(o->out, "%9.1f = %8.1f %8.1f %10.1f%s\n", (double)taken->total / (1 << 20),
         (double)taken->weights / (1 << 20), (double)taken->cache / (1 << 20),
-        (double)(taken->total - taken->weights - taken->cache) / (1 << 20),
+        (double)(taken->total - taken->weights - taken->cache - taken->beside) / (1 << 20),
         taken->total > o->memory_bytes ? "  does not fit" : "");
 }
 
@@ -108,6 +114,9 @@ static void print_head(const struct forecast *o)
         c->architecture, (long long)c->layers, (long long)c->dim, (long long)c->vocab, o->world,
         o->spec.device.per_replica, (double)o->memory_bytes / (1 << 30),
         (long long)o->model.kv_capacity);
+    if (o->beside)
+        fprintf(o->out, "adapters: %d, of %.1f MiB, which each sum includes\n\n",
+            beside_count(o->beside), (double)beside_bytes(o->beside) / (1 << 20));
     fprintf(
         o->out, "  %-22s %9s = %8s %8s %10s\n", "layout", "MiB", "weights", "cache", "activations");
 }
@@ -118,6 +127,7 @@ static void print_others(const struct forecast *o, const struct layout *own)
     int64_t shown = 0;
     struct memplan taken;
     int most = o->serves && o->world < SERVING_RANKS ? SERVING_RANKS : o->world;
+    most = o->beside ? 0 : most; /* one rank has them */
     for (int ranks = 1; ranks <= most; ranks++)
         for (int pp = 1; (o->serves || o->world % ranks == 0) && pp <= ranks; pp++) {
             const struct layout l = {o->serves ? 1 : o->world / ranks, ranks / pp, pp, 1, 1};
@@ -163,6 +173,7 @@ int forecast_run(int argc, char **argv, FILE *out, struct err *e)
     int rc = read_job(&o, argv[next - 1], a, e);
     if (!rc)
         rc = print_all(&o, e);
+    beside_destroy(o.beside);
     weights_close(o.weights);
     return rc;
 }

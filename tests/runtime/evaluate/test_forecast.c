@@ -7,6 +7,7 @@
 
 #include "base/io.h"
 #include "tests/runtime/golden.h"
+#include "tests/runtime/peft.h"
 #include "tests/runtime/training.h"
 #include "tests/unit.h"
 
@@ -95,6 +96,40 @@ START_TEST(what_does_not_fit_is_out_of_memory)
 }
 END_TEST
 
+/* What a served model's adapters take is in the sum, and other layouts, which cannot have them, are
+   not shown. */
+START_TEST(adapters_are_counted)
+{
+    struct jobspec s = job(1, 0, 0);
+    struct model_config c;
+    float with, without;
+    char folder[256];
+    s.task = TASK_SERVE;
+    s.serve = (struct jobspec_serve){.model_name = "m", .max_sequences = 1, .max_queue = 1};
+    ck_assert_msg(!ask(&s, "1000000000"), "%s", e.text);
+    says("\n  dp1 x tp2 ");
+    ck_assert_int_eq(sscanf(strstr(said, "* dp1"), "* dp1 %f", &without), 1);
+    ck_assert_msg(!model_config_read(training_path("model/config.json"), &c, &e), "%s", e.text);
+    snprintf(folder, sizeof folder, "%s", training_path("adapter"));
+    peft_write(&(struct peft){.folder = folder, .config = &c, .rank = 512, .type = DTYPE_F32});
+    s.serve.adapters[0] = (struct jobspec_served_adapter){"a", folder};
+    s.serve.adapter_count = 1;
+    ck_assert_msg(!ask(&s, "1000000000"), "%s", e.text);
+    ck_assert(!strstr(said, "tp2"));
+    /* rows and columns of q, k, v, o, gate, up and down; and scratch of 256 rows */
+    double mib = (2 * 512 + 1) * (128 + 96 + 96 + 128 + 3 * 192) * 4.0 / (1 << 20);
+    char line[64];
+    snprintf(line, sizeof line, "adapters: 1, of %.1f MiB, ", mib);
+    says(line);
+    ck_assert_int_eq(sscanf(strstr(said, "* dp1"), "* dp1 %f", &with), 1);
+    mib += 256 * (513 + 128) * 4.0 / (1 << 20);
+    ck_assert_double_eq_tol((double)(with - without), mib, 0.11);
+    s.serve.adapters[0].path = training_path("none");
+    ck_assert(ask(&s, "1000000000"));
+    ck_assert_msg(strstr(e.text, "spec.serve.adapters: a: "), "%s", e.text);
+}
+END_TEST
+
 START_TEST(other_jobs_are_refused)
 {
     struct jobspec s = job(2, 0, 0);
@@ -117,5 +152,6 @@ int main(void)
 {
     return unit_run_with(&(struct unit){"forecast", 60, training_setup, training_teardown},
         (const TTest *const[]){it_says_what_ranks_take, layouts_that_cannot_be_say_why,
-            what_does_not_fit_is_out_of_memory, other_jobs_are_refused, NULL});
+            what_does_not_fit_is_out_of_memory, adapters_are_counted, other_jobs_are_refused,
+            NULL});
 }
