@@ -26,6 +26,7 @@ struct batcher_seq {
     void *user;
     int32_t *ids; /* (context) */
     int64_t count, done;
+    int adapter;    /* 0: none */
     int32_t *pages; /* of a context */
     int64_t paged;  /* how many it has */
     int64_t sealed; /* of these, which are findable */
@@ -45,6 +46,7 @@ struct batcher {
     int count;
     struct sched_seq *view;    /* (most) */
     int64_t *rows;             /* (most) */
+    int *order;                /* (most) of sequences in a pass: those of an adapter side by side */
     struct engine_part *parts; /* (batcher_parts) */
     int *whose;                /* likewise: of each part */
     float *scores;             /* (SCORE_ROWS, V); NULL: no prompt was to be scored yet */
@@ -73,9 +75,10 @@ int batcher_create(const struct batcher_conf *c, struct batcher **out, struct er
     b->seq = mem_array(most, sizeof *b->seq);
     b->view = mem_array(most, sizeof *b->view);
     b->rows = mem_array(most, sizeof *b->rows);
+    b->order = mem_array(most, sizeof *b->order);
     b->parts = mem_array((size_t)batcher_parts(c->most), sizeof *b->parts);
     b->whose = mem_array((size_t)batcher_parts(c->most), sizeof *b->whose);
-    int rc = b->seq && b->view && b->rows && b->parts && b->whose
+    int rc = b->seq && b->view && b->rows && b->order && b->parts && b->whose
         ? pages_create((int32_t)c->pages, KVCACHE_PAGE, &b->pages, e)
         : err_set(e, ERR_MEMORY, "no memory for %d sequences", c->most);
     if (rc) {
@@ -107,6 +110,7 @@ void batcher_destroy(struct batcher *b)
     mem_free(b->seq);
     mem_free(b->view);
     mem_free(b->rows);
+    mem_free(b->order);
     mem_free(b->parts);
     mem_free(b->whose);
     mem_free(b->scores);
@@ -134,15 +138,19 @@ static int add_logits(struct batcher *b, struct batcher_seq *q, struct err *e)
     return shaper_create(b->conf.dev, b->conf.vocab, &b->shaper, e);
 }
 
-int batcher_add(struct batcher *b, const int32_t *ids, int64_t count, const struct sampler *draws,
-    void *user, struct batcher_seq **out, struct err *e)
+int batcher_add(struct batcher *b, const int32_t *ids, int64_t count, int adapter,
+    const struct sampler *draws, void *user, struct batcher_seq **out, struct err *e)
 {
     size_t context = (size_t)b->conf.context;
     struct batcher_seq *q = mem_zalloc(sizeof *q);
     assert(b->count < b->conf.most && count >= 1 && count < b->conf.context);
     if (q) {
-        *q = (struct batcher_seq){
-            .user = user, .count = count, .prompt = count, .cached = -1, .sampler = *draws};
+        *q = (struct batcher_seq){.user = user,
+            .count = count,
+            .adapter = adapter,
+            .prompt = count,
+            .cached = -1,
+            .sampler = *draws};
         q->ids = mem_array(context, sizeof *q->ids);
         q->pages = mem_array((size_t)kvcache_pages(b->conf.context), sizeof *q->pages);
     }
@@ -216,7 +224,7 @@ static void take_pages(struct batcher *b, struct batcher_seq *q, int64_t tokens)
 static void begin(struct batcher *b, struct batcher_seq *q)
 {
     int64_t known = scores(q) ? q->scored : q->count - 1;
-    q->sealed = q->paged = pages_find(b->pages, q->ids, known, q->pages);
+    q->sealed = q->paged = pages_find(b->pages, (uint32_t)q->adapter, q->ids, known, q->pages);
     q->done = q->paged * KVCACHE_PAGE;
     if (q->cached < 0) {
         q->cached = q->done;
@@ -229,8 +237,8 @@ static void begin(struct batcher *b, struct batcher_seq *q)
 static void seal_pages(struct batcher *b, struct batcher_seq *q)
 {
     for (; (q->sealed + 1) * KVCACHE_PAGE <= q->done; q->sealed++)
-        pages_seal(b->pages, q->pages[q->sealed], q->sealed ? q->pages[q->sealed - 1] : PAGE_NONE,
-            q->ids + q->sealed * KVCACHE_PAGE);
+        pages_seal(b->pages, (uint32_t)q->adapter, q->pages[q->sealed],
+            q->sealed ? q->pages[q->sealed - 1] : PAGE_NONE, q->ids + q->sealed * KVCACHE_PAGE);
 }
 
 /* -- steps -- */
@@ -304,10 +312,22 @@ static int lay_scores(struct batcher *b, int i, int64_t rows, int n, int room)
             .count = 1,
             .past = at,
             .pages = q->pages,
+            .adapter = q->adapter,
             .draw = last && !q->sampler.shape ? &q->draw : NULL,
             .logits = last ? q->logits : row};
     }
     return k;
+}
+
+/* By adapter, the oldest first. */
+static void order_sequences(struct batcher *b)
+{
+    for (int i = 0; i < b->count; i++) {
+        int at = i;
+        for (; at && b->seq[b->order[at - 1]]->adapter > b->seq[i]->adapter; at--)
+            b->order[at] = b->order[at - 1];
+        b->order[at] = i;
+    }
 }
 
 /* The parts of the pass; *prompts: rows that draw nothing, or follow more than one; *all: rows
@@ -316,7 +336,9 @@ static int lay_parts(struct batcher *b, int64_t *prompts, int64_t *all)
 {
     int n = 0, room = SCORE_ROWS;
     *prompts = *all = 0;
-    for (int i = 0; i < b->count; i++) {
+    order_sequences(b);
+    for (int k = 0; k < b->count; k++) {
+        int i = b->order[k];
         struct batcher_seq *q = b->seq[i];
         int64_t rows = b->rows[i];
         if (rows && scores(q) && rows > room)
@@ -339,6 +361,7 @@ static int lay_parts(struct batcher *b, int64_t *prompts, int64_t *all)
             .count = rows,
             .past = q->done,
             .pages = q->pages,
+            .adapter = q->adapter,
             .draw = last && !q->sampler.shape ? &q->draw : NULL,
             .logits = last ? q->logits : NULL};
     }

@@ -44,10 +44,10 @@ int64_t batcher_parts(int most);
 int batcher_create(const struct batcher_conf *c, struct batcher **out, struct err *e);
 void batcher_destroy(struct batcher *b);
 /* A sequence that begins with ids (count), at least one, fewer than a context; ids are the model's
-   (checked by the caller). There must be a place: batcher_count below `most`. What draws borrows
-   lives until the sequence is removed. */
-int batcher_add(struct batcher *b, const int32_t *ids, int64_t count, const struct sampler *draws,
-    void *user, struct batcher_seq **out, struct err *e);
+   (checked by the caller), and so is the adapter (engine_part). There must be a place:
+   batcher_count below `most`. What draws borrows lives until the sequence is removed. */
+int batcher_add(struct batcher *b, const int32_t *ids, int64_t count, int adapter,
+    const struct sampler *draws, void *user, struct batcher_seq **out, struct err *e);
 /* Any time between steps; its pages stay findable. */
 void batcher_remove(struct batcher *b, struct batcher_seq *q);
 int batcher_count(const struct batcher *b);

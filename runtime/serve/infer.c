@@ -7,7 +7,9 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "runtime/convert/adapters.h"
 #include "runtime/door/beat.h"
+#include "runtime/model/beside.h"
 #include "runtime/model/engine.h"
 #include "runtime/model/kvcache.h"
 #include "runtime/serve/batcher.h"
@@ -26,6 +28,7 @@ struct infer {
     struct tok *tok;
     struct chat *chat; /* or NULL */
     struct err no_chat;
+    struct beside *beside; /* adapters; or NULL */
     struct model *model;
     struct engine *engine;
     struct batcher *batcher;
@@ -75,8 +78,8 @@ static int begin_turn(struct infer *s, struct inbox_request *q, struct err *e)
     if (!turn_read(&s->turns, &v->turn, &fault)) {
         if (v->turn.reason)
             return end_turn(s, v, v->turn.reason, "", e);
-        if (!batcher_add(s->batcher, v->turn.prompt.id, v->turn.prompt.count, &v->turn.draws, v,
-                &v->seq, &fault))
+        if (!batcher_add(s->batcher, v->turn.prompt.id, v->turn.prompt.count, v->turn.adapter,
+                &v->turn.draws, v, &v->seq, &fault))
             return 0;
     }
     if (fault.code == ERR_USER || fault.code == ERR_DATA)
@@ -172,6 +175,27 @@ static int plan_pages(struct infer *s, struct model_conf *c, struct err *e)
     return 0;
 }
 
+static int describe_adapters(struct infer *s, struct model_conf *c, struct err *e)
+{
+    if (!s->spec->serve.adapter_count)
+        return 0;
+    if (s->team)
+        return err_set(e, ERR_USER, "spec.serve.adapters: not with ranks that share the model");
+    int rc = adapters_describe(&s->spec->serve, &c->config, &s->beside, e);
+    c->beside = s->beside;
+    return rc;
+}
+
+static int open_adapters(struct infer *s, struct err *e)
+{
+    int rc = s->beside ? beside_open(s->beside, s->conf.dev, e) : 0;
+    if (rc || !s->beside)
+        return rc;
+    log_info("adapters beside the model", LOG_I("adapters", beside_count(s->beside)),
+        LOG_I("bytes", beside_bytes(s->beside)), LOG_I("greatest_rank", beside_rank(s->beside)));
+    return adapters_load(&s->spec->serve, s->weights, s->beside, s->conf.door->page, e);
+}
+
 static int open_model(struct infer *s, struct err *e)
 {
     struct model_conf c = {.config = *weights_config(s->weights),
@@ -179,9 +203,12 @@ static int open_model(struct infer *s, struct err *e)
         .page = s->conf.door->page};
     int rc;
     s->turns.vocab = c.config.vocab;
+    if ((rc = describe_adapters(s, &c, e)))
+        return rc;
     if ((rc = engine_context(&c.config, s->spec->serve.context_length, &c.kv_capacity, e)) ||
         (rc = plan_pages(s, &c, e)) || (rc = model_create(s->conf.dev, &c, &s->model, e)) ||
-        (rc = model_load(s->model, s->weights, e)) || (rc = engine_create(s->model, &s->engine, e)))
+        (rc = model_load(s->model, s->weights, e)) || (rc = open_adapters(s, e)) ||
+        (rc = engine_create(s->model, &s->engine, e)))
         return rc;
     const struct batcher_conf b = {.engine = s->engine,
         .team = s->team,
@@ -205,6 +232,7 @@ static int open_text(struct infer *s, struct err *e)
         log_warn(
             "chat is not served", LOG_S("model", weights_path(s->weights)), LOG_ERR(&s->no_chat));
     s->turns.weights = s->weights;
+    s->turns.serve = &s->spec->serve;
     s->turns.tok = s->tok;
     s->turns.chat = s->chat;
     s->turns.no_chat = &s->no_chat;
@@ -262,6 +290,7 @@ static void close_all(struct infer *s)
     team_close(s->team);
     engine_destroy(s->engine);
     model_destroy(s->model);
+    beside_destroy(s->beside);
     chat_close(s->chat);
     tok_close(s->tok);
     weights_close(s->weights);

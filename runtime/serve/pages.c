@@ -1,9 +1,9 @@
 /*
  * pages: a sealed page has a serial, which no other text ever gets; a page's key is its tokens and
- * the serial of the page before it, 0: it is the first. Of two pages that were computed side by
- * side for the same text one is known, and the other bears its serial, so that what follows either
- * is found. Pages without a user stand in one list, those that hold nothing first, then by when
- * they were dropped.
+ * the serial of the page before it, of the first page a root that its salt gives. Of two pages that
+ * were computed side by side for the same text one is known, and the other bears its serial, so
+ * that what follows either is found. Pages without a user stand in one list, those that hold
+ * nothing first, then by when they were dropped.
  */
 #include "runtime/serve/pages.h"
 
@@ -19,7 +19,7 @@ struct page {
     int32_t next, prior;     /* of the list of those without a user */
     int32_t same;            /* the next of its bucket */
     bool known;              /* it is in its bucket */
-    uint64_t serial, before; /* 0: not sealed; of the page before it */
+    uint64_t serial, before; /* 0: not sealed; of the page before it, or its root */
 };
 
 struct pages {
@@ -114,6 +114,12 @@ static int32_t *bucket_of(struct pages *p, uint64_t before, const int32_t *ids)
     return &p->bucket[h & (p->buckets - 1)];
 }
 
+/* No page has such a serial. */
+static uint64_t root_of(uint32_t salt)
+{
+    return UINT64_MAX - salt;
+}
+
 static int32_t *ids_of(const struct pages *p, int32_t page)
 {
     return p->ids + (int64_t)page * p->tokens;
@@ -153,11 +159,11 @@ int32_t pages_take(struct pages *p)
     return page;
 }
 
-void pages_seal(struct pages *p, int32_t page, int32_t before, const int32_t *ids)
+void pages_seal(struct pages *p, uint32_t salt, int32_t page, int32_t before, const int32_t *ids)
 {
     struct page *x = &p->page[page];
-    uint64_t serial = before == PAGE_NONE ? 0 : p->page[before].serial;
-    assert(x->users && !x->serial && (before == PAGE_NONE || serial));
+    uint64_t serial = before == PAGE_NONE ? root_of(salt) : p->page[before].serial;
+    assert(x->users && !x->serial && serial);
     int32_t twin = find_known(p, serial, ids);
     x->before = serial;
     if (twin != PAGE_NONE) {
@@ -172,10 +178,10 @@ void pages_seal(struct pages *p, int32_t page, int32_t before, const int32_t *id
     *bucket = page;
 }
 
-int64_t pages_find(struct pages *p, const int32_t *ids, int64_t count, int32_t *out)
+int64_t pages_find(struct pages *p, uint32_t salt, const int32_t *ids, int64_t count, int32_t *out)
 {
     int64_t n = 0;
-    uint64_t before = 0;
+    uint64_t before = root_of(salt);
     for (; (n + 1) * p->tokens <= count; n++) {
         int32_t page = find_known(p, before, ids + n * p->tokens);
         if (page == PAGE_NONE)

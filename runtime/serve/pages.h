@@ -28,10 +28,11 @@ void pages_drop(struct pages *p, int32_t page);
 /* How many pages_take would give. */
 int32_t pages_left(const struct pages *p);
 /* The keys of ids (tokens) stand in the page, behind those of page `before` of the sequence, sealed
-   too; PAGE_NONE: it is the first. From now on it is found. */
-void pages_seal(struct pages *p, int32_t page, int32_t before, const int32_t *ids);
+   too; PAGE_NONE: it is the first. From now on it is found, by sequences of the same salt: what
+   else keys depend on (an adapter). */
+void pages_seal(struct pages *p, uint32_t salt, int32_t page, int32_t before, const int32_t *ids);
 /* The pages that a sequence of `count` tokens can begin with, whole ones; each is taken. Returns
    how many. */
-int64_t pages_find(struct pages *p, const int32_t *ids, int64_t count, int32_t *out);
+int64_t pages_find(struct pages *p, uint32_t salt, const int32_t *ids, int64_t count, int32_t *out);
 
 #endif

@@ -6,6 +6,7 @@
 #include "base/io.h"
 #include "base/utf8.h"
 #include "api/wire.h"
+#include "runtime/convert/adapters.h"
 #include "runtime/door/beat.h"
 #include "runtime/serve/logprob.h"
 #include "runtime/text/guard.h"
@@ -282,6 +283,15 @@ static int read_told(struct turn_conf *s, struct turn *t, struct err *e)
     return 0;
 }
 
+static int read_adapter(const struct turn_conf *s, struct turn *t, struct err *e)
+{
+    const char *name = json_str(t->body, "adapter", NULL);
+    t->adapter = name ? adapters_find(s->serve, name) : 0;
+    if (!name || t->adapter)
+        return 0;
+    return err_set(e, ERR_USER, "there is no adapter %.100s", name);
+}
+
 static int read_request(struct turn_conf *s, struct turn *t, struct err *e)
 {
     const struct json *body = t->body;
@@ -291,7 +301,8 @@ static int read_request(struct turn_conf *s, struct turn *t, struct err *e)
     int rc;
 
     beat_phase(s->door->page, WIRE_PHASE_SERVE_RENDER);
-    if ((rc = encode_prompt(s, t, e)) || (rc = check_prompt(s, t, e)))
+    if ((rc = read_adapter(s, t, e)) || (rc = encode_prompt(s, t, e)) ||
+        (rc = check_prompt(s, t, e)))
         return rc;
     if (!(temperature >= 0 && temperature <= 100) || !(top_p >= 0 && top_p <= 1))
         return err_set(e, ERR_USER, "temperature must be in [0, 100], top_p in [0, 1]");

@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/json.h"
+#include "api/jobspec.h"
 #include "api/limits.h"
 #include "runtime/door/door.h"
 #include "runtime/family/weights.h"
@@ -26,14 +27,16 @@ struct turn_conf { /* what all share; borrowed but for the scratch */
     struct chat *chat; /* NULL: no_chat says why */
     const struct err *no_chat;
     int64_t context, vocab;
-    struct vocab *texts;    /* of the tokens; NULL: no answer was constrained yet */
-    struct buf text, frame; /* scratch */
+    const struct jobspec_serve *serve; /* its adapters */
+    struct vocab *texts;               /* of the tokens; NULL: no answer was constrained yet */
+    struct buf text, frame;            /* scratch */
 };
 
 struct turn {
     struct inbox_request *q; /* borrowed */
     struct json *body;       /* its text, decoded */
     struct tok_ids prompt;
+    int adapter; /* from 1 on, in the order of the spec; 0: the model alone */
     struct sampler draws;
     struct shape shape;
     struct constrain *constrain;      /* what the answer may be; NULL: anything */

@@ -3,21 +3,25 @@
  * chunks its prompt is computed, what is found in the cache, and however often it gives up its
  * pages. Method: random schedules over tiny models of every family: requests that begin alike or
  * not, come and go at any step, in more pages than they need or hardly enough, some with logits
- * that their request shapes; each one's tokens are compared with those that an engine of its own
- * draws. What came to pass (stops, tokens found, batches) is counted, so that a schedule that shows
- * nothing fails. Logits that are told, of prompts and of what is drawn, are the engine's, each
- * once. The same by ranks that share the model, in worlds of real processes, of which rank 0 has
- * the requests. And logits of one pass of many sequences are those of each alone, to the bit.
+ * that their request shapes, some with one of two adapters; each one's tokens are compared with
+ * those that an engine of its own draws, of an adapter one that has no other. What came to pass
+ * (stops, tokens found, batches) is counted, so that a schedule that shows nothing fails. Logits
+ * that are told, of prompts and of what is drawn, are the engine's, each once. The same by ranks
+ * that share the model, in worlds of real processes, of which rank 0 has the requests. And logits
+ * of one pass of many sequences are those of each alone, to the bit.
  */
 #include "runtime/serve/batcher.h"
 
 #include "base/mem.h"
 #include "base/random.h"
+#include "runtime/convert/adapters.h"
+#include "runtime/model/beside.h"
 #include "runtime/model/kvcache.h"
 #include "runtime/serve/shape.h"
 #include "runtime/serve/team.h"
 #include "tests/runtime/coll/ranks.h"
 #include "tests/runtime/golden.h"
+#include "tests/runtime/peft.h"
 #include "tests/sample.h"
 #include "tests/unit.h"
 
@@ -36,8 +40,13 @@ static const char *const folders[] = {GOLDEN "tiny-llama", GOLDEN "tiny-gpt2", G
     GOLDEN "tiny-qwen3", GOLDEN "tiny-mistral", GOLDEN "tiny-qwen3-moe"};
 #define FAMILIES ((int)(sizeof folders / sizeof *folders))
 
+/* Of the rank that serves all. */
+#define ADAPTERS 2
+static char adapter_folder[64];
+
 struct served {
     struct team *team; /* NULL: it has the whole model */
+    struct beside *beside;
     struct dev *d;
     struct weights *w;
     struct model *m;
@@ -45,8 +54,42 @@ struct served {
     int64_t context, pages;
 };
 
+/* What of the adapters s is to have: all, or one alone; 0: none. */
+enum { ALL_ADAPTERS = -1 };
+
+static struct jobspec_serve adapters_of(const struct model_config *c, int which)
+{
+    static char path[ADAPTERS][96];
+    static const char *const names[ADAPTERS] = {"a", "b"};
+    struct jobspec_serve s = {0};
+    for (int i = 0; i < ADAPTERS; i++) {
+        snprintf(path[i], sizeof path[i], "%s/%s-%s", adapter_folder, c->architecture, names[i]);
+        const struct peft p = {.folder = path[i],
+            .config = c,
+            .targets = i ? NULL : "q_proj v_proj",
+            .rank = 2 + 3 * i,
+            .seed = (uint64_t)i + 1,
+            .type = i ? DTYPE_BF16 : DTYPE_F32,
+            .dora = i};
+        peft_write(&p);
+        if (which == ALL_ADAPTERS || which == i + 1)
+            s.adapters[s.adapter_count++] = (struct jobspec_served_adapter){names[i], path[i]};
+    }
+    return s;
+}
+
+static void describe_adapters(struct served *s, struct model_conf *c, int which)
+{
+    const struct jobspec_serve serve = adapters_of(&c->config, which);
+    ck_assert_msg(!adapters_describe(&serve, &c->config, &s->beside, &e), "%s", e.text);
+    ck_assert_msg(!beside_open(s->beside, s->d, &e), "%s", e.text);
+    ck_assert_msg(!adapters_load(&serve, s->w, s->beside, NULL, &e), "%s", e.text);
+    c->beside = s->beside;
+}
+
 /* By a rank of a team, or NULL. */
-static struct served served_share(struct team *team, int family, enum dtype t, int64_t pages)
+static struct served served_share(
+    struct team *team, int family, enum dtype t, int64_t pages, int adapters)
 {
     struct model_conf c = {.t = t};
     struct served s = {.team = team, .pages = pages, .d = ranks_device};
@@ -60,6 +103,8 @@ static struct served served_share(struct team *team, int family, enum dtype t, i
     c.kv_capacity = s.context;
     c.kv_pages = s.pages;
     ck_assert_msg(!team_share(team, &c, &e), "%s", e.text);
+    if (adapters)
+        describe_adapters(&s, &c, adapters);
     ck_assert_msg(
         !team_agree(team, weights_digest(s.w), batcher_parts(MOST), s.context, &c.kv_pages, &e),
         "%s", e.text);
@@ -69,15 +114,16 @@ static struct served served_share(struct team *team, int family, enum dtype t, i
     return s;
 }
 
-static struct served served_open(int family, enum dtype t, int64_t pages)
+static struct served served_open(int family, enum dtype t, int64_t pages, int adapters)
 {
-    return served_share(NULL, family, t, pages);
+    return served_share(NULL, family, t, pages, adapters);
 }
 
 static void served_close(struct served *s)
 {
     engine_destroy(s->engine);
     model_destroy(s->m);
+    beside_destroy(s->beside);
     weights_close(s->w);
     if (!s->team)
         dev_close(s->d);
@@ -89,6 +135,7 @@ struct request {
     int32_t ids[CONTEXT];
     int64_t prompt, tokens; /* of these, the prompt; when it has them all it ends */
     int64_t arrives, cancelled_at;
+    int adapter;
     struct sampler draws;
     struct shape shape;
     int32_t drawn[CONTEXT];
@@ -97,6 +144,16 @@ struct request {
     int64_t scored;         /* of the prompt's */
     struct batcher_seq *seq;
 };
+
+static void setup(void)
+{
+    golden_folder(adapter_folder);
+}
+
+static void teardown(void)
+{
+    golden_remove(adapter_folder);
+}
 
 static uint64_t up_to(uint64_t *random, uint64_t n)
 {
@@ -126,6 +183,7 @@ static void make_request(struct request *r, const struct served *s, uint64_t *ra
         .repetition = 1.2f};
     if (up_to(random, 3) == 1)
         r->draws.shape = &r->shape;
+    r->adapter = (int)up_to(random, (uint64_t)beside_count(s->beside) + 1) - 1;
     r->draws.tells = up_to(random, 4) == 1;
     r->draws.scores = up_to(random, 4) == 1;
     if (!s->team)
@@ -224,12 +282,38 @@ static void run_schedule(struct batcher *b, int most, struct request *requests)
             }
         while (begun < REQUESTS && batcher_count(b) < most && requests[begun].arrives <= step) {
             struct request *r = &requests[begun++];
-            ck_assert_msg(
-                !batcher_add(b, r->ids, r->prompt, &r->draws, r, &r->seq, &e), "%s", e.text);
+            ck_assert_msg(!batcher_add(b, r->ids, r->prompt, r->adapter, &r->draws, r, &r->seq, &e),
+                "%s", e.text);
         }
         ck_assert_msg(!batcher_step(b, drawn, &n, &e), "%s", e.text);
         take_drawn(b, drawn, n);
     }
+}
+
+/* Tokens of the one sequence of an engine, with the adapter that it has; logits, or NULL, follow
+   the last, and so does *next where one is drawn. */
+static void run_alone(const struct served *s, const int32_t *ids, int64_t count, int64_t past,
+    const struct sample_draw *draw, float *logits, int32_t *next)
+{
+    int32_t pages[CONTEXT];
+    int rc;
+    for (int32_t i = 0; i < CONTEXT; i++)
+        pages[i] = i;
+    struct engine_part part = {.ids = ids,
+        .count = count,
+        .past = past,
+        .pages = pages,
+        .adapter = 1,
+        .draw = draw,
+        .logits = logits};
+    if (s->beside)
+        rc = engine_run(s->engine, &part, 1, &e);
+    else if (draw)
+        rc = engine_next(s->engine, *ids, past, draw, &part.next, &e);
+    else
+        rc = engine_extend(s->engine, ids, count, past, false, logits, &e);
+    ck_assert_msg(!rc, "%s", e.text);
+    *next = part.next;
 }
 
 /* Once more, of all tokens. */
@@ -237,13 +321,12 @@ static void told_alone(const struct served *alone, const struct request *r, uint
 {
     static float logits[1 << 16];
     int64_t all = r->prompt - 1 + (r->draws.tells ? r->count : 0);
-    int32_t ids[2 * CONTEXT];
+    int32_t ids[2 * CONTEXT], next;
     memcpy(ids, r->ids, (size_t)r->prompt * sizeof *ids);
     memcpy(ids + r->prompt, r->drawn, (size_t)r->count * sizeof *ids);
     for (int64_t i = 0; i < all && (r->draws.tells || i < r->scored); i++) {
         bool told = i < r->prompt - 1 ? i < r->scored : r->draws.tells;
-        ck_assert_msg(
-            !engine_extend(alone->engine, ids + i, 1, i, false, logits, &e), "%s", e.text);
+        run_alone(alone, ids + i, 1, i, NULL, logits, &next);
         ck_assert_msg(!told || alike(r->told[i], digest(logits)),
             "schedule %llu: logits after token %lld are others than alone",
             (unsigned long long)schedule, (long long)i);
@@ -258,13 +341,11 @@ static int32_t next_alone(const struct served *alone, struct request *r, struct 
     static float logits[1 << 16];
     int32_t id;
     if (!r->draws.shape) {
-        ck_assert_msg(
-            !engine_next(alone->engine, ids[count - 1], count - 1, &draw, &id, &e), "%s", e.text);
+        run_alone(alone, ids + count - 1, 1, count - 1, &draw, NULL, &id);
         return id;
     }
     ck_assert_int_le(weights_config(alone->w)->vocab, 1 << 16);
-    ck_assert_msg(!engine_extend(alone->engine, ids + count - 1, 1, count - 1, false, logits, &e),
-        "%s", e.text);
+    run_alone(alone, ids + count - 1, 1, count - 1, NULL, logits, &id);
     ck_assert_msg(
         !shaper_draw(shaper, r->draws.shape, &draw, ids, r->prompt, count, logits, &id, &e), "%s",
         e.text);
@@ -274,11 +355,10 @@ static int32_t next_alone(const struct served *alone, struct request *r, struct 
 static void same_alone(
     const struct served *alone, struct request *r, struct shaper *shaper, uint64_t schedule)
 {
-    int32_t ids[CONTEXT];
+    int32_t ids[CONTEXT], next;
     memcpy(ids, r->ids, sizeof ids);
     if (r->prompt > 1)
-        ck_assert_msg(
-            !engine_extend(alone->engine, r->ids, r->prompt - 1, 0, false, NULL, &e), "%s", e.text);
+        run_alone(alone, r->ids, r->prompt - 1, 0, NULL, NULL, &next);
     for (int64_t i = 0; i < r->count; i++) {
         int64_t count = r->prompt + i;
         int32_t id = next_alone(alone, r, shaper, ids, count);
@@ -289,6 +369,7 @@ static void same_alone(
     }
 }
 
+/* alone: by adapter, from the one without on. */
 static void schedule(const struct served *s, const struct served *alone, uint64_t number,
     struct batcher_figures *sum)
 {
@@ -311,9 +392,9 @@ static void schedule(const struct served *s, const struct served *alone, uint64_
     struct shaper *shaper;
     ck_assert_msg(!shaper_create(alone->d, c.vocab, &shaper, &e), "%s", e.text);
     for (int i = 0; i < REQUESTS; i++)
-        same_alone(alone, &requests[i], shaper, number);
+        same_alone(&alone[requests[i].adapter], &requests[i], shaper, number);
     for (int i = 0; i < REQUESTS; i++)
-        told_alone(alone, &requests[i], number);
+        told_alone(&alone[requests[i].adapter], &requests[i], number);
     shaper_destroy(shaper);
 }
 
@@ -325,14 +406,17 @@ START_TEST(random_schedules)
     if (!_i)
         sample_print();
     for (int t = 0; t < 2; t++) {
-        struct served s = served_open(_i, t ? DTYPE_BF16 : DTYPE_F32, 40);
-        struct served alone = served_open(_i, t ? DTYPE_BF16 : DTYPE_F32, 0);
+        enum dtype type = t ? DTYPE_BF16 : DTYPE_F32;
+        struct served s = served_open(_i, type, 40, ALL_ADAPTERS), alone[1 + ADAPTERS];
+        for (int k = 0; k <= ADAPTERS; k++)
+            alone[k] = served_open(_i, type, 0, k);
         for (uint64_t n = (uint64_t)(2 * _i + t); n < SCHEDULES; n += 2 * (uint64_t)FAMILIES)
             if (sample_takes(n / (2 * (uint64_t)FAMILIES))) {
-                schedule(&s, &alone, n, &sum);
+                schedule(&s, alone, n, &sum);
                 taken++;
             }
-        served_close(&alone);
+        for (int k = 0; k <= ADAPTERS; k++)
+            served_close(&alone[k]);
         served_close(&s);
     }
     printf("%s: %llu schedules, %lld steps, %lld stops, %lld tokens found, %lld computed\n",
@@ -360,11 +444,11 @@ static int team_body(struct coll *c, int rank, const struct ranks *w)
     spec.parallelism.tensor = shared.tp;
     spec.parallelism.pipeline = shared.pp;
     ck_assert_msg(!team_open(c, &orders, &team, &e), "%s", e.text);
-    struct served s = served_share(team, shared_family, DTYPE_F32, 40);
+    struct served s = served_share(team, shared_family, DTYPE_F32, 40, 0);
     if (!team_leads(team)) {
         ck_assert_int_eq(team_follow(team, s.engine, NULL, &e), -ERR_DRAINED);
     } else {
-        struct served alone = served_open(shared_family, DTYPE_F32, 0);
+        struct served alone = served_open(shared_family, DTYPE_F32, 0, 0);
         for (uint64_t n = 0; n < TEAM_SCHEDULES && !(sum.cached > 0 && sum.stopped > 0); n++) {
             ck_assert_msg(!team_rest(team, &e), "%s", e.text);
             schedule(&s, &alone, n, &sum);
@@ -399,10 +483,12 @@ END_TEST
 
 #define PARTS 17
 
-/* Rows of many sequences at once, each after tokens of its own: pages in any order. */
+/* Rows of many sequences at once, each after tokens of its own: pages and adapters in any order. */
 static void same_logits(int family, enum dtype t, int parts)
 {
-    struct served s = served_open(family, t, (int64_t)PARTS * 3);
+    struct served s = served_open(family, t, (int64_t)PARTS * 3, ALL_ADAPTERS), alone[1 + ADAPTERS];
+    for (int k = 0; k <= ADAPTERS; k++)
+        alone[k] = served_open(family, t, 0, k);
     int64_t v = weights_config(s.w)->vocab, longest = 24;
     mem_autofree float *got = mem_array((size_t)(PARTS * v), sizeof *got);
     mem_autofree float *want = mem_array((size_t)v, sizeof *want);
@@ -414,24 +500,28 @@ static void same_logits(int family, enum dtype t, int parts)
         for (int k = 0; k < longest; k++)
             ids[i][k] = (int32_t)(random_mix((uint64_t)(i * 100 + k)) % (uint64_t)v);
         int64_t past = i % 9, count = i % 4 ? 1 : longest - past;
-        struct engine_part before = {.ids = ids[i], .count = past, .pages = pages[i]};
+        struct engine_part before = {
+            .ids = ids[i], .count = past, .pages = pages[i], .adapter = i % (1 + ADAPTERS)};
         ck_assert_msg(!past || !engine_run(s.engine, &before, 1, &e), "%s", e.text);
         part[i] = (struct engine_part){.ids = ids[i] + past,
             .count = count,
             .past = past,
             .pages = pages[i],
+            .adapter = before.adapter,
             .logits = got + i * v};
     }
     ck_assert_msg(!engine_run(s.engine, part, parts, &e), "%s", e.text);
     for (int i = 0; i < parts; i++) {
         int64_t tokens = part[i].past + part[i].count;
+        int32_t next;
         for (int64_t k = 0; k < tokens; k++) /* one by one */
-            ck_assert_msg(!engine_extend(
-                              s.engine, ids[i] + k, 1, k, false, k + 1 == tokens ? want : NULL, &e),
-                "%s", e.text);
+            run_alone(&alone[part[i].adapter], ids[i] + k, 1, k, NULL,
+                k + 1 == tokens ? want : NULL, &next);
         ck_assert_msg(!memcmp(got + i * v, want, (size_t)v * sizeof *want),
             "%s: the logits of sequence %d of %d are others than alone", folders[family], i, parts);
     }
+    for (int k = 0; k <= ADAPTERS; k++)
+        served_close(&alone[k]);
     served_close(&s);
 }
 
@@ -450,6 +540,7 @@ int main(void)
     Suite *s = suite_create("batcher");
     TCase *c = tcase_create("batcher");
     tcase_set_timeout(c, 240);
+    tcase_add_checked_fixture(c, setup, teardown);
     tcase_add_loop_test(c, random_schedules, 0, FAMILIES);
     tcase_add_loop_test(c, a_team_draws_what_one_rank_draws, 0, 9);
     tcase_add_loop_test(c, logits_are_those_of_each_alone, 0, FAMILIES);

@@ -47,13 +47,32 @@ START_TEST(what_begins_alike_shares)
     static const int32_t text[] = {1, 2, 3, 4, 5, 6, 7, 8, 9}, other[] = {1, 2, 3, 4, 5, 6, 7, 9};
     struct pages *p = create(8);
     int32_t a = pages_take(p), b = pages_take(p), found[2];
-    pages_seal(p, a, PAGE_NONE, text);
-    pages_seal(p, b, a, text + T);
-    ck_assert_int_eq(pages_find(p, text, 9, found), 2);
+    pages_seal(p, 0, a, PAGE_NONE, text);
+    pages_seal(p, 0, b, a, text + T);
+    ck_assert_int_eq(pages_find(p, 0, text, 9, found), 2);
     ck_assert(found[0] == a && found[1] == b);
-    ck_assert_int_eq(pages_find(p, other, 8, found), 1);
-    ck_assert_int_eq(pages_find(p, text, 3, found), 0);
-    ck_assert_int_eq(pages_find(p, text + T, 4, found), 0); /* not where a text begins */
+    ck_assert_int_eq(pages_find(p, 0, other, 8, found), 1);
+    ck_assert_int_eq(pages_find(p, 0, text, 3, found), 0);
+    ck_assert_int_eq(pages_find(p, 0, text + T, 4, found), 0); /* not where a text begins */
+    pages_destroy(p);
+}
+END_TEST
+
+/* The same text under another salt is another. */
+START_TEST(salts_keep_apart)
+{
+    static const int32_t text[] = {1, 2, 3, 4, 5, 6, 7, 8};
+    struct pages *p = create(8);
+    int32_t a = pages_take(p), b = pages_take(p), c = pages_take(p), found[2];
+    pages_seal(p, 0, a, PAGE_NONE, text);
+    ck_assert_int_eq(pages_find(p, 7, text, 8, found), 0);
+    pages_seal(p, 7, b, PAGE_NONE, text);
+    pages_seal(p, 7, c, b, text + T);
+    ck_assert_int_eq(pages_find(p, 7, text, 8, found), 2);
+    ck_assert(found[0] == b && found[1] == c);
+    ck_assert_int_eq(pages_find(p, 0, text, 8, found), 1);
+    ck_assert_int_eq(found[0], a);
+    ck_assert_int_eq(pages_find(p, UINT32_MAX, text, 8, found), 0);
     pages_destroy(p);
 }
 END_TEST
@@ -64,10 +83,10 @@ START_TEST(twins_lead_on)
     static const int32_t text[] = {1, 2, 3, 4, 5, 6, 7, 8};
     struct pages *p = create(4);
     int32_t a = pages_take(p), twin = pages_take(p), next = pages_take(p), found[2];
-    pages_seal(p, a, PAGE_NONE, text);
-    pages_seal(p, twin, PAGE_NONE, text);
-    pages_seal(p, next, twin, text + T);
-    ck_assert_int_eq(pages_find(p, text, 8, found), 2);
+    pages_seal(p, 0, a, PAGE_NONE, text);
+    pages_seal(p, 0, twin, PAGE_NONE, text);
+    pages_seal(p, 0, next, twin, text + T);
+    ck_assert_int_eq(pages_find(p, 0, text, 8, found), 2);
     ck_assert(found[0] == a && found[1] == next);
     pages_destroy(p);
 }
@@ -79,18 +98,18 @@ START_TEST(the_oldest_goes_first)
     static const int32_t x[] = {1, 1, 1, 1, 2, 2, 2, 2}, y[] = {3, 3, 3, 3};
     struct pages *p = create(3);
     int32_t a = pages_take(p), b = pages_take(p), c = pages_take(p), found[2];
-    pages_seal(p, a, PAGE_NONE, x);
-    pages_seal(p, b, a, x + T);
-    pages_seal(p, c, PAGE_NONE, y);
+    pages_seal(p, 0, a, PAGE_NONE, x);
+    pages_seal(p, 0, b, a, x + T);
+    pages_seal(p, 0, c, PAGE_NONE, y);
     pages_drop(p, b);
     pages_drop(p, a);
     pages_drop(p, c);
     ck_assert_int_eq(pages_take(p), b);
-    ck_assert_int_eq(pages_find(p, x, 8, found), 1);
+    ck_assert_int_eq(pages_find(p, 0, x, 8, found), 1);
     ck_assert_int_eq(found[0], a);
     pages_drop(p, a);                   /* used since */
     ck_assert_int_eq(pages_take(p), c); /* of another text now */
-    ck_assert_int_eq(pages_find(p, y, 4, found), 0);
+    ck_assert_int_eq(pages_find(p, 0, y, 4, found), 0);
     pages_destroy(p);
 }
 END_TEST
@@ -125,7 +144,7 @@ static void begin(struct pages *p, struct seq *s, uint64_t *random)
     s->count = want * T;
     for (int64_t i = 0; i < s->count; i++) /* pages of one word: few texts */
         s->ids[i] = i % T ? s->ids[i - 1] : (int32_t)(random_next(random) % 2);
-    s->paged = pages_find(p, s->ids, s->count, s->pages);
+    s->paged = pages_find(p, 0, s->ids, s->count, s->pages);
     for (int64_t i = 0; i < s->paged; i++) {
         const struct text *t = &holds[s->pages[i]];
         ck_assert_int_eq(t->count, (i + 1) * T);
@@ -136,7 +155,8 @@ static void begin(struct pages *p, struct seq *s, uint64_t *random)
         ck_assert_int_eq(users[page], 0);
         users[page] = 1;
         s->pages[s->paged] = page;
-        pages_seal(p, page, s->paged ? s->pages[s->paged - 1] : PAGE_NONE, s->ids + s->paged * T);
+        pages_seal(
+            p, 0, page, s->paged ? s->pages[s->paged - 1] : PAGE_NONE, s->ids + s->paged * T);
         holds[page].count = (s->paged + 1) * T;
         memcpy(holds[page].ids, s->ids, sizeof holds[page].ids);
     }
@@ -168,5 +188,5 @@ START_TEST(random_sequences)
 }
 END_TEST
 
-UNIT_MAIN("pages", every_page_is_given_once, what_begins_alike_shares, twins_lead_on,
-    the_oldest_goes_first, random_sequences)
+UNIT_MAIN("pages", every_page_is_given_once, what_begins_alike_shares, salts_keep_apart,
+    twins_lead_on, the_oldest_goes_first, random_sequences)

@@ -24,7 +24,9 @@ static void setup(void)
     bytes_model(folder);
     snprintf(path, sizeof path, "%s/model", folder);
     ck_assert_msg(!weights_open(path, NULL, &w, &e), "%s", e.text);
-    conf = (struct turn_conf){.door = &door, .weights = w, .no_chat = &no_chat};
+    static const struct jobspec_serve serve = {
+        .adapters = {{"one", "/one"}, {"two", "/two"}}, .adapter_count = 2};
+    conf = (struct turn_conf){.door = &door, .weights = w, .no_chat = &no_chat, .serve = &serve};
     ck_assert_msg(!tok_open(w, &conf.tok, &e), "%s", e.text);
     conf.context = CONTEXT;
     conf.vocab = weights_config(w)->vocab;
@@ -64,6 +66,10 @@ START_TEST(a_request_is_taken)
     turn_done(&t);
     ck_assert(!read_text("{\"id\":1,\"prompt_ids\":[1,2],\"max_tokens\":1000}", &t));
     ck_assert_int_eq(t.max_tokens, CONTEXT - 2);
+    ck_assert_int_eq(t.adapter, 0);
+    turn_done(&t);
+    ck_assert(!read_text("{\"id\":1,\"prompt\":\"abc\",\"adapter\":\"two\"}", &t));
+    ck_assert_int_eq(t.adapter, 2);
     turn_done(&t);
     ck_assert(!read_text("{\"id\":1,\"prompt\":\"abc\",\"min_tokens\":2,\"ignore_eos\":true,"
                          "\"skip_special_tokens\":false,\"top_k\":5}",
@@ -88,6 +94,7 @@ START_TEST(what_may_not_be_is_refused)
         {"{\"id\":1,\"prompt\":\"a\",\"top_p\":2}", "top_p"},
         {"{\"id\":1,\"prompt\":\"a\",\"logit_bias\":{\"256\":1}}", "0 to 255"},
         {"{\"id\":1,\"prompt\":\"a\",\"stop\":[\"\"]}", "stop"},
+        {"{\"id\":1,\"prompt\":\"a\",\"adapter\":\"three\"}", "no adapter three"},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         struct turn t;
