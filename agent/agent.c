@@ -223,6 +223,8 @@ static int create_front(struct agent *a, struct err *e)
         .listen_host = a->serve.host,
         .listen_port = a->serve.port,
         .model = a->spec.serve.model_name,
+        .adapters = a->spec.serve.adapters,
+        .adapter_count = a->spec.serve.adapter_count,
         .api_key = a->api_key[0] ? a->api_key : NULL,
         .max_queue = a->spec.serve.max_queue,
         .max_at_rank = a->spec.serve.max_sequences + LIMIT_RANK_REQUESTS,

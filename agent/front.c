@@ -28,8 +28,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ANSWER_BYTES (1 << 20) /* of one choice */
-#define HELD_BYTES   (8 << 20) /* of all choices of an answer, and their logprobs */
+#define ANSWER_BYTES (1 << 20)               /* of one choice */
+#define HELD_BYTES   (8 << 20)               /* of all choices of an answer, and their logprobs */
+#define MODELS_BYTES (LIMIT_ADAPTERS * 1024) /* names of 128 bytes, twice, and what is around */
 #define MODELS_PATH  "/v1/models"
 #define API_SLOTS    (LIMIT_QUEUE_REQUESTS + 256) /* all that wait, and as many that ask */
 #define API_BYTES    (64 << 20) /* their bodies and what they have not read of their answers */
@@ -268,6 +269,8 @@ static struct openai_conf api_of(const struct front *f)
     return (struct openai_conf){.model = f->conf.model,
         .context_length = f->context_length,
         .calls = f->calls,
+        .adapters = f->conf.adapters,
+        .adapter_count = f->conf.adapter_count,
         .most_choices = f->conf.max_queue < LIMIT_CHOICES ? f->conf.max_queue : LIMIT_CHOICES};
 }
 
@@ -519,7 +522,7 @@ static struct front_request *request_create(
             .chat = asked->place == OPENAI_CHAT,
             .include_usage = asked->include_usage,
             .created = clock_wall_ms() / 1000,
-            .model = f->conf.model},
+            .model = asked->model},
         .asked = *asked,
         .started_ms = clock_ms(),
         .body_len = body_len,
@@ -573,17 +576,18 @@ static void on_asked(struct front *f, struct web_exchange *x, enum openai_place 
 static void on_models(const struct front *f, struct web_exchange *x, const char *path)
 {
     buf_auto struct buf out;
-    buf_init(&out, 8192);
+    buf_init(&out, MODELS_BYTES);
     struct openai_conf api = api_of(f);
     struct openai_refusal why;
-    if (*path && strcmp(path + 1, f->conf.model)) {
+    const char *adapter = *path ? openai_find_adapter(&api, path + 1) : NULL;
+    if (*path && !adapter && strcmp(path + 1, f->conf.model)) {
         openai_refuse(
             &why, 404, "model_not_found", "model", "The model `%.100s` does not exist", path + 1);
         answer_error(x, &why);
         return;
     }
     if (*path)
-        openai_model(&out, &api);
+        openai_model(&out, &api, adapter);
     else
         openai_models(&out, &api);
     answer_json(x, 200, &out);

@@ -17,6 +17,7 @@
 
 #include "base/err.h"
 #include "base/web.h"
+#include "api/jobspec.h"
 #include "api/limits.h"
 #include "api/wire.h"
 
@@ -31,7 +32,9 @@ struct front_conf {
     struct web *web;
     const char *listen_host;
     uint16_t listen_port;
-    const char *model;   /* serve.modelName */
+    const char *model;                             /* serve.modelName */
+    const struct jobspec_served_adapter *adapters; /* (adapter_count) borrowed */
+    int adapter_count;
     const char *api_key; /* or NULL: open */
     int max_queue;       /* answers in flight, at most LIMIT_QUEUE_REQUESTS */
     int max_at_rank;     /* of these, handed to the rank; 1 to FRONT_AT_RANK */

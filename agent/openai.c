@@ -46,8 +46,12 @@ static const struct openai_field fields[] = {
     USED("tokens", OPENAI_DETOKENIZE, OPENAI_OWN, "a list of token ids"),
     USED("prompt", OPENAI_TEXT, OPENAI_OWN,
         "a string or a list of token ids, or a list of up to 128 strings or 128 such lists"),
-    USED("model", BOTH, OPENAI_STRING, "needed: `spec.serve.modelName`"),
-    USED("model", OPENAI_RENDERED, OPENAI_STRING, "`spec.serve.modelName`, if given"),
+    USED("model", BOTH, OPENAI_STRING,
+        "needed: `spec.serve.modelName`, or the name of one of `spec.serve.adapters`"),
+    USED("model", OPENAI_RENDERED, OPENAI_STRING,
+        "`spec.serve.modelName` or the name of an adapter, if given"),
+    USED("adapter", BOTH | OPENAI_RENDERED, OPENAI_STRING,
+        "the name of one of `spec.serve.adapters`, beside the model's own as `model`"),
     USED("add_special_tokens", OPENAI_TOKENIZE, OPENAI_BOOL,
         "of a prompt, true when absent: what the tokenizer puts around a text"),
     USED("add_generation_prompt", OPENAI_TOKENIZE | OPENAI_TEMPLATE, OPENAI_BOOL,
@@ -595,17 +599,39 @@ static int read_stream(const struct json *v, struct openai_request *out, struct 
     return openai_check_fields(options, OPENAI_STREAM, "stream_options.", r);
 }
 
-static int check_model(
-    const struct openai_conf *conf, const struct json *v, bool needed, struct openai_refusal *r)
+const char *openai_find_adapter(const struct openai_conf *conf, const char *name)
 {
-    const char *model = json_str(v, "model", NULL);
-    if (!model && !needed && !openai_given(v, "model"))
-        return 0;
-    if (!model)
+    for (int i = 0; i < conf->adapter_count; i++)
+        if (!strcmp(conf->adapters[i].name, name))
+            return conf->adapters[i].name;
+    return NULL;
+}
+
+/* An adapter of that name beside the model. */
+static int read_adapter(const struct openai_conf *conf, const char *name,
+    struct openai_request *out, struct openai_refusal *r)
+{
+    const char *adapter = openai_find_adapter(conf, name);
+    if (!adapter)
+        return openai_refuse(
+            r, 404, "model_not_found", "adapter", "The adapter `%.100s` does not exist", name);
+    if (out->adapter && adapter != out->adapter)
+        return REFUSE(r, "adapter", "model and adapter name two adapters: give one");
+    out->adapter = out->model = adapter;
+    return 0;
+}
+
+static int read_model(const struct openai_conf *conf, const struct json *v, bool needed,
+    struct openai_request *out, struct openai_refusal *r)
+{
+    const char *model = json_str(v, "model", NULL), *adapter = json_str(v, "adapter", NULL);
+    if (!model && (needed || openai_given(v, "model")))
         return REFUSE(r, "model", "model is needed");
-    return strcmp(model, conf->model) ? openai_refuse(r, 404, "model_not_found", "model",
-                                            "The model `%.100s` does not exist", model)
-                                      : 0;
+    if (model && strcmp(model, conf->model) && !(out->adapter = openai_find_adapter(conf, model)))
+        return openai_refuse(
+            r, 404, "model_not_found", "model", "The model `%.100s` does not exist", model);
+    out->model = out->adapter ? out->adapter : conf->model;
+    return adapter ? read_adapter(conf, adapter, out, r) : 0;
 }
 
 static int copy_rendered(const struct openai_conf *conf, const struct json *v, struct jsonw *w,
@@ -644,6 +670,8 @@ static int copy_asked(const struct openai_conf *conf, const struct json *v, int 
     if (out->place & OPENAI_RENDERED)
         return copy_rendered(conf, v, w, out, r);
     jsonw_bool(w, "chat", chat);
+    if (out->adapter)
+        jsonw_str(w, "adapter", out->adapter);
     return (chat ? copy_messages(v, w, r) : copy_prompt(v, choice / out->answers, w, r)) ||
             copy_sampling(conf, v, chat, choice % out->answers, w, r) ||
             copy_logprobs(v, chat, w, &out->logprobs, r) || copy_stop(v, w, r) ||
@@ -695,7 +723,7 @@ int openai_read(const struct openai_conf *conf, uint64_t id, enum openai_place p
     if (!json_is_object(v))
         return REFUSE(r, NULL, "the body must be a JSON object");
     *out = (struct openai_request){.place = place};
-    if (check_model(conf, v, !(place & OPENAI_RENDERED), r) ||
+    if (read_model(conf, v, !(place & OPENAI_RENDERED), out, r) ||
         openai_check_fields(v, place, "", r) || read_stream(v, out, r) ||
         read_choices(conf, v, out, r))
         return -1;

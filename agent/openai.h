@@ -12,6 +12,7 @@
 #define AGENT_OPENAI_H
 
 #include "base/buf.h"
+#include "api/jobspec.h"
 #include "api/wire.h"
 
 #include <stdbool.h>
@@ -66,9 +67,11 @@ const struct openai_field *openai_fields(size_t *count);
 
 struct openai_conf {
     const char *model;
-    int64_t context_length; /* in tokens, 0: not known */
-    int most_choices;       /* of a request, at most LIMIT_CHOICES */
-    enum wire_calls calls;  /* how the model calls tools */
+    int64_t context_length;                        /* in tokens, 0: not known */
+    int most_choices;                              /* of a request, at most LIMIT_CHOICES */
+    enum wire_calls calls;                         /* how the model calls tools */
+    const struct jobspec_served_adapter *adapters; /* (adapter_count) beside it */
+    int adapter_count;
 };
 
 struct openai_refusal {
@@ -80,6 +83,8 @@ struct openai_refusal {
 
 struct openai_request { /* what the rank need not know */
     enum openai_place place;
+    const char *model;   /* as asked for: the conf's, or the name of one of its adapters */
+    const char *adapter; /* that; or NULL */
     bool stream, include_usage, logprobs;
     int choices; /* answers in all: prompt by prompt, */
     int answers; /* so many to each (n) */
@@ -89,6 +94,8 @@ struct openai_request { /* what the rank need not know */
 /* Fills r; -1, for `return openai_refuse(...)`. param may be NULL. */
 int openai_refuse(struct openai_refusal *r, int status, const char *code, const char *param,
     const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+/* The adapter's name as conf has it; NULL: there is none. */
+const char *openai_find_adapter(const struct openai_conf *conf, const char *name);
 /* Checks a body of a place that is a path's, and writes the rank's request for one of its choices;
  * the first one is always there. -1 and *r when the body is refused. With a seed each answer to a
  * prompt has a stream of its own; the first one's is the seed's. */

@@ -385,23 +385,25 @@ void openai_error_event(struct buf *out, const struct openai_refusal *r)
     buf_str(out, "\n\n");
 }
 
-static void write_model(struct jsonw *w, const struct openai_conf *conf)
+static void write_model(struct jsonw *w, const struct openai_conf *conf, const char *adapter)
 {
     jsonw_open(w, NULL, '{');
-    jsonw_str(w, "id", conf->model);
+    jsonw_str(w, "id", adapter ? adapter : conf->model);
     jsonw_str(w, "object", "model");
     jsonw_int(w, "created", 0);
     jsonw_str(w, "owned_by", "llmjob");
     if (conf->context_length)
         jsonw_int(w, "max_model_len", conf->context_length);
+    if (adapter)
+        jsonw_str(w, "parent", conf->model);
     jsonw_close(w);
 }
 
-void openai_model(struct buf *out, const struct openai_conf *conf)
+void openai_model(struct buf *out, const struct openai_conf *conf, const char *adapter)
 {
     struct jsonw w;
     jsonw_init(&w, out);
-    write_model(&w, conf);
+    write_model(&w, conf, adapter);
     jsonw_end(&w);
 }
 
@@ -412,7 +414,9 @@ void openai_models(struct buf *out, const struct openai_conf *conf)
     jsonw_open(&w, NULL, '{');
     jsonw_str(&w, "object", "list");
     jsonw_open(&w, "data", '[');
-    write_model(&w, conf);
+    write_model(&w, conf, NULL);
+    for (int i = 0; i < conf->adapter_count; i++)
+        write_model(&w, conf, conf->adapters[i].name);
     jsonw_close(&w);
     jsonw_close(&w);
     jsonw_end(&w);

@@ -64,7 +64,8 @@ void openai_error_event(struct buf *out, const struct openai_refusal *r);
 void openai_whole(struct buf *out, const struct openai_answer *a,
     const struct openai_choice *choices, int count, struct openai_usage u);
 void openai_error(struct buf *out, const struct openai_refusal *r);
-void openai_model(struct buf *out, const struct openai_conf *conf);
+/* adapter: of this name, as conf has it; NULL: the model itself. */
+void openai_model(struct buf *out, const struct openai_conf *conf, const char *adapter);
 void openai_models(struct buf *out, const struct openai_conf *conf);
 
 #endif

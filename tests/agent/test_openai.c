@@ -21,7 +21,8 @@ static struct buf frame;
 
 static int read_choice(enum openai_place place, int choice, const char *body)
 {
-    static const struct openai_conf conf = {"m", 4096, 20, WIRE_CALLS_HERMES};
+    static const struct jobspec_served_adapter adapters[] = {{"fine", "/x"}, {"org/two", "/y"}};
+    static const struct openai_conf conf = {"m", 4096, 20, WIRE_CALLS_HERMES, adapters, 2};
     buf_done(&frame);
     buf_init(&frame, LIMIT_FRAME_BYTES);
     no = (struct openai_refusal){0};
@@ -90,6 +91,14 @@ static const struct {
         TEXT_IS("\"prompt_ids\":[5]", "\"max_tokens\":16," SAME)},
     {false, "{\"model\":\"m\",\"prompt\":[[1,2]]}",
         TEXT_IS("\"prompt_ids\":[1,2]", "\"max_tokens\":16," SAME)},
+    /* adapters */
+    {false, "{\"model\":\"org/two\",\"prompt\":\"a\"}",
+        TEXT_IS("\"adapter\":\"org/two\",\"prompt\":\"a\"", "\"max_tokens\":16," SAME)},
+    {false, TEXT ",\"adapter\":\"fine\"}",
+        TEXT_IS("\"adapter\":\"fine\",\"prompt\":\"a\"", "\"max_tokens\":16," SAME)},
+    {false, "{\"model\":\"fine\",\"prompt\":\"a\",\"adapter\":\"fine\"}",
+        TEXT_IS("\"adapter\":\"fine\",\"prompt\":\"a\"", "\"max_tokens\":16," SAME)},
+    {false, TEXT ",\"adapter\":null}", TEXT_IS("\"prompt\":\"a\"", "\"max_tokens\":16," SAME)},
     /* what is told */
     {true, CHAT ",\"logprobs\":true,\"top_logprobs\":3}",
         CHAT_IS(USER_A,
@@ -218,6 +227,11 @@ static const struct {
     {true, "{}", 400, "model", "model is needed"},
     {true, "{\"model\":null}", 400, "model", "model is needed"},
     {true, "{\"model\":\"x\"}", 404, "model", "`x` does not exist"},
+    {true, CHAT ",\"adapter\":\"m\"}", 404, "adapter", "The adapter `m` does not exist"},
+    {true, CHAT ",\"adapter\":1}", 400, "adapter", "a string"},
+    {false, "{\"model\":\"org\",\"prompt\":\"a\"}", 404, "model", "The model `org` does not exist"},
+    {false, "{\"model\":\"org/two\",\"prompt\":\"a\",\"adapter\":\"fine\"}", 400, "adapter",
+        "name two adapters"},
     {true, CHAT ",\"frobnicate\":1}", 400, "frobnicate", "frobnicate is not a field"},
     {false, TEXT ",\"max_completion_tokens\":1}", 400, "max_completion_tokens", "field"},
     {true, CHAT ",\"prompt\":\"a\"}", 400, "prompt", "field"},

@@ -25,6 +25,11 @@ static const struct openai_answer text = {.id = 5, .created = 9, .model = "m"};
     "],\"usage\":{\"prompt_tokens\":2,\"completion_tokens\":3,\"total_tokens\":5," \
     "\"prompt_tokens_details\":{\"cached_tokens\":1}}}"
 
+#define MODEL(id, more) \
+    "{\"id\":\"" id "\",\"object\":\"model\",\"created\":0,\"owned_by\":\"llmjob\"," \
+    "\"max_model_len\":100" more "}"
+#define PARENT ",\"parent\":\"m\""
+
 START_TEST(answers)
 {
     buf_auto struct buf b;
@@ -228,4 +233,26 @@ START_TEST(out_of_memory)
 }
 END_TEST
 
-UNIT_MAIN("openai_answer", answers, of_calls, of_a_chat, of_a_text, odd_frames, out_of_memory)
+START_TEST(models)
+{
+    static const struct jobspec_served_adapter adapters[] = {{"org/fine", "/a"}, {"b", "/b"}};
+    const struct openai_conf conf = {
+        .model = "m", .context_length = 100, .adapters = adapters, .adapter_count = 2};
+    buf_auto struct buf b;
+    buf_init(&b, 1 << 16);
+    openai_models(&b, &conf);
+    ck_assert_str_eq(b.data,
+        "{\"object\":\"list\",\"data\":[" MODEL("m", "") "," MODEL("org/fine", PARENT) "," MODEL(
+            "b", PARENT) "]}");
+    buf_reset(&b);
+    openai_model(&b, &conf, NULL);
+    ck_assert_str_eq(b.data, MODEL("m", ""));
+    buf_reset(&b);
+    openai_model(&b, &conf, openai_find_adapter(&conf, "org/fine"));
+    ck_assert_str_eq(b.data, MODEL("org/fine", PARENT));
+    ck_assert_ptr_null(openai_find_adapter(&conf, "org"));
+}
+END_TEST
+
+UNIT_MAIN(
+    "openai_answer", models, answers, of_calls, of_a_chat, of_a_text, odd_frames, out_of_memory)
