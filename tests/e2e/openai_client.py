@@ -6,7 +6,8 @@
     openai_client.py cancel URL METRICS            a client that goes away
     openai_client.py drain URL METRICS PID         SIGTERM to PID during a stream
     openai_client.py key URL KEY                   who may ask
-    openai_client.py tools URL                     calls, of a model whose template takes tools
+    openai_client.py tools URL [MODEL]             calls, of a model whose template takes tools
+    openai_client.py adapters URL                  two adapters beside the model, LOUD and QUIET
 
 Each line "ok: ..." or "FAILED: ..." is one check; the last line is their sum. Retries are off, so
 that every answer is the server's first.
@@ -545,7 +546,9 @@ def called(choice):
     return [(t.type, t.function.name, json.loads(t.function.arguments)) for t in choice.message.tool_calls or []]
 
 
-def tools(url):
+def tools(url, model=MODEL):
+    global MODEL
+    MODEL = model
     c = client_for(url)
     shown = post(c, "/apply-template", messages=QUESTION, tools=TOOLS)["prompt"]
     check("the template shows the tools", "weather of a city" in shown and '"days"' in shown, shown)
@@ -581,6 +584,62 @@ def tools(url):
     no = refused("a schema that is not supported", openai.BadRequestError, 400,
                  lambda: chat(c, tools=[tool("f", x={"not": {}})], tool_choice="required"))
     check("is named", no.param == "tools[0].function.parameters.properties.x.not", no.body)
+
+
+# ---- adapters ------------------------------------------------------------------------------------
+
+
+LOUD, QUIET = "org/loud", "quiet"
+
+
+def several_at_once(c, names, **more):
+    """What each name answers to the same question, all asked at once."""
+    with concurrent.futures.ThreadPoolExecutor(len(names)) as pool:
+        return list(pool.map(lambda name: chat(c, model=name, **more), names))
+
+
+def adapters(url):
+    c = client_for(url)
+    listed = {m.id: getattr(m, "parent", None) for m in c.models.list()}
+    check("the model and its adapters are listed", listed
+          == {MODEL: None, LOUD: MODEL, QUIET: MODEL}, listed)
+    check("one is found by its name", c.models.retrieve(LOUD).parent == MODEL)
+    refused("another is not", openai.NotFoundError, 404, lambda: c.models.retrieve("loud"))
+    refused("nor does it answer", openai.NotFoundError, 404, lambda: chat(c, model="loud"))
+    e = refused("nor as an adapter", openai.NotFoundError, 404,
+                lambda: chat(c, extra_body={"adapter": "loud"}))
+    check("which is what the error names", e and e.param == "adapter"
+          and e.code == "model_not_found", e and e.body)
+    refused("two adapters are not one", openai.BadRequestError, 400,
+            lambda: chat(c, model=QUIET, extra_body={"adapter": LOUD}))
+
+    names = [MODEL, LOUD, QUIET]
+    asked = {"logprobs": True, "top_logprobs": 2}
+    alone = {name: chat(c, model=name, **asked) for name in names}
+    text = {name: alone[name].choices[0].message.content for name in names}
+    for name in names:
+        print(f"{name}: {text[name]!r}")
+    check("each answers in its own way", len(set(text.values())) == 3, text)
+    models = [alone[name].model for name in names]
+    check("under its own name", models == names, models)
+    check("by adapter as by model", chat(c, extra_body={"adapter": LOUD}).choices[0].message.content
+          == text[LOUD])
+    found = [alone[name].usage.prompt_tokens_details.cached_tokens for name in names]
+    check("of the same prompt nothing is found that another one computed", found == [0, 0, 0], found)
+    many = several_at_once(c, names * 3, **asked)
+    check("all at once they say what each says alone, to the last logprob",
+          [x.choices[0].to_dict() for x in many] == [alone[n].choices[0].to_dict() for n in names * 3],
+          [x.choices[0].message.content for x in many])
+    check("each finds what it computed itself",
+          all(x.usage.prompt_tokens_details.cached_tokens > 0 for x in many))
+    streamed_text = "".join(x.choices[0].delta.content or ""
+                            for x in chat(c, model=QUIET, stream=True))
+    check("streamed, too", streamed_text == text[QUIET], streamed_text)
+    schema = {"type": "object", "properties": {"animal": {"type": "string", "maxLength": 8},
+              "legs": {"type": "integer", "minimum": 0, "maximum": 99}}, "required": ["animal", "legs"]}
+    formed = several_at_once(c, names, max_tokens=60, response_format=by_schema(schema))
+    values = [json.loads(x.choices[0].message.content) for x in formed]
+    check("each keeps to a schema", all(set(v) == {"animal", "legs"} for v in values), values)
 
 
 def unavailable(c):

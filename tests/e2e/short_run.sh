@@ -5,10 +5,10 @@
 # divide the optimizer's state, sharded.yaml and long-context.yaml, whose ranks share one model, or its sequences, to the same loss;
 # by experts.yaml, whose ranks share the experts that its first lines describe; and by communication.yaml, whose ranks take local
 # steps; evaluate-sharded.yaml, by four ranks that share the model and by one, finds the same loss, and serve-sharded.yaml says by four
-# what one says. test_standalone.sh and test_openai.sh tell the whole stories.
+# what one says; serve-adapters.yaml, of two adapters that are trained here, says with each what its merged model says. test_standalone.sh and test_openai.sh tell the whole stories.
 . "$(dirname "$0")/lib.sh"
 work=$(mktemp -d)
-steps=20 batch=4
+steps=20 batch=4 merged=()
 
 write_job() { # name replicas model: the task's lines on standard input
 	cat <<-E
@@ -54,6 +54,28 @@ prepare() {
 		  precision: FP32
 		  serve: {modelName: tiny}
 	E
+	local name
+	for name in kjv dictionary; do # of unlike matrices and ranks
+		write_job $name 1 model >"$work/train-$name.yaml" <<-E
+			  precision: FP32
+			  checkpoint: {path: /data/ckpt/$name}
+			  train:
+			    method: LoRA
+			    lora: $([ $name = kjv ] && echo '{rank: 4, targets: [q_proj, v_proj]}' || echo '{rank: 6, targets: [all-linear]}')
+			    data: {train: /data/text.txt}
+			    sequenceLength: 16
+			    batchSequences: $batch
+			    steps: $steps
+			    optimizer: {learningRate: 0.05}
+			    output: /data/out/$name
+		E
+		write_job merged 1 out/$name >"$work/serve-$name.yaml" <<-E
+			  precision: FP32
+			  serve: {modelName: $name}
+		E
+	done
+	sed -E 's|/data/models/.*|/data/model|; s/^( *contextLength:).*/\1 128/; s/^( *)(serve:.*)/\1precision: FP32\n\1\2/' \
+		manifests/samples/serve-adapters.yaml >"$work/serve-adapters.yaml"
 	sed -E 's|/data/models/.*|/data/out|; s/^( *modelName:).*/\1 tiny/; s/^( *contextLength:).*/\1 128/
 		s/^( *)(replicas:.*)/\1\2\n\1device: {perReplica: 2}\n\1precision: FP32/; s/^( *)(tensor:.*)/\1\2\n\1pipeline: 2/' \
 		manifests/samples/serve-sharded.yaml >"$work/serve-sharded.yaml"
@@ -81,11 +103,12 @@ same_report() {
 	jq -es '.[0] as $a | .[1] as $b | ($a.loss / $b.loss - 1 | fabs) < 1e-5 and $a.tokens == $b.tokens' \
 		"$work"/out/{perplexity,alone}/report.json
 }
-said() {
+said() { # [model]
 	curl -sS --fail-with-body --max-time 60 "$(serving "$work/said")/v1/completions" -H 'content-type: application/json' \
-		-d '{"model": "tiny", "prompt": "and there was ", "max_tokens": 8, "temperature": 0}' |
+		-d "{\"model\": \"${1:-tiny}\", \"prompt\": \"and there was \", \"max_tokens\": 8, \"temperature\": 0}" |
 		jq -ce '[.choices[0].text, .usage]'
 }
+names() { curl -sS --max-time 60 "$(serving "$work/said")/v1/models" | jq -r '[.data[].id] | join(" ")'; }
 answer() { said | jq -e '.[1].completion_tokens == 8'; }
 served() { # job
 	begin "$work/said" "${llmjob[@]}" run "$work/$1.yaml" --storage "data=$work" --plain --port 0
@@ -130,5 +153,18 @@ check "four ranks that share it serve it" serving "$work/said"
 check "and say the same" equal "$(said)" "$alone"
 stop
 check "they end, drained" equal $status 71
+for name in kjv dictionary; do
+	check "an adapter is trained" timeout 120 "${llmjob[@]}" run "$work/train-$name.yaml" --storage "data=$work" --plain
+	served serve-$name
+	merged[${#merged[@]}]=$(said $name)
+	stop
+done
+served serve-adapters
+check "both are served beside the model" serving "$work/said"
+check "under their names" equal "$(names)" "smol kjv dictionary"
+check "and say what their merged models say" equal "$(said kjv) $(said dictionary)" "${merged[*]}"
+check "which the model does not" [ "$(said smol)" != "${merged[0]}" -a "${merged[0]}" != "${merged[1]}" ]
+stop
+check "it ends, drained" equal $status 71
 check "nothing is left running" poll 60 "the end of all processes" none_running
 finish

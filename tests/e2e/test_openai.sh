@@ -2,9 +2,10 @@
 # Goal: programs written for OpenAI's API work against a served model: the real `openai` client
 # gets answers, streams, usage and its own error classes; a full queue, large requests, a client
 # that goes away and a server that is told to go behave as such a program expects; tools are called
-# where the template takes them. Method: `llmjob run` serves the real model from its GGUF file, and
-# as a folder with another template; openai_client.py asks. The API key, which a cluster takes from
-# a Secret, is given to an agent that is started as a pod would start it.
+# where the template takes them; adapters beside the model answer by their names, all at once as
+# each alone. Method: `llmjob run` serves the real model from its GGUF file, and as a folder with
+# another template; openai_client.py asks. Adapters have random factors. The API key, which a
+# cluster takes from a Secret, is given to an agent that is started as a pod would start it.
 . "$(dirname "$0")/lib.sh"
 work=$(mktemp -d)
 out=$work/out
@@ -24,6 +25,18 @@ write_job() { # file secret
 		    maxQueue: 3
 		    drainSeconds: 60
 		    ${2:+apiKeySecret: $2}
+	E
+}
+write_adapters() { # file: the job of write_job, its queue as long as nobody says, with two
+	local q=self_attn.q_proj:576:576 v=self_attn.v_proj:192:576 o=self_attn.o_proj:576:576 down=mlp.down_proj:576:1536
+	"$python" tests/e2e/random_adapter.py "$work/loud" 1 8 0.1 30 $q $v $down
+	"$python" tests/e2e/random_adapter.py "$work/quiet" 2 3 0.2 30 $v $o
+	write_job "$1"
+	sed -i '/maxQueue:/d' "$1"
+	cat >>"$1" <<-E
+		    adapters:
+		    - {name: org/loud, path: $work/loud}
+		    - {name: quiet, path: $work/quiet}
 	E
 }
 write_conversion() { # file output
@@ -137,16 +150,28 @@ kill -TERM $run
 wait $run || true
 check "nothing is left running" poll 60 "the end of all processes" none_running
 
+echo "-- adapters beside the same model"
+write_adapters "$work/adapters.yaml"
+begin "$out" env TMPDIR="$work" "$work/bin/llmjob" run "$work/adapters.yaml" --plain --port 0
+check "the model is served" poll 60 "an address" serving "$out"
+client adapters "$(serving "$out")"
+kill -TERM $run
+wait $run || true
+check "nothing is left running" poll 60 "the end of all processes" none_running
+too_little() { "$work/bin/llmjob" plan "$work/adapters.yaml" --memory 64Mi; }
+check "what does not fit is refused with the figure" refuses ", adapters 4, " too_little
+
 echo "-- tools, of the same model with a template that takes them"
 write_conversion "$work/folder.yaml" "$work/folder"
 as_folder() { env TMPDIR="$work" timeout 120 "$work/bin/llmjob" run "$work/folder.yaml" --plain >"$out" 2>&1; }
 check "the model becomes a folder" as_folder
 tools_template >"$work/folder/chat_template.jinja"
 model=$work/folder
-write_job "$work/tools.yaml"
+write_adapters "$work/tools.yaml"
 begin "$out" env TMPDIR="$work" "$work/bin/llmjob" run "$work/tools.yaml" --plain --port 0
 check "the model is served" poll 60 "an address" serving "$out"
 client tools "$(serving "$out")"
+client tools "$(serving "$out")" quiet
 kill -TERM $run
 wait $run || true
 check "nothing is left running" poll 60 "the end of all processes" none_running

@@ -2,7 +2,7 @@
 """clients.py URL MODEL [CLIENTS [REQUESTS [TOKENS [WORDS]]]]: so many clients that stream completions, one after another each.
 
 Prints a line: output tokens per second over all, seconds to the first token (median and 95th percentile) and between two
-tokens (95th percentile). Prompts differ from their first word on, so that none is found in a cache. The standard library alone:
+tokens (95th percentile). MODEL may be several, "smol,kjv": each client has the next one. Prompts differ from their first word on, so that none is found in a cache. The standard library alone:
 any server of the API may stand at URL, which ends in /v1.
 """
 import http.client
@@ -13,14 +13,14 @@ import threading
 import time
 import urllib.parse
 
-url, model = sys.argv[1:3]
+url, models = sys.argv[1], sys.argv[2].split(",")
 clients, requests, tokens, words = [int(x) for x in sys.argv[3:7]] + [8, 3, 64, 60][len(sys.argv) - 3:]
 where = urllib.parse.urlsplit(url)
 first, between, counts, failures = [], [], [], []
 WORDS = "water light king stone river house word night earth morning fire people mountain garden bread voice".split()
 
 
-def ask(number):
+def ask(number, model):
     draw = random.Random(number)
     prompt = "%d " % number + " ".join(draw.choice(WORDS) for _ in range(words))
     body = {"model": model, "prompt": prompt, "max_tokens": tokens, "temperature": 0.8, "seed": number, "stream": True}
@@ -47,7 +47,7 @@ def ask(number):
 
 def client(i):
     for k in range(requests):
-        ask(1000 * i + k + 1)
+        ask(1000 * i + k + 1, models[i % len(models)])
 
 
 def at(values, share):

@@ -2,11 +2,12 @@
 # samples_on_cluster.sh [SAMPLE...]: the samples whose ranks divide something, or talk less, on the local cluster.
 #
 # Goal: manifests/samples/sharded.yaml, zero.yaml, experts.yaml, long-context.yaml and communication.yaml are taken by the API
-# server, train in the layout that they ask for, and end with a model. Method: the samples as they stand, with their model and
+# server, train in the layout that they ask for, and end with a model; serve-adapters.yaml answers by each of its names, with
+# adapters of random factors. Method: the samples as they stand, with their model and
 # text, but few steps of short sequences. The layout is read where a user reads it, status, and where the ranks say it: the plan in
 # rank 0's log, and the checkpoint's manifest with a file a rank.
 . "$(dirname "$0")/../e2e/lib.sh"
-[ $# -gt 0 ] || set -- sharded zero experts long-context communication
+[ $# -gt 0 ] || set -- sharded zero experts long-context communication serve-adapters
 declare -A layout=([sharded]="dp1 x tp2 x pp2" [zero]="dp2 zero1" [experts]="dp1 x ep2" [long-context]="dp1 x cp4 zero1" [communication]=dp2)
 need_llmjob
 need_namespace
@@ -31,7 +32,37 @@ ranks() { kn get llmjob "$name" -o json | jq '.spec.replicas * .spec.device.perR
 
 sed -nE 's/^# +//; /^\{"architectures"/,/\}$/p' manifests/samples/experts.yaml | jq . >"$data/mixture.json"
 chmod a+r "$data/mixture.json"
+ask() { # path [body]
+	curl -sS --max-time 60 "http://$(kn get pod smol-adapters-0 -o jsonpath='{.status.podIP}'):8000/v1/$1" \
+		-H 'content-type: application/json' ${2:+-d "$2"}
+}
+chat() { ask chat/completions "{\"model\": \"$1\", \"max_tokens\": 24, \"temperature\": 0, \"messages\": [{\"role\": \"user\", \"content\": \"Name three animals that live in the sea.\"}]}"; }
+by_all_names() { # each answers under its own, and not as the others do
+	local name
+	for name in smol kjv dictionary; do
+		chat $name | jq -e --arg name $name 'select(.model == $name) | .choices[0].message.content'
+	done | sort -u | wc -l | grep -x 3
+}
+serve_adapters() {
+	local name
+	for name in kjv dictionary; do
+		python3 tests/e2e/random_adapter.py "$data/out/$name/adapter" ${#name} 8 0.2 30 self_attn.q_proj:576:576 self_attn.v_proj:192:576
+	done
+	chmod -R a+rX "$data/out"
+	check "serve-adapters: the API server takes it" kn apply -f manifests/samples/serve-adapters.yaml
+	check "it is served" wait_for 180 llmjob/smol-adapters condition=Ready
+	check "all names are listed" equal "$(ask models | jq -r '[.data[] | .id + "<" + (.parent // "")] | join(" ")')" "smol< kjv<smol dictionary<smol"
+	check "each answers in its own way" by_all_names
+	check "another name does not" equal "$(chat other | jq -r .error.code)" model_not_found
+	kn delete llmjob smol-adapters --timeout=60s >/dev/null
+	rm -rf "$data/out/kjv" "$data/out/dictionary"
+}
+
 for sample in "$@"; do
+	if [ "$sample" = serve-adapters ]; then
+		serve_adapters
+		continue
+	fi
 	name=$(awk '$1 == "name:" {print $2; exit}' "manifests/samples/$sample.yaml")
 	started=$SECONDS
 	check "$sample: the API server takes it" taken
