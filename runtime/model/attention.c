@@ -142,6 +142,23 @@ static int64_t here(const struct batch *s, const struct sublayer *u)
     return u->layer - s->config->share.first_layer;
 }
 
+/* As attend, of texts of their own lengths, each by itself. */
+static void attend_texts(const struct batch *s, const struct attention *a, struct columns q,
+    struct columns k, struct columns v)
+{
+    const struct model_config *c = s->config;
+    for (int64_t i = 0; i < s->texts; i++) {
+        int64_t row = s->begins[i];
+        OP(s, attention, .b = 1, .tokens = s->begins[i + 1] - row, .h = c->heads, .g = c->kv_heads,
+            .d = c->head_dim, .scale = 1 / sqrtf((float)c->head_dim),
+            .q = at_element(q.at, row * q.ld, s->t), .k = at_element(k.at, row * k.ld, s->t),
+            .v = at_element(v.at, row * v.ld, s->t), .ldq = q.ld, .ldk = k.ld, .ldv = v.ld,
+            .o = at_element(a->att, row * c->heads * c->head_dim, s->t),
+            .lse = a->lse + row * c->heads, .bidirectional = c->bidirectional,
+            .first = s->sees_from ? s->sees_from + row : NULL, .t = s->t);
+    }
+}
+
 /* att (N, H D) = softmax(q k^T / sqrt(D)) v, by head, of the tokens that each sees. */
 static void attend(const struct batch *s, const struct sublayer *u, struct columns q,
     struct columns k, struct columns v)
@@ -150,6 +167,8 @@ static void attend(const struct batch *s, const struct sublayer *u, struct colum
     float scale = 1 / sqrtf((float)c->head_dim);
     if (u->attention.all.whole)
         attend_chunks(s, &u->attention, q, k, v);
+    else if (s->begins)
+        attend_texts(s, &u->attention, q, k, v);
     else if (s->cached)
         OP(s, attention_decode, .n = s->n, .h = c->heads, .g = c->kv_heads, .d = c->head_dim,
             .scale = scale, .q = q.at, .k_cache = kvcache_keys(s->cache, here(s, u)),

@@ -46,6 +46,9 @@ struct batch {
     struct kvcache_rows rows; /* where in it each token stands; with position */
     bool cached;              /* attention reads the cache: there are tokens before these, or rows
                                  of several sequences */
+    const int64_t *begins;    /* (texts + 1) host, of whole texts one behind the other (encoder.h):
+                                 the row of each; NULL: there is one sequence, or the cache */
+    int64_t texts;
     bool stored;              /* every product is with the stored blocks: engine.c */
     float *zeros;             /* (N or more): the operands of a product that only adds a bias */
     const struct beside *beside;      /* adapters that rows may have (beside.h); or NULL */

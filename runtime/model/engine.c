@@ -89,18 +89,11 @@ static struct batch largest_batch(const struct model *m)
         .stored = m->dev && dev_rows_alike(m->dev)};
 }
 
-/* Columns of the widest product. */
-static int64_t widest(const struct model_config *c)
-{
-    int64_t q = c->heads * c->head_dim, w = q > c->ffn_dim ? q : c->ffn_dim;
-    return w > c->dim ? w : c->dim;
-}
-
 static void engine_carve(struct engine *g)
 {
     struct batch *s = &g->batch;
     struct carve *c = &g->memory.scratch;
-    int64_t w = widest(s->config);
+    int64_t w = linear_widest(s->config);
     struct rows *r = &g->rows;
     int32_t **words[] = {&r->ids, &r->position, &r->length, &r->drawn, &r->next};
     float **numbers[] = {&r->temperature, &r->top_p, &r->u};

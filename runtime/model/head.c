@@ -8,6 +8,7 @@
 #include "runtime/door/beat.h"
 #include "runtime/door/trace.h"
 #include "runtime/model/gemm.h"
+#include "runtime/model/linear.h"
 #include "runtime/model/parallel.h"
 
 /* SmolLM2's 49,152 words: 512 rows, 96 MiB of F32. */
@@ -445,6 +446,33 @@ void head_logits(const struct batch *s, const struct head *w, int64_t row, int64
     OP(s, quant_matmul, .m = n, .n = c->vocab, .k = c->dim,
         .x = at_element(s->h, row * c->dim, s->t), .w = w->w.data, .w_type = w->w.type,
         .y = w->logits);
+}
+
+/* y (n, rows) = x (n, C) W^T + bias, with the stored blocks */
+static void multiply_stored(const struct batch *s, int64_t n, int64_t rows, const float *x,
+    const struct stored *w, const float *bias, float *y)
+{
+    struct batch own = *s;
+    own.n = n;
+    OP(s, quant_matmul, .m = n, .n = rows, .k = s->config->dim, .x = x, .w = w->data,
+        .w_type = w->type, .y = y);
+    linear_finish(&own, rows, bias, OP_ACT_NONE, y);
+}
+
+void head_labels(const struct batch *s, const struct head *w, int64_t n)
+{
+    const struct model_config *c = s->config;
+    const float *h = s->h;
+    if (model_config_tells_texts(c)) {
+        batch_take_rows(s, n, s->chosen_rows, s->h, s->n, w->pooled); /* (N, C) -> (n, C) */
+        h = w->pooled;
+    }
+    if (c->pooled) { /* what it makes takes the place of gradients */
+        multiply_stored(s, n, c->dim, h, &w->pooler, w->pooler_bias, w->dpooled);
+        OP(s, tanh, .count = n * c->dim, .x = w->dpooled, .t = s->t);
+        h = w->dpooled;
+    }
+    multiply_stored(s, n, c->labels, h, &w->w, w->bias, w->logits);
 }
 
 /* A sum with zeros, which changes no number. */

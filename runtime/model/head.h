@@ -71,6 +71,10 @@ void head_next(const struct batch *s, const struct head *w, int64_t row);
 /* logits (n, V) of the rows of s->h from `row` on; n <= R. Serving. */
 void head_logits(const struct batch *s, const struct head *w, int64_t row, int64_t n);
 
+/* logits (n, labels) of a model with labels: of whole texts at rows s->chosen_rows (n) of s->h, of
+   words at its first n. Serving. */
+void head_labels(const struct batch *s, const struct head *w, int64_t n);
+
 /* Row i of the logits in hand, over the whole vocabulary, (V) on the device: of a share it is put
    together, on all its ranks, and good until the next call. */
 const float *head_whole(const struct batch *s, const struct head *w, int64_t i);

@@ -103,6 +103,12 @@ void linear_carve(
     scratch->used = mark;
 }
 
+int64_t linear_widest(const struct model_config *c)
+{
+    int64_t q = c->heads * c->head_dim, w = q > c->ffn_dim ? q : c->ffn_dim;
+    return w > c->dim ? w : c->dim;
+}
+
 struct columns linear_piece(const struct batch *s, const struct linear *l, void *y, int i)
 {
     int64_t row = 0;
@@ -247,8 +253,8 @@ static void multiply_stored(
     gemm_forward(s, &g, l->x16 ? (const void *)l->x16 : x, w, y);
 }
 
-/* y (n, rows) = act(y + bias): a product of nothing, for what has no epilogue of its own. */
-static void finish(
+/* A product of nothing. */
+void linear_finish(
     const struct batch *s, int64_t rows, const float *bias, enum op_act act, float *y)
 {
     if (bias || act != OP_ACT_NONE)
@@ -267,7 +273,7 @@ static void forward_stored(
         multiply_stored(s, l, i, x, piece);
         if (s->groups && l->kind < LINEARS)
             beside_forward(s, l->kind, l->layer, i, &l->shape, x, piece);
-        finish(s, l->shape.rows[i], l->piece[i].bias, act, piece);
+        linear_finish(s, l->shape.rows[i], l->piece[i].bias, act, piece);
     }
 }
 

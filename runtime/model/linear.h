@@ -62,6 +62,13 @@ void linear_project(const struct batch *s, const struct linear *l, const void *x
 /* Does linear_backward read x? */
 bool linear_reads_input(const struct linear *l);
 
+/* y (n, rows) F32 = act(y + bias), of a product that has no epilogue of its own: serving. s->zeros
+   are as many as the greater of both. bias NULL: none. */
+void linear_finish(
+    const struct batch *s, int64_t rows, const float *bias, enum op_act act, float *y);
+/* Columns of the widest product of a layer. */
+int64_t linear_widest(const struct model_config *c);
+
 /* Piece i of a product y of n rows. */
 struct columns linear_piece(const struct batch *s, const struct linear *l, void *y, int i);
 

@@ -5,6 +5,7 @@
 
 #include "runtime/model/beside.h"
 #include "runtime/model/blocks.h"
+#include "runtime/model/encoder.h"
 #include "runtime/model/engine.h"
 #include "runtime/model/internal.h"
 #include "runtime/model/pass.h"
@@ -87,7 +88,7 @@ static int plan_serving(struct model *m, const struct weights *w, struct memplan
     model_carve_stored(m, w, &stored);
     p->weights = carve_plus(stored.size, carve_times(m->added.elements, 4));
     p->beside = beside_bytes(m->conf.beside);
-    return engine_plan(m, p, e);
+    return m->conf.encodes ? encoder_plan(m, p, e) : engine_plan(m, p, e);
 }
 
 int memplan_of(struct model *m, const struct weights *w, struct memplan *out, struct err *e)

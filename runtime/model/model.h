@@ -70,7 +70,8 @@ struct model_conf {
     enum recompute recompute; /* what of a layer backward makes again: model/net.h */
     int64_t logit_rows;       /* at once, at most; 0: as many as suit a processor */
     bool packed;              /* rows may hold several documents, training */
-    bool headless;            /* what is learnt is of hidden states: pass_means */
+    bool headless;            /* what counts are hidden states: pass_means, encoder_embed */
+    bool encodes;             /* serving, of texts as wholes: encoder.h, in place of engine.h */
     int64_t kv_capacity;      /* tokens of a sequence, serving */
     int64_t kv_pages;         /* of the cache (kvcache.h), at least those of a sequence;
                                               0: as many */

@@ -100,7 +100,7 @@ void net_carve(struct net *t, struct batch *s, struct net_memory *a)
     bool chunked = model_config_chunks(s->config) > 1;
     if (!last || chunked)
         t->x = t->out = carve_residual(s, &a->scratch);
-    if (last && (!s->config->post_norm || s->frozen))
+    if (last && (!s->config->post_norm || s->frozen || !s->train))
         t->x = carve_residual(s, &a->saved);
     if (last && !s->config->post_norm)
         norm_carve(&t->final, s, &a->saved);
