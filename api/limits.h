@@ -54,4 +54,8 @@
 #define LIMIT_ANSWERS            8    /* to a prompt: n */
 #define LIMIT_CHOICES            128  /* of a request: answers to all its prompts */
 
+/* Of a model that reads whole texts: texts, or pairs of them, of a request; bytes of its answer. */
+#define LIMIT_ITEMS       2048
+#define LIMIT_ITEMS_BYTES (8 << 20)
+
 #endif

@@ -182,6 +182,8 @@
 #define NAME_METRIC_WAITING     "llmjob_requests_waiting"
 #define NAME_METRIC_TOKENS      "llmjob_generated_tokens_total"
 #define NAME_METRIC_FIRST_TOKEN "llmjob_first_token_seconds"
+#define NAME_METRIC_ITEMS       "llmjob_texts_read_total"
+#define NAME_METRIC_ITEM_TOKENS "llmjob_texts_read_tokens_total"
 
 /* metrics of the controller */
 #define NAME_METRIC_JOBS            "llmjob_jobs"

@@ -61,6 +61,21 @@ enum wire_calls wire_calls_of(const char *name)
     return WIRE_CALLS_NONE;
 }
 
+static const char *const does_names[WIRE_DOES_KINDS] = {"generate", "embed", "classify", "tag"};
+
+const char *wire_does_name(enum wire_does d)
+{
+    return does_names[d];
+}
+
+enum wire_does wire_does_of(const char *name)
+{
+    for (int i = 0; i < WIRE_DOES_KINDS; i++)
+        if (!strcmp(does_names[i], name))
+            return (enum wire_does)i;
+    return WIRE_DOES_GENERATE;
+}
+
 void wire_page_note(struct wire_page *p, const char *text)
 {
     uint64_t words[WIRE_NOTE_BYTES / 8] = {0};

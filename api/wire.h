@@ -50,6 +50,9 @@ enum wire_type {
                          messages|prompt|prompt_ids}, whose text is the body of the answer;
                          tools are those that the template is to show, the arguments of
                          messages' tool_calls objects;
+                         or, of a model that does not generate, {id, read:"embed"|"classify"|
+                         "compare"|"rank"} and what runtime/serve/items.h says, whose text is the
+                         elements of the answer's list;
                          the id comes first, so that it can be read
                          while the rest stays text */
     WIRE_CANCEL,      /* {id} */
@@ -67,11 +70,11 @@ enum wire_type {
     WIRE_SAVED,     /* {step, path}; from rank 0, after the manifest is in place */
     WIRE_DONE,      /* {step, output}: training complete; {step, drained:true}: stopped as asked */
     WIRE_FAILED,    /* {class, message}: the last frame before a non-zero exit */
-    WIRE_SERVING,   /* {model, context_length, calls}: ready for requests; how its answers call
-                       tools, a wire_calls_name() */
+    WIRE_SERVING,   /* {model, context_length, calls, does}: ready for requests; how its answers
+                       call tools, a wire_calls_name(); a wire_does_name() */
     WIRE_TOKEN,     /* binary, see above */
     WIRE_FINISHED,  /* {id, reason:"stop"|"length"|"cancelled"|"error", message, param,
-                        prompt_tokens, completion_tokens} */
+                        prompt_tokens, completion_tokens, items: texts that were read} */
     WIRE_LOGPROBS,  /* binary, see above */
     WIRE_BALANCED,  /* {step, text}; from rank 0, when shares are sized by measured speed: to what,
                        and which rank stands out */
@@ -120,6 +123,17 @@ enum wire_calls {
 };
 const char *wire_calls_name(enum wire_calls c);
 enum wire_calls wire_calls_of(const char *name); /* of none: WIRE_CALLS_NONE */
+
+/* What a served model does with a text. */
+enum wire_does {
+    WIRE_DOES_GENERATE, /* goes on with it */
+    WIRE_DOES_EMBED,
+    WIRE_DOES_CLASSIFY, /* says which labels it has */
+    WIRE_DOES_TAG,      /* says which its words have */
+    WIRE_DOES_KINDS
+};
+const char *wire_does_name(enum wire_does d);
+enum wire_does wire_does_of(const char *name); /* of none: WIRE_DOES_GENERATE */
 
 #define WIRE_NOTE_BYTES 160 /* of the page's note, its end included; a multiple of 8 */
 

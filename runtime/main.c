@@ -14,6 +14,7 @@
 #include "runtime/evaluate/forecast.h"
 #include "runtime/door/beat.h"
 #include "runtime/model/device.h"
+#include "runtime/serve/encode.h"
 #include "runtime/serve/infer.h"
 #include "runtime/serve/requests.h"
 #include "runtime/train/preview.h"
@@ -58,7 +59,9 @@ static int serve(struct program *p, struct err *e)
         return rc;
     const struct infer_conf conf = {
         &p->door, &p->orders, p->coll, p->dev, p->budget_bytes, p->requests.inbox};
-    return infer_run(&conf, e);
+    bool reads = false;
+    rc = encode_serves(&p->orders, &reads, e);
+    return rc ? rc : reads ? encode_run(&conf, e) : infer_run(&conf, e);
 }
 
 static int convert(struct program *p, struct err *e)

@@ -43,6 +43,9 @@ START_TEST(names_are_total)
     for (enum wire_calls c = 0; c < WIRE_CALLS_FORMS; c++)
         ck_assert_int_eq(wire_calls_of(wire_calls_name(c)), c);
     ck_assert_int_eq(wire_calls_of("of another version"), WIRE_CALLS_NONE);
+    for (enum wire_does d = 0; d < WIRE_DOES_KINDS; d++)
+        ck_assert_int_eq(wire_does_of(wire_does_name(d)), d);
+    ck_assert_int_eq(wire_does_of(""), WIRE_DOES_GENERATE);
 }
 END_TEST
 

@@ -1,0 +1,246 @@
+/*
+ * reader: what stands above the last layer decides what a model does. Lengths are those that the
+ * job says, else what the folder says of embeddings, else the model's.
+ */
+#include "runtime/serve/reader.h"
+
+#include "base/mem.h"
+#include "runtime/family/pooling.h"
+#include "runtime/model/engine.h"
+
+#include <math.h>
+
+struct reader {
+    struct reader_facts facts;
+    struct pooling pooling;
+    struct tok *tok;
+    struct model *model;
+    struct encoder *encoder;
+};
+
+static int pooling_of(const struct weights *w, struct pooling *out, struct err *e)
+{
+    *out = (struct pooling){.normalized = true};
+    return weights_gguf(w) ? 0 : pooling_read(weights_path(w), out, e);
+}
+
+int reader_does(const struct weights *w, enum wire_does *out, struct err *e)
+{
+    const struct model_config *c = weights_config(w);
+    struct pooling p = {.said = false};
+    int rc = c->labels ? 0 : pooling_of(w, &p, e);
+    if (rc)
+        return rc;
+    *out = c->labels ? model_config_tells_texts(c) ? WIRE_DOES_CLASSIFY : WIRE_DOES_TAG
+        : c->bidirectional || p.said ? WIRE_DOES_EMBED
+                                     : WIRE_DOES_GENERATE;
+    return 0;
+}
+
+/* -- life -- */
+
+static int check_names(const struct weights *w, struct err *e)
+{
+    if (weights_labels(w))
+        return 0;
+    return err_set(e, ERR_DATA, "%s: its labels have no names", weights_path(w));
+}
+
+/* Tokens of a text: what is asked for, else the less of what both say. */
+static int context_of(
+    const struct reader *r, const struct reader_conf *c, int64_t *out, struct err *e)
+{
+    int rc = engine_context(weights_config(c->weights), c->context, out, e);
+    if (!rc && !c->context && r->pooling.tokens && r->pooling.tokens < *out)
+        *out = r->pooling.tokens;
+    return rc;
+}
+
+static int open_model(struct reader *r, const struct reader_conf *c, struct err *e)
+{
+    struct model_conf m = {
+        .config = *weights_config(c->weights), .t = c->t, .encodes = true, .page = c->page};
+    struct memplan plan;
+    int rc = context_of(r, c, &m.kv_capacity, e);
+    if (r->facts.does == WIRE_DOES_EMBED) { /* nothing above the last layer counts */
+        m.headless = true;
+        m.config.masked = m.config.pooled = false;
+    }
+    if (rc || (rc = memplan_model(&m, c->weights, &plan, e)) ||
+        (rc = memplan_require(&plan, c->budget_bytes, e)) ||
+        (rc = model_create(c->dev, &m, &r->model, e)) ||
+        (rc = model_load(r->model, c->weights, e)) ||
+        (rc = encoder_create(r->model, &r->encoder, e)))
+        return rc;
+    r->facts.context = m.kv_capacity;
+    r->facts.parameters = model_parameters(r->model);
+    r->facts.memory_bytes = plan.total;
+    return 0;
+}
+
+static int reader_begin(struct reader *r, const struct reader_conf *c, struct err *e)
+{
+    const struct model_config *is = weights_config(c->weights);
+    int rc = reader_does(c->weights, &r->facts.does, e);
+    if (rc)
+        return rc;
+    if (r->facts.does == WIRE_DOES_GENERATE)
+        return err_set(e, ERR_USER,
+            "a %s model that goes on with texts embeds none: its folder has no modules.json",
+            is->architecture);
+    if (r->facts.does == WIRE_DOES_EMBED)
+        rc = pooling_of(c->weights, &r->pooling, e);
+    else
+        rc = check_names(c->weights, e);
+    r->facts.dim = is->dim;
+    r->facts.normalized = r->pooling.normalized;
+    r->facts.labels = is->labels;
+    r->facts.names = weights_labels(c->weights);
+    r->facts.several = is->several;
+    if (rc || (rc = tok_open(c->weights, &r->tok, e)))
+        return rc;
+    return open_model(r, c, e);
+}
+
+int reader_open(const struct reader_conf *c, struct reader **out, struct err *e)
+{
+    struct reader *r = mem_zalloc(sizeof *r);
+    if (!r)
+        return err_set(e, ERR_MEMORY, "no memory for a model that reads texts");
+    int rc = reader_begin(r, c, e);
+    if (rc) {
+        reader_close(r);
+        return rc;
+    }
+    *out = r;
+    return 0;
+}
+
+void reader_close(struct reader *r)
+{
+    if (!r)
+        return;
+    encoder_destroy(r->encoder);
+    model_destroy(r->model);
+    tok_close(r->tok);
+    mem_free(r);
+}
+
+const struct reader_facts *reader_facts(const struct reader *r)
+{
+    return &r->facts;
+}
+
+const struct tok *reader_tok(const struct reader *r)
+{
+    return r->tok;
+}
+
+int64_t reader_rows(const struct reader *r)
+{
+    return encoder_rows(r->encoder);
+}
+
+/* -- tokens -- */
+
+static int too_long(const struct reader *r, struct err *e)
+{
+    return err_set(e, ERR_USER,
+        "it has more than the %lld tokens that the model reads at once: shorten it, or ask to "
+        "have it cut with truncate_prompt_tokens",
+        (long long)r->facts.context);
+}
+
+static int pair_tokens(const struct reader *r, const struct reader_text *t, struct tok_ids *ids,
+    struct tok_ids *types, struct err *e)
+{
+    int around = tok_pair_around(r->tok);
+    const struct tok_texts pair = {{t->first, t->second},
+        {(int64_t)strlen(t->first), (int64_t)strlen(t->second)},
+        t->most ? t->most : r->facts.context};
+    bool cut = false;
+    if (around < 0)
+        return err_set(
+            e, ERR_USER, "what the model's post_processor makes of two texts is not supported");
+    if (pair.most < around)
+        return err_set(
+            e, ERR_USER, "the tokenizer puts %d tokens around two texts, which are kept", around);
+    int rc = tok_encode_pair(r->tok, &pair, ids, types, &cut, e);
+    return !rc && cut && !t->most ? too_long(r, e) : rc;
+}
+
+/* What is put behind a text stays behind it. */
+static int cut_tokens(const struct reader *r, struct tok_ids *ids, int64_t from, int64_t most)
+{
+    const struct tok_affix *suffix = tok_suffix(r->tok);
+    if (ids->count - from <= most)
+        return 0;
+    if (most < tok_prefix(r->tok)->count + suffix->count)
+        return -1;
+    ids->count = from + most;
+    for (int i = 0; i < suffix->count; i++)
+        ids->id[ids->count - suffix->count + i] = suffix->id[i];
+    return 0;
+}
+
+static int add_zeros(struct tok_ids *types, int64_t n, struct err *e)
+{
+    int rc = 0;
+    for (int64_t i = 0; i < n && !rc; i++)
+        rc = tok_ids_add(types, 0, e);
+    return rc;
+}
+
+int reader_tokens(const struct reader *r, const struct reader_text *t, struct tok_ids *ids,
+    struct tok_ids *types, struct err *e)
+{
+    int64_t from = ids->count;
+    if (t->second)
+        return pair_tokens(r, t, ids, types, e);
+    int rc = tok_encode_document(r->tok, t->first, (int64_t)strlen(t->first), ids, e);
+    if (rc)
+        return rc;
+    if (ids->count == from)
+        return err_set(e, ERR_USER, "it is empty");
+    if (!t->most && ids->count - from > r->facts.context)
+        return too_long(r, e);
+    if (t->most && cut_tokens(r, ids, from, t->most))
+        return err_set(e, ERR_USER, "the tokenizer puts more than %lld tokens around a text",
+            (long long)t->most);
+    return add_zeros(types, ids->count - from, e);
+}
+
+/* -- reading -- */
+
+void reader_normalize(float *x, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)x[i] * (double)x[i];
+    float length = (float)sqrt(sum);
+    for (int64_t i = 0; i < n && length > 0; i++)
+        x[i] /= length;
+}
+
+int reader_check(const struct reader *r, const struct encoder_text *t, struct err *e)
+{
+    return encoder_check(r->encoder, t, e);
+}
+
+int reader_embed(
+    struct reader *r, const struct encoder_text *texts, int64_t n, float *out, struct err *e)
+{
+    static const enum encoder_pooling kinds[] = {[POOLING_MEAN] = ENCODER_MEAN,
+        [POOLING_FIRST] = ENCODER_FIRST,
+        [POOLING_LAST] = ENCODER_LAST};
+    int rc = encoder_embed(r->encoder, texts, n, kinds[r->pooling.kind], out, e);
+    for (int64_t i = 0; i < n && !rc && r->pooling.normalized; i++)
+        reader_normalize(out + i * r->facts.dim, r->facts.dim);
+    return rc;
+}
+
+int reader_label(
+    struct reader *r, const struct encoder_text *texts, int64_t n, float *out, struct err *e)
+{
+    return encoder_label(r->encoder, texts, n, out, e);
+}
