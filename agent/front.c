@@ -13,6 +13,7 @@
 #include "agent/calls.h"
 #include "agent/openai.h"
 #include "agent/openai_answer.h"
+#include "agent/openai_items.h"
 #include "agent/page.h"
 #include "base/clock.h"
 #include "base/json.h"
@@ -48,6 +49,12 @@ static struct metric first_token = {.name = NAME_METRIC_FIRST_TOKEN,
     .kind = METRIC_HISTOGRAM};
 static struct metric in_flight = {
     .name = NAME_METRIC_IN_FLIGHT, .help = "Requests waiting or generating", .kind = METRIC_GAUGE};
+
+static struct metric items_total = {.name = NAME_METRIC_ITEMS,
+    .help = "Texts that were embedded or labelled",
+    .kind = METRIC_COUNTER};
+static struct metric item_tokens_total = {
+    .name = NAME_METRIC_ITEM_TOKENS, .help = "Their tokens", .kind = METRIC_COUNTER};
 
 static struct metric waiting = {.name = NAME_METRIC_WAITING,
     .help = "Requests that the rank has not been handed yet",
@@ -89,6 +96,7 @@ struct front {
     uint16_t port;
     int64_t context_length;
     enum wire_calls calls; /* how the model calls tools */
+    enum wire_does does;   /* what it does with a text */
     int count;             /* of choices in flight */
     size_t bytes;          /* of the bodies of all */
 };
@@ -103,8 +111,8 @@ int front_create(const struct front_conf *conf, struct front **out, struct err *
         f->conf.max_queue = LIMIT_QUEUE_REQUESTS;
     assert(f->conf.max_at_rank >= 1 && f->conf.max_at_rank <= FRONT_AT_RANK);
     f->next_id = 1;
-    struct metric *all[] = {
-        &requests_total, &refused_total, &tokens_total, &first_token, &in_flight, &waiting};
+    struct metric *all[] = {&requests_total, &refused_total, &tokens_total, &first_token,
+        &in_flight, &waiting, &items_total, &item_tokens_total};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         metric_register(all[i]);
     *out = f;
@@ -241,6 +249,12 @@ static void end_whole(struct front_request *r)
         answer_json(r->x, 200, &r->choice->text);
         return;
     }
+    if (r->asked.place & OPENAI_ITEMS) {
+        const struct buf *text = &r->choice->text;
+        openai_items(&out, &r->a, r->asked.place, buf_cstr(text), text->len, r->usage);
+        answer_json(r->x, 200, &out);
+        return;
+    }
     for (int i = 0; i < r->asked.choices; i++)
         said[i] = choice_of(r, &r->choice[i]);
     openai_whole(&out, &r->a, said, r->asked.choices, r->usage);
@@ -269,6 +283,7 @@ static struct openai_conf api_of(const struct front *f)
     return (struct openai_conf){.model = f->conf.model,
         .context_length = f->context_length,
         .calls = f->calls,
+        .does = f->does,
         .adapters = f->conf.adapters,
         .adapter_count = f->conf.adapter_count,
         .most_choices = f->conf.max_queue < LIMIT_CHOICES ? f->conf.max_queue : LIMIT_CHOICES};
@@ -399,7 +414,7 @@ static void on_token(struct front *f, const struct wire_frame *frame)
         metric_add(&tokens_total, 1);
     if (!r)
         return; /* cancelled meanwhile */
-    if (!c->spoken && !(r->asked.place & OPENAI_RENDERED))
+    if (!c->spoken && !(r->asked.place & (OPENAI_RENDERED | OPENAI_ITEMS)))
         metric_observe(&first_token, (double)(clock_ms() - r->started_ms) / 1000);
     bool first = !c->spoken && r->handed < r->asked.choices;
     c->spoken = true;
@@ -454,6 +469,10 @@ static void on_finished(struct front *f, const struct wire_frame *frame)
         return;
     }
     uint64_t id = (uint64_t)json_int(v, "id", 0);
+    if (json_int(v, "items", 0)) {
+        metric_add(&items_total, (double)json_int(v, "items", 0));
+        metric_add(&item_tokens_total, (double)json_int(v, "prompt_tokens", 0));
+    }
     struct front_request *r = find(f, id, &c);
     if (r && !strcmp(json_str(v, "reason", "error"), "error")) {
         struct openai_refusal why; /* before the first token the request is at fault */
@@ -527,9 +546,10 @@ static struct front_request *request_create(
         .started_ms = clock_ms(),
         .body_len = body_len,
         .choice = choice};
+    size_t most = asked->place & OPENAI_ITEMS ? LIMIT_ITEMS_BYTES : ANSWER_BYTES;
     for (int i = 0; i < asked->choices; i++) {
-        buf_init(&choice[i].text, ANSWER_BYTES);
-        buf_init(&choice[i].pending, ANSWER_BYTES);
+        buf_init(&choice[i].text, most);
+        buf_init(&choice[i].pending, most);
         openai_logprobs_init(&choice[i].logprobs);
         calls_init(&choice[i].calls, f->calls, asked->calls);
     }
@@ -642,7 +662,10 @@ static enum openai_place place_of(const char *path)
         enum openai_place place;
     } paths[] = {{"/v1/chat/completions", OPENAI_CHAT}, {"/v1/completions", OPENAI_TEXT},
         {"/tokenize", OPENAI_TOKENIZE}, {"/detokenize", OPENAI_DETOKENIZE},
-        {"/apply-template", OPENAI_TEMPLATE}};
+        {"/apply-template", OPENAI_TEMPLATE}, {"/v1/embeddings", OPENAI_EMBED},
+        {"/v1/classify", OPENAI_CLASSIFY}, {"/classify", OPENAI_CLASSIFY},
+        {"/v1/score", OPENAI_SCORE}, {"/score", OPENAI_SCORE}, {"/v1/rerank", OPENAI_RERANK},
+        {"/v2/rerank", OPENAI_RERANK}, {"/rerank", OPENAI_RERANK}};
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
         if (!strcmp(path, paths[i].path))
             return paths[i].place;
@@ -711,6 +734,11 @@ void front_lost(struct front *f)
         openai_refuse(&why, 503, NULL, NULL, "the model was stopped");
         end_with_error(f->head, &why);
     }
+}
+
+void front_does(struct front *f, enum wire_does does)
+{
+    f->does = does;
 }
 
 void front_drain(struct front *f)

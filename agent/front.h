@@ -1,7 +1,9 @@
 /*
  * front: the OpenAI API of a serving pod: POST /v1/chat/completions, POST /v1/completions, GET
  * /v1/models and /v1/models/{id}, GET /health, and OPTIONS for pages of other origins; and POST
- * /tokenize, /detokenize (vLLM) and /apply-template (llama.cpp). At / is the page (page.h).
+ * /tokenize, /detokenize (vLLM) and /apply-template (llama.cpp). Of a model that reads whole texts
+ * /v1/embeddings, /v1/classify, /v1/score and /v1/rerank in place of those that generate. At / is
+ * the page (page.h).
  *
  * It bounds requests (429 beyond max_queue or LIMIT_QUEUE_BYTES, 413 beyond LIMIT_REQUEST_BYTES,
  * 503 while loading or draining), hands them to the rank as WIRE_REQUEST in the order they came, so
@@ -50,6 +52,8 @@ void front_set_rank(
 /* WIRE_SERVING came: the port is opened and requests are taken. context_length in tokens, 0: not
  * said; how the model calls tools. */
 int front_ready(struct front *f, int64_t context_length, enum wire_calls calls, struct err *e);
+/* What the model does, before front_ready; else it generates. */
+void front_does(struct front *f, enum wire_does does);
 /* The rank is gone: what is in flight ends with 503 or an error event; 503 until front_ready. */
 void front_lost(struct front *f);
 void front_drain(struct front *f); /* new requests get 503; those in flight finish */

@@ -211,7 +211,9 @@ static void on_serving(struct member *m, const struct wire_frame *frame)
 {
     json_auto struct json *v = NULL;
     struct err e = {0};
-    if (json_parse_within(frame->data, frame->len, LIMIT_FRAME_VALUES, &v, &e) ||
+    int rc = json_parse_within(frame->data, frame->len, LIMIT_FRAME_VALUES, &v, &e);
+    front_does(m->conf.front, wire_does_of(json_str(v, "does", "")));
+    if (rc ||
         front_ready(m->conf.front, json_int(v, "context_length", 0),
             wire_calls_of(json_str(v, "calls", "")), &e)) {
         log_error("the API cannot be opened", LOG_ERR(&e));

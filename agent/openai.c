@@ -4,6 +4,7 @@
  * silence, and a reader may take a field's type for granted.
  */
 #include "agent/openai_internal.h"
+#include "agent/openai_items.h"
 
 #include "base/random.h"
 #include "api/limits.h"
@@ -163,6 +164,29 @@ static const struct openai_field fields[] = {
 
     USED("include_usage", OPENAI_STREAM, OPENAI_BOOL, "a last event with the usage"),
     IGNORED("include_obfuscation", OPENAI_STREAM, "nothing is padded"),
+
+    USED("input", OPENAI_EMBED | OPENAI_CLASSIFY, OPENAI_OWN,
+        "a string or a list of token ids, or a list of up to 2,048 strings or such lists; of words "
+        "to be labelled, strings"),
+    USED("text_1", OPENAI_SCORE, OPENAI_OWN, "a string, or a list of strings"),
+    USED("text_2", OPENAI_SCORE, OPENAI_OWN,
+        "likewise, up to 2,048: each beside the one of `text_1`, or its own there"),
+    USED("query", OPENAI_RERANK, OPENAI_STRING, "needed"),
+    USED("documents", OPENAI_RERANK, OPENAI_OWN,
+        "a list of up to 2,048 strings, or objects with one"),
+    USED("model", OPENAI_ITEMS, OPENAI_STRING, "needed: `spec.serve.modelName`"),
+    USED("encoding_format", OPENAI_EMBED, OPENAI_STRING,
+        "`float` when absent; `base64`: of little-endian F32"),
+    RANGE("dimensions", OPENAI_EMBED, OPENAI_WHOLE, 1, 1 << 20,
+        "so many of the first numbers, of length 1 again where the model's embeddings are"),
+    RANGE("top_n", OPENAI_RERANK, OPENAI_WHOLE, 1, 1 << 20, "the best so many; all when absent"),
+    USED("return_documents", OPENAI_RERANK, OPENAI_BOOL,
+        "true when absent: each result has its document"),
+    RANGE("truncate_prompt_tokens", OPENAI_ITEMS, OPENAI_WHOLE, -1, 1 << 24,
+        "of a longer text so many tokens are read; -1: as many as the model reads; absent: it is "
+        "refused"),
+    IGNORED("user", OPENAI_ITEMS, "names the client's own user"),
+    USED("text", OPENAI_DOCUMENT, OPENAI_STRING, "needed"),
 };
 
 const struct openai_field *openai_fields(size_t *count)
@@ -667,6 +691,8 @@ static int copy_asked(const struct openai_conf *conf, const struct json *v, int 
     struct jsonw *w, struct openai_request *out, struct openai_refusal *r)
 {
     bool chat = out->place == OPENAI_CHAT;
+    if (out->place & OPENAI_ITEMS)
+        return openai_copy_items(v, out->place, w, r);
     if (out->place & OPENAI_RENDERED)
         return copy_rendered(conf, v, w, out, r);
     jsonw_bool(w, "chat", chat);
@@ -724,6 +750,7 @@ int openai_read(const struct openai_conf *conf, uint64_t id, enum openai_place p
         return REFUSE(r, NULL, "the body must be a JSON object");
     *out = (struct openai_request){.place = place};
     if (read_model(conf, v, !(place & OPENAI_RENDERED), out, r) ||
+        openai_check_does(conf, place, r) ||
         openai_check_fields(v, place, "", r) || read_stream(v, out, r) ||
         read_choices(conf, v, out, r))
         return -1;

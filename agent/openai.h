@@ -38,10 +38,17 @@ enum openai_place { /* the objects that have fields; bits */
     OPENAI_CHOSEN = 8192, /* its function */
     OPENAI_CALL = 16384,  /* of a message's tool_calls */
     OPENAI_CALLED = 32768,
-    OPENAI_PLACES = 65536 /* none: beyond the last */
+    OPENAI_EMBED = 65536,      /* /v1/embeddings */
+    OPENAI_CLASSIFY = 131072,  /* /v1/classify */
+    OPENAI_SCORE = 262144,     /* /v1/score */
+    OPENAI_RERANK = 524288,    /* /v1/rerank */
+    OPENAI_DOCUMENT = 1048576, /* of its documents, where it is an object */
+    OPENAI_PLACES = 2097152    /* none: beyond the last */
 };
 /* Those that the model answers, not with tokens of its own: the rank gives the body. */
 #define OPENAI_RENDERED (OPENAI_TOKENIZE | OPENAI_DETOKENIZE | OPENAI_TEMPLATE)
+/* Those of models that read whole texts: the rank gives the elements of a list (openai_items.h). */
+#define OPENAI_ITEMS    (OPENAI_EMBED | OPENAI_CLASSIFY | OPENAI_SCORE | OPENAI_RERANK)
 
 enum openai_kind {
     OPENAI_NUMBER, /* from min to max */
@@ -70,6 +77,7 @@ struct openai_conf {
     int64_t context_length;                        /* in tokens, 0: not known */
     int most_choices;                              /* of a request, at most LIMIT_CHOICES */
     enum wire_calls calls;                         /* how the model calls tools */
+    enum wire_does does;                           /* which places it answers */
     const struct jobspec_served_adapter *adapters; /* (adapter_count) beside it */
     int adapter_count;
 };

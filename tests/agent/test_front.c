@@ -740,6 +740,58 @@ START_TEST(tells_its_models_and_health)
 }
 END_TEST
 
+static void finish_reading(uint64_t id, int items)
+{
+    char json[160];
+    int n = snprintf(json, sizeof json,
+        "{\"id\":%llu,\"reason\":\"stop\",\"prompt_tokens\":7,\"completion_tokens\":0,"
+        "\"items\":%d}",
+        (unsigned long long)id, items);
+    front_frame(f, &(struct wire_frame){WIRE_FINISHED, json, (uint32_t)n});
+}
+
+/* Of a model that reads texts: what the rank says are the elements of the answer, which may be
+ * longer than a text; what it does not do is refused, and both are counted. */
+START_TEST(reads_texts)
+{
+    struct front_client c;
+    buf_auto struct buf metrics;
+    buf_init(&metrics, 1 << 16);
+    char numbers[3000]; /* 600 times: more than a text of an answer may have */
+    memset(numbers, ' ', sizeof numbers);
+    front_does(f, WIRE_DOES_EMBED);
+    client_open(&c);
+    ask(&c, "/v1/embeddings", "{\"model\":\"tiny\",\"input\":[\"a\",\"b\"]}");
+    until(&c, sent == 1);
+    ck_assert_str_eq(
+        last_json, "{\"id\":1,\"read\":\"embed\",\"base64\":false,\"input\":[\"a\",\"b\"]}");
+    say(1, "{\"index\":0}", 11);
+    say(1, ",{\"index\":1", 11);
+    for (int i = 0; i < 600; i++)
+        say(1, numbers, sizeof numbers);
+    say(1, "}", 1);
+    finish_reading(1, 2);
+    until(&c, has(&c, "}]}"));
+    ck_assert(has(&c, "HTTP/1.1 200") && has(&c, "\"data\":[{\"index\":0},{\"index\":1 ") &&
+        has(&c, "{\"prompt_tokens\":7,\"total_tokens\":7}"));
+    client_close(&c);
+    metric_print(&metrics);
+    ck_assert_msg(strstr(buf_cstr(&metrics), "\n" NAME_METRIC_ITEMS " 2\n") &&
+            strstr(buf_cstr(&metrics), "\n" NAME_METRIC_ITEM_TOKENS " 7\n"),
+        "%s", buf_cstr(&metrics));
+    client_open(&c);
+    ask(&c, "/v1/chat/completions", CHAT "}");
+    until(&c, has(&c, " 400 ") && has(&c, "embeds texts"));
+    client_close(&c);
+    client_open(&c);
+    ask(&c, "/v2/rerank", "{\"model\":\"tiny\",\"query\":\"a\",\"documents\":[\"b\"]}");
+    until(&c, sent == 2);
+    client_close(&c); /* goes away */
+    until(NULL, sent == 3 && last_type == WIRE_CANCEL);
+    ck_assert_int_eq(front_in_flight(f), 0);
+}
+END_TEST
+
 /* Kind: what the ecosystem expects. A browser asks first, without the key, and reads nothing that
  * does not name its origin, streams and errors included. */
 START_TEST(pages_of_any_origin_may_ask)
@@ -780,7 +832,7 @@ int main(void)
         needs_the_key_and_a_bounded_body, bounds_its_queue, the_rank_has_several, several_answers,
         renders, bounds_its_queue_in_bytes, the_gone_free_their_places, a_rank_that_takes_nothing,
         drains_and_loses_its_rank, a_rank_error_is_an_answer, tells_its_models_and_health,
-        pages_of_any_origin_may_ask};
+        pages_of_any_origin_may_ask, reads_texts};
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
         tcase_add_test(tc, tests[i]);
     tcase_add_loop_test(tc, several_answers_end_together, 0, 2);

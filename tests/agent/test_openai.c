@@ -22,7 +22,10 @@ static struct buf frame;
 static int read_choice(enum openai_place place, int choice, const char *body)
 {
     static const struct jobspec_served_adapter adapters[] = {{"fine", "/x"}, {"org/two", "/y"}};
-    static const struct openai_conf conf = {"m", 4096, 20, WIRE_CALLS_HERMES, adapters, 2};
+    enum wire_does does = place == OPENAI_CLASSIFY ? WIRE_DOES_CLASSIFY
+        : place & OPENAI_ITEMS                     ? WIRE_DOES_EMBED
+                                                   : WIRE_DOES_GENERATE;
+    const struct openai_conf conf = {"m", 4096, 20, WIRE_CALLS_HERMES, does, adapters, 2};
     buf_done(&frame);
     buf_init(&frame, LIMIT_FRAME_BYTES);
     no = (struct openai_refusal){0};
@@ -368,9 +371,15 @@ static int read_with(const struct openai_field *f, unsigned place, const char *v
             "{\"model\":\"m\",\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"1\","
             "\"type\":\"function\"%s,\"function\":{\"name\":\"f\",\"arguments\":\"{}\"%s}}]}]}",
             place == OPENAI_CALL ? member : "", place == OPENAI_CALLED ? member : "");
+    else if (place & OPENAI_ITEMS)
+        buf_printf(&body, "{\"model\":\"m\",%s%s}",
+            place == OPENAI_SCORE        ? "\"text_1\":\"a\",\"text_2\":\"b\""
+                : place == OPENAI_RERANK ? "\"query\":\"a\",\"documents\":[\"b\"]"
+                                         : "\"input\":\"a\"",
+            member);
     else
         buf_printf(&body, CHAT ",\"stream\":true,\"stream_options\":{\"%s\":%s}}", f->name, value);
-    if (!(place & (OPENAI_TEXT | OPENAI_RENDERED)))
+    if (!(place & (OPENAI_TEXT | OPENAI_RENDERED | OPENAI_ITEMS)))
         place = OPENAI_CHAT;
     return read_choice(place, 0, buf_cstr(&body));
 }
@@ -379,7 +388,8 @@ static int read_with(const struct openai_field *f, unsigned place, const char *v
 static bool is_needed(const struct openai_field *f, unsigned place)
 {
     static const char *const names[] = {"messages", "prompt", "model", "role", "content", "type",
-        "text", "tokens", "schema", "function", "arguments"};
+        "text", "tokens", "schema", "function", "arguments", "input", "text_1", "text_2", "query",
+        "documents"};
     if (((place & (OPENAI_SCHEMA | OPENAI_FUNCTION | OPENAI_CHOSEN | OPENAI_CALLED)) &&
             !strcmp(f->name, "name")) ||
         (place == OPENAI_CALL && !strcmp(f->name, "id")))
@@ -473,6 +483,11 @@ static void write_document(struct buf *out)
         {OPENAI_CALL, "One of a message's `tool_calls`"},
         {OPENAI_CALLED, "`function` of one of `tool_calls`"},
         {OPENAI_STREAM, "`stream_options`"},
+        {OPENAI_EMBED, "`POST /v1/embeddings`"},
+        {OPENAI_CLASSIFY, "`POST /v1/classify`"},
+        {OPENAI_SCORE, "`POST /v1/score`"},
+        {OPENAI_RERANK, "`POST /v1/rerank`"},
+        {OPENAI_DOCUMENT, "One of `documents` that is an object"},
     };
     size_t count;
     const struct openai_field *fields = openai_fields(&count);
