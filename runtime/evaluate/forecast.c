@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "runtime/convert/adapters.h"
 #include "runtime/evaluate/internal.h"
+#include "runtime/model/encoder.h"
 #include "runtime/train/planner.h"
 
 #include <stddef.h>
@@ -45,12 +46,13 @@ static int check_evaluation(const struct jobspec_evaluate *s, struct err *e)
 }
 
 /* Of a served model the longest sequence is counted: others have what is left. */
-static int tokens_at_once(const struct forecast *o, int64_t *out, struct err *e)
+static int tokens_at_once(struct forecast *o, struct err *e)
 {
     const struct jobspec_evaluate *s = &o->spec.evaluate;
+    struct pooling p;
     if (o->serves)
-        return engine_context(&o->model.config, o->spec.serve.context_length, out, e);
-    *out = s->sequence_length;
+        return encoder_conf(o->weights, o->spec.serve.context_length, &o->model, &p, e);
+    o->model.kv_capacity = s->sequence_length;
     return evaluation_check_model(s, &o->model.config, e);
 }
 
@@ -82,7 +84,7 @@ static int read_job(struct forecast *o, const char *file, struct arena *a, struc
         (rc = adapters_describe(&o->spec.serve, &o->model.config, &o->beside, e)))
         return rc;
     o->model.beside = o->beside;
-    return tokens_at_once(o, &o->model.kv_capacity, e);
+    return tokens_at_once(o, e);
 }
 
 /* -- layouts -- */
@@ -152,7 +154,8 @@ static int print_all(const struct forecast *o, struct err *e)
         return rc;
     print_head(o);
     print_layout(o, &own, true, &taken);
-    print_others(o, &own);
+    if (!o->model.encodes) /* which one rank serves */
+        print_others(o, &own);
     fprintf(o->out, "\n* what the job gets: what it says; nothing is chosen\n");
     rc = group_measure(&own, &o->model, o->weights, &taken, e);
     return rc ? rc : memplan_require(&taken, o->memory_bytes, e);

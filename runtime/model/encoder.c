@@ -5,6 +5,7 @@
 #include "runtime/model/encoder.h"
 
 #include "base/mem.h"
+#include "runtime/model/engine.h"
 #include "runtime/model/internal.h"
 #include "runtime/model/net.h"
 #include "runtime/model/parallel.h"
@@ -26,6 +27,29 @@ struct encoder {
 };
 
 /* -- life -- */
+
+static int read_pooling(const struct weights *w, struct pooling *p, struct err *e)
+{
+    *p = (struct pooling){.normalized = true};
+    return weights_config(w)->labels || weights_gguf(w) ? 0 : pooling_read(weights_path(w), p, e);
+}
+
+int encoder_conf(
+    const struct weights *w, int64_t tokens, struct model_conf *c, struct pooling *p, struct err *e)
+{
+    c->config = *weights_config(w);
+    int rc = engine_context(&c->config, tokens, &c->kv_capacity, e);
+    if (rc || (rc = read_pooling(w, p, e)))
+        return rc;
+    c->encodes = c->config.labels || c->config.bidirectional || p->said;
+    if (!c->encodes || c->config.labels)
+        return 0;
+    c->headless = true; /* nothing above the last layer counts */
+    c->config.masked = c->config.pooled = false;
+    if (!tokens && p->tokens && p->tokens < c->kv_capacity)
+        c->kv_capacity = p->tokens;
+    return 0;
+}
 
 static struct batch largest_batch(const struct model *m)
 {
@@ -203,11 +227,11 @@ static struct batch forward(struct encoder *g, const struct encoder_text *texts,
 /* -- embeddings -- */
 
 /* The rows of text i that its embedding is of. */
-static void rows_of(const struct encoder *g, int64_t i, enum encoder_pooling pooling,
-    int64_t *first, int64_t *count)
+static void rows_of(
+    const struct encoder *g, int64_t i, enum pooling_kind pooling, int64_t *first, int64_t *count)
 {
-    *first = pooling == ENCODER_LAST ? g->begins[i + 1] - 1 : g->begins[i];
-    *count = pooling == ENCODER_MEAN ? g->begins[i + 1] - g->begins[i] : 1;
+    *first = pooling == POOLING_LAST ? g->begins[i + 1] - 1 : g->begins[i];
+    *count = pooling == POOLING_MEAN ? g->begins[i + 1] - g->begins[i] : 1;
 }
 
 static void mean_of(const float *h /* (n, C) */, int64_t n, int64_t dim, float *mean /* (C) */)
@@ -221,7 +245,7 @@ static void mean_of(const float *h /* (n, C) */, int64_t n, int64_t dim, float *
 }
 
 static int embed_pass(struct encoder *g, const struct encoder_text *texts, int64_t n,
-    enum encoder_pooling pooling, float *out, struct err *e)
+    enum pooling_kind pooling, float *out, struct err *e)
 {
     const struct batch s = forward(g, texts, n);
     int64_t dim = s.config->dim, first, count;
@@ -239,7 +263,7 @@ static int embed_pass(struct encoder *g, const struct encoder_text *texts, int64
 }
 
 int encoder_embed(struct encoder *g, const struct encoder_text *texts, int64_t n,
-    enum encoder_pooling pooling, float *out, struct err *e)
+    enum pooling_kind pooling, float *out, struct err *e)
 {
     int rc = 0;
     for (int64_t i = 0; i < n && !rc; i++)

@@ -11,6 +11,7 @@
 #define RUNTIME_MODEL_ENCODER_H
 
 #include "base/err.h"
+#include "runtime/family/pooling.h"
 #include "runtime/model/memplan.h"
 #include "runtime/model/model.h"
 
@@ -25,11 +26,12 @@ struct encoder_text {     /* host */
     int64_t count;        /* 1 to model_conf.kv_capacity */
 };
 
-enum encoder_pooling { /* a text's embedding is of its hidden states */
-    ENCODER_MEAN,
-    ENCODER_FIRST, /* that of its first token */
-    ENCODER_LAST,
-};
+/* c, whose compute type is set, becomes that of w as it is served; c->encodes: it reads whole texts,
+   for it has labels, or sees the whole of them, or its folder says how embeddings are made; p says
+   how, then. tokens: of a text, at most; 0: what the folder says, else the model. ERR_USER: it has
+   not so many; ERR_DATA as of pooling_read. */
+int encoder_conf(const struct weights *w, int64_t tokens, struct model_conf *c, struct pooling *p,
+    struct err *e);
 
 /* m, of a model_conf that encodes, is borrowed until destroy; headless, for embeddings. */
 int encoder_create(struct model *m, struct encoder **out, struct err *e);
@@ -43,7 +45,7 @@ int encoder_check(const struct encoder *g, const struct encoder_text *t, struct 
 /* Any number of texts, in as many passes as they take; all are checked before. */
 /* out (n, C) F32, host; not normalized */
 int encoder_embed(struct encoder *g, const struct encoder_text *texts, int64_t n,
-    enum encoder_pooling pooling, float *out, struct err *e);
+    enum pooling_kind pooling, float *out, struct err *e);
 /* Of a model with labels: logits (n, labels) F32, host; of one that labels words (all tokens,
    labels), text by text. */
 int encoder_label(

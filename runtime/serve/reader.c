@@ -1,12 +1,9 @@
 /*
- * reader: what stands above the last layer decides what a model does. Lengths are those that the
- * job says, else what the folder says of embeddings, else the model's.
+ * reader: what stands above the last layer decides what a model does (encoder_conf).
  */
 #include "runtime/serve/reader.h"
 
 #include "base/mem.h"
-#include "runtime/family/pooling.h"
-#include "runtime/model/engine.h"
 
 #include <math.h>
 
@@ -18,61 +15,38 @@ struct reader {
     struct encoder *encoder;
 };
 
-static int pooling_of(const struct weights *w, struct pooling *out, struct err *e)
+static enum wire_does does_of(const struct model_conf *c)
 {
-    *out = (struct pooling){.normalized = true};
-    return weights_gguf(w) ? 0 : pooling_read(weights_path(w), out, e);
+    if (!c->encodes)
+        return WIRE_DOES_GENERATE;
+    if (!c->config.labels)
+        return WIRE_DOES_EMBED;
+    return model_config_tells_texts(&c->config) ? WIRE_DOES_CLASSIFY : WIRE_DOES_TAG;
 }
 
 int reader_does(const struct weights *w, enum wire_does *out, struct err *e)
 {
-    const struct model_config *c = weights_config(w);
-    struct pooling p = {.said = false};
-    int rc = c->labels ? 0 : pooling_of(w, &p, e);
-    if (rc)
-        return rc;
-    *out = c->labels ? model_config_tells_texts(c) ? WIRE_DOES_CLASSIFY : WIRE_DOES_TAG
-        : c->bidirectional || p.said ? WIRE_DOES_EMBED
-                                     : WIRE_DOES_GENERATE;
-    return 0;
+    struct model_conf c = {.t = DTYPE_F32};
+    struct pooling p;
+    int rc = encoder_conf(w, 0, &c, &p, e);
+    if (!rc)
+        *out = does_of(&c);
+    return rc;
 }
 
 /* -- life -- */
 
-static int check_names(const struct weights *w, struct err *e)
+static int open_model(
+    struct reader *r, const struct reader_conf *c, const struct model_conf *m, struct err *e)
 {
-    if (weights_labels(w))
-        return 0;
-    return err_set(e, ERR_DATA, "%s: its labels have no names", weights_path(w));
-}
-
-/* Tokens of a text: what is asked for, else the less of what both say. */
-static int context_of(
-    const struct reader *r, const struct reader_conf *c, int64_t *out, struct err *e)
-{
-    int rc = engine_context(weights_config(c->weights), c->context, out, e);
-    if (!rc && !c->context && r->pooling.tokens && r->pooling.tokens < *out)
-        *out = r->pooling.tokens;
-    return rc;
-}
-
-static int open_model(struct reader *r, const struct reader_conf *c, struct err *e)
-{
-    struct model_conf m = {
-        .config = *weights_config(c->weights), .t = c->t, .encodes = true, .page = c->page};
     struct memplan plan;
-    int rc = context_of(r, c, &m.kv_capacity, e);
-    if (r->facts.does == WIRE_DOES_EMBED) { /* nothing above the last layer counts */
-        m.headless = true;
-        m.config.masked = m.config.pooled = false;
-    }
-    if (rc || (rc = memplan_model(&m, c->weights, &plan, e)) ||
+    int rc;
+    if ((rc = memplan_model(m, c->weights, &plan, e)) ||
         (rc = memplan_require(&plan, c->budget_bytes, e)) ||
-        (rc = model_create(c->dev, &m, &r->model, e)) ||
+        (rc = model_create(c->dev, m, &r->model, e)) ||
         (rc = model_load(r->model, c->weights, e)) ||
         (rc = encoder_create(r->model, &r->encoder, e)))
         return rc;
-    r->facts.context = m.kv_capacity;
     r->facts.parameters = model_parameters(r->model);
     r->facts.memory_bytes = plan.total;
     return 0;
@@ -80,26 +54,26 @@ static int open_model(struct reader *r, const struct reader_conf *c, struct err 
 
 static int reader_begin(struct reader *r, const struct reader_conf *c, struct err *e)
 {
-    const struct model_config *is = weights_config(c->weights);
-    int rc = reader_does(c->weights, &r->facts.does, e);
+    struct model_conf m = {.t = c->t, .page = c->page};
+    int rc = encoder_conf(c->weights, c->context, &m, &r->pooling, e);
     if (rc)
         return rc;
-    if (r->facts.does == WIRE_DOES_GENERATE)
+    const struct model_config *is = &m.config;
+    r->facts = (struct reader_facts){.does = does_of(&m),
+        .context = m.kv_capacity,
+        .dim = is->dim,
+        .normalized = r->pooling.normalized,
+        .labels = is->labels,
+        .names = weights_labels(c->weights),
+        .several = is->several};
+    if (!m.encodes)
         return err_set(e, ERR_USER,
             "a %s model that goes on with texts embeds none: its folder has no modules.json",
             is->architecture);
-    if (r->facts.does == WIRE_DOES_EMBED)
-        rc = pooling_of(c->weights, &r->pooling, e);
-    else
-        rc = check_names(c->weights, e);
-    r->facts.dim = is->dim;
-    r->facts.normalized = r->pooling.normalized;
-    r->facts.labels = is->labels;
-    r->facts.names = weights_labels(c->weights);
-    r->facts.several = is->several;
-    if (rc || (rc = tok_open(c->weights, &r->tok, e)))
-        return rc;
-    return open_model(r, c, e);
+    if (is->labels && !r->facts.names)
+        return err_set(e, ERR_DATA, "%s: its labels have no names", weights_path(c->weights));
+    rc = tok_open(c->weights, &r->tok, e);
+    return rc ? rc : open_model(r, c, &m, e);
 }
 
 int reader_open(const struct reader_conf *c, struct reader **out, struct err *e)
@@ -230,10 +204,7 @@ int reader_check(const struct reader *r, const struct encoder_text *t, struct er
 int reader_embed(
     struct reader *r, const struct encoder_text *texts, int64_t n, float *out, struct err *e)
 {
-    static const enum encoder_pooling kinds[] = {[POOLING_MEAN] = ENCODER_MEAN,
-        [POOLING_FIRST] = ENCODER_FIRST,
-        [POOLING_LAST] = ENCODER_LAST};
-    int rc = encoder_embed(r->encoder, texts, n, kinds[r->pooling.kind], out, e);
+    int rc = encoder_embed(r->encoder, texts, n, r->pooling.kind, out, e);
     for (int64_t i = 0; i < n && !rc && r->pooling.normalized; i++)
         reader_normalize(out + i * r->facts.dim, r->facts.dim);
     return rc;

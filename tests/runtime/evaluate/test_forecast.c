@@ -6,10 +6,15 @@
 #include "runtime/evaluate/forecast.h"
 
 #include "base/io.h"
+#include "runtime/model/memplan.h"
 #include "tests/runtime/golden.h"
 #include "tests/runtime/peft.h"
 #include "tests/runtime/training.h"
 #include "tests/unit.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 static char said[16384], data[256], report[256];
 static struct err e;
@@ -130,6 +135,34 @@ START_TEST(adapters_are_counted)
 }
 END_TEST
 
+/* What is allocated for it, of texts of the length that is served; no other layout serves it. */
+START_TEST(a_model_that_reads_texts)
+{
+    char root[PATH_MAX], line[96];
+    struct jobspec s = job(1, 1, 1);
+    struct weights *w;
+    struct memplan plan;
+    ck_assert_ptr_nonnull(realpath(GOLDEN "tiny-bert-texts", root));
+    ck_assert_int_eq(symlink(root, training_path("bert")), 0);
+    s.task = TASK_SERVE;
+    s.model.source = training_path("bert");
+    s.precision = PRECISION_FP32;
+    s.serve.model_name = "m";
+    s.serve.max_sequences = 4;
+    s.serve.max_queue = 4;
+    ck_assert_msg(!ask(&s, "1000000000"), "%s", e.text);
+    ck_assert(!weights_open(root, NULL, &w, &e));
+    const struct model_conf c = {
+        .config = *weights_config(w), .t = DTYPE_F32, .encodes = true, .kv_capacity = 48};
+    ck_assert_msg(!memplan_model(&c, w, &plan, &e), "%s", e.text);
+    snprintf(line, sizeof line, "* %-22s %9.1f = ", "dp1", (double)plan.total / (1 << 20));
+    says(line);
+    says("48 tokens at once");
+    ck_assert(!strstr(said, "pp2") && !strstr(said, "tp2"));
+    weights_close(w);
+}
+END_TEST
+
 START_TEST(other_jobs_are_refused)
 {
     struct jobspec s = job(2, 0, 0);
@@ -152,6 +185,6 @@ int main(void)
 {
     return unit_run_with(&(struct unit){"forecast", 60, training_setup, training_teardown},
         (const TTest *const[]){it_says_what_ranks_take, layouts_that_cannot_be_say_why,
-            what_does_not_fit_is_out_of_memory, adapters_are_counted, other_jobs_are_refused,
-            NULL});
+            what_does_not_fit_is_out_of_memory, adapters_are_counted, a_model_that_reads_texts,
+            other_jobs_are_refused, NULL});
 }

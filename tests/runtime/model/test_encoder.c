@@ -38,13 +38,15 @@ struct opened {
 static void open_on(struct opened *o, const char *device, const char *folder, bool headless)
 {
     struct model_conf c = {.t = DTYPE_F32, .encodes = true, .headless = headless};
+    struct pooling p;
     ck_assert_msg(!dev_open(device, 0, 2, &o->d, &e), "%s", e.text);
     ck_assert_msg(!weights_open(folder, NULL, &o->w, &e), "%s", e.text);
-    c.config = *weights_config(o->w);
-    c.kv_capacity = MOST;
+    ck_assert_msg(!encoder_conf(o->w, MOST, &c, &p, &e), "%s", e.text);
+    ck_assert_int_eq(c.encodes, c.config.labels || c.config.bidirectional);
+    c.encodes = true;
     if (headless) {
         c.config.labels = 0;
-        c.config.pooled = c.config.masked = c.config.last = false;
+        c.config.pooled = c.config.last = false;
     }
     ck_assert_msg(!model_create(o->d, &c, &o->m, &e), "%s", e.text);
     ck_assert_msg(!model_load(o->m, o->w, &e), "%s", e.text);
@@ -203,7 +205,7 @@ START_TEST(means_are_those_of_training)
         open_on(&o, "cpu", folders[f], true);
         int64_t dim = weights_config(o.w)->dim;
         draw_texts(&r, weights_config(o.w), (uint64_t)f);
-        ck_assert_msg(!encoder_embed(o.g, r.at, TEXTS, ENCODER_MEAN, got, &e), "%s", e.text);
+        ck_assert_msg(!encoder_embed(o.g, r.at, TEXTS, POOLING_MEAN, got, &e), "%s", e.text);
         for (int i = 0; i < TEXTS; i += 16) {
             float mean[DIM];
             read_means(&o, &r.at[i], mean);
@@ -230,11 +232,11 @@ START_TEST(first_and_last_are_rows_of_the_mean)
         struct encoder_text t = r.at[i];
         t.count = t.count < 2 ? 2 : t.count;
         const struct encoder_text shorter = {t.ids, NULL, t.count - 1}, single = {t.ids, NULL, 1};
-        ck_assert(!encoder_embed(o.g, &t, 1, ENCODER_FIRST, first, &e) &&
-            !encoder_embed(o.g, &t, 1, ENCODER_LAST, last, &e) &&
-            !encoder_embed(o.g, &t, 1, ENCODER_MEAN, all, &e) &&
-            !encoder_embed(o.g, &shorter, 1, ENCODER_MEAN, but_one, &e) &&
-            !encoder_embed(o.g, &single, 1, ENCODER_MEAN, one, &e));
+        ck_assert(!encoder_embed(o.g, &t, 1, POOLING_FIRST, first, &e) &&
+            !encoder_embed(o.g, &t, 1, POOLING_LAST, last, &e) &&
+            !encoder_embed(o.g, &t, 1, POOLING_MEAN, all, &e) &&
+            !encoder_embed(o.g, &shorter, 1, POOLING_MEAN, but_one, &e) &&
+            !encoder_embed(o.g, &single, 1, POOLING_MEAN, one, &e));
         ck_assert_double_le(far_from(first, one, dim), 1e-5);
         for (int64_t k = 0; k < dim; k++)
             ck_assert_float_eq_tol(
@@ -250,7 +252,7 @@ typedef int find_fn(struct encoder *g, const struct encoder_text *t, int64_t n, 
 
 static int find_means(struct encoder *g, const struct encoder_text *t, int64_t n, float *out)
 {
-    return encoder_embed(g, t, n, ENCODER_MEAN, out, &e);
+    return encoder_embed(g, t, n, POOLING_MEAN, out, &e);
 }
 
 static int find_labels(struct encoder *g, const struct encoder_text *t, int64_t n, float *out)
@@ -365,7 +367,7 @@ START_TEST(what_cannot_be_read_is_refused)
     struct encoder_text t = {ids, NULL, MOST};
     ck_assert(!encoder_check(o.g, &t, &e));
     t.count = MOST + 1;
-    ck_assert_int_eq(encoder_embed(o.g, &t, 1, ENCODER_MEAN, got, &e), -ERR_USER);
+    ck_assert_int_eq(encoder_embed(o.g, &t, 1, POOLING_MEAN, got, &e), -ERR_USER);
     t.count = 0;
     ck_assert_int_eq(encoder_check(o.g, &t, &e), -ERR_USER);
     t = (struct encoder_text){ids, types, 2};
@@ -373,7 +375,7 @@ START_TEST(what_cannot_be_read_is_refused)
     types[1] = 1;
     ck_assert(!encoder_check(o.g, &t, &e));
     ids[1] = (int32_t)weights_config(o.w)->vocab;
-    ck_assert_int_eq(encoder_embed(o.g, &t, 1, ENCODER_MEAN, got, &e), -ERR_DATA);
+    ck_assert_int_eq(encoder_embed(o.g, &t, 1, POOLING_MEAN, got, &e), -ERR_DATA);
     ck_assert_int_ge(encoder_rows(o.g), ENCODER_ROWS);
     close_opened(&o);
 }
