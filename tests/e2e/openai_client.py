@@ -666,10 +666,16 @@ def key(url, right):
         check("no key", e.code == 401, e.code)
 
 
-try:
-    globals()[sys.argv[1]](*sys.argv[2:])
-except Exception:
-    counts[False] += 1
-    print("FAILED:", traceback.format_exc(), flush=True)
-print(f"{counts[True]} passed, {counts[False]} failed, 0 skipped")
-sys.exit(counts[False] > 0)
+def run(parts):
+    """The part that the command line names; never returns."""
+    try:
+        parts[sys.argv[1]](*sys.argv[2:])
+    except Exception:
+        counts[False] += 1
+        print("FAILED:", traceback.format_exc(), flush=True)
+    print(f"{counts[True]} passed, {counts[False]} failed, 0 skipped")
+    sys.exit(counts[False] > 0)
+
+
+if __name__ == "__main__":
+    run(globals())

@@ -2,7 +2,7 @@
 # Goal: manifests/samples/sequence-classification.yaml keeps its word: a published BERT learns to tell unwanted mails from
 # others on two ranks, says after each epoch how well it does, and leaves a report, TensorBoard's points and a folder that
 # names its labels. Method: `llmjob run` with the real MiniLM and the SpamAssassin corpus (tests/e2e/mails), fewer and shorter
-# texts at a higher rate. What the report is compared with needs no model: the most frequent label, and words counted.
+# texts at a higher rate. Then classify.yaml serves what was learnt, and says of the test's texts what the report says. What the report is compared with needs no model: the most frequent label, and words counted.
 . "$(dirname "$0")/lib.sh"
 work=$(mktemp -d)
 data=$work/data out=$work/out logs=$work/data/ckpt/mails/samples
@@ -23,6 +23,13 @@ clean_up() {
 	[ -z "$pids" ] || kill -9 $pids 2>/dev/null || true
 	rm -rf "$work"
 }
+
+# The labels that the server gives the test's texts, as the training read them.
+asked() {
+	jq -cs '{model: "mails", truncate_prompt_tokens: 48, input: map(.text)}' "$data/mails/test.jsonl" |
+		curl -sS --fail-with-body --max-time 300 "$1/v1/classify" -H 'content-type: application/json' -d @- | jq -c '[.data[].label]'
+}
+right() { jq -cs --argjson said "$1" '[map(.label), $said] | transpose | map(.[0] == .[1]) | map(select(.)) | length / ($said | length)' "$data/mails/test.jsonl"; }
 
 trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
 prepare
@@ -49,5 +56,12 @@ check "the run ends with the figure" grep -qF "test: accuracy $(printf %.4f "$ac
 check "the output is a BERT that classifies texts" jq -e '.architectures == ["BertForSequenceClassification"]' "$data/out/mails/config.json"
 check "with the labels of the files" equal "$(jq -c .id2label "$data/out/mails/config.json")" '{"0":"ham","1":"spam"}'
 check "and its tokenizer" test -s "$data/out/mails/tokenizer.json"
+sed -E "s/^( *maxQueue:).*/\1 2/" manifests/samples/classify.yaml >"$work/serve.yaml"
+begin "$work/served" env TMPDIR="$work" "$work/bin/llmjob" run "$work/serve.yaml" --storage "data=$data" --plain --port 0
+check "it is served as it is" poll 60 "an address" serving "$work/served"
+said=$(asked "$(serving "$work/served")")
+check "with the accuracy of the report" jq -en "$(right "$said") - $accuracy | fabs < 1e-9"
+kill -TERM $run
+wait $run || true
 check "TensorBoard has the curve's area" grep -qa 'roc_auc/test' "$(find "$data/tensorboard/mails" -name 'events.*' | head -n 1)"
 finish
