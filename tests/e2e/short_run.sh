@@ -5,7 +5,8 @@
 # divide the optimizer's state, sharded.yaml and long-context.yaml, whose ranks share one model, or its sequences, to the same loss;
 # by experts.yaml, whose ranks share the experts that its first lines describe; and by communication.yaml, whose ranks take local
 # steps; evaluate-sharded.yaml, by four ranks that share the model and by one, finds the same loss, and serve-sharded.yaml says by four
-# what one says; serve-adapters.yaml, of two adapters that are trained here, says with each what its merged model says. test_standalone.sh and test_openai.sh tell the whole stories.
+# what one says; serve-adapters.yaml, of two adapters that are trained here, says with each what its merged model says; embeddings.yaml
+# and classify.yaml serve the tiny BERTs. test_standalone.sh and test_openai.sh tell the whole stories.
 . "$(dirname "$0")/lib.sh"
 work=$(mktemp -d)
 steps=20 batch=4 merged=()
@@ -26,6 +27,8 @@ prepare() {
 	mkdir -p "$work/bin" "$work/model"
 	cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
 	cp tests/golden/tiny-llama/*.* "$work/model/"
+	cp -r tests/golden/tiny-bert-masked "$work/embeddings"
+	cp -r tests/golden/tiny-bert-texts "$work/classify"
 	byte_tokenizer >"$work/model/tokenizer.json"
 	printf 'and there was evening, and there was morning\n%.0s' {1..400} >"$work/text.txt"
 	write_job tiny 2 model >"$work/train.yaml" <<-E
@@ -76,6 +79,9 @@ prepare() {
 	done
 	sed -E 's|/data/models/.*|/data/model|; s/^( *contextLength:).*/\1 128/; s/^( *)(serve:.*)/\1precision: FP32\n\1\2/' \
 		manifests/samples/serve-adapters.yaml >"$work/serve-adapters.yaml"
+	for sample in embeddings classify; do
+		sed -E "s|^( *source:).*|\1 /data/$sample|; s/^( *modelName:).*/\1 tiny/" manifests/samples/$sample.yaml >"$work/$sample.yaml"
+	done
 	sed -E 's|/data/models/.*|/data/out|; s/^( *modelName:).*/\1 tiny/; s/^( *contextLength:).*/\1 128/
 		s/^( *)(replicas:.*)/\1\2\n\1device: {perReplica: 2}\n\1precision: FP32/; s/^( *)(tensor:.*)/\1\2\n\1pipeline: 2/' \
 		manifests/samples/serve-sharded.yaml >"$work/serve-sharded.yaml"
@@ -109,6 +115,10 @@ said() { # [model]
 		jq -ce '[.choices[0].text, .usage]'
 }
 names() { curl -sS --max-time 60 "$(serving "$work/said")/v1/models" | jq -r '[.data[].id] | join(" ")'; }
+reads() { # path filter
+	curl -sS --fail-with-body --max-time 60 "$(serving "$work/said")/v1/$1" -H 'content-type: application/json' \
+		-d '{"model": "tiny", "input": ["the", "anna in berlin"]}' | jq -e "$2"
+}
 answer() { said | jq -e '.[1].completion_tokens == 8'; }
 served() { # job
 	begin "$work/said" "${llmjob[@]}" run "$work/$1.yaml" --storage "data=$work" --plain --port 0
@@ -164,6 +174,12 @@ check "both are served beside the model" serving "$work/said"
 check "under their names" equal "$(names)" "smol kjv dictionary"
 check "and say what their merged models say" equal "$(said kjv) $(said dictionary)" "${merged[*]}"
 check "which the model does not" [ "$(said smol)" != "${merged[0]}" -a "${merged[0]}" != "${merged[1]}" ]
+stop
+served embeddings
+check "a model embeds texts" reads embeddings '[.data[].embedding | map(. * .) | add - 1 | fabs < 1e-5] == [true, true]'
+stop
+served classify
+check "another labels them" reads classify '[.data[].probs | add - 1 | fabs < 1e-5] == [true, true]'
 stop
 check "it ends, drained" equal $status 71
 check "nothing is left running" poll 60 "the end of all processes" none_running

@@ -2,7 +2,7 @@
 # Goal: manifests/samples/matching.yaml keeps its word: a published BERT learns from MovieLens which films are liked one after
 # another, says how well it finds them, and leaves a report, TensorBoard's points and a folder that sentence-transformers reads.
 # Method: `llmjob run` with the real MiniLM (tests/e2e/movies), by one film in place of three, fewer pairs and smaller steps, of
-# one rank. What recall is compared with needs no model: popularity, the same list for everybody. Whether
+# one rank. Then embeddings.yaml serves what was learnt, and finds as many. What recall is compared with needs no model: popularity, the same list for everybody. Whether
 # sentence-transformers finds the same is what tests/prove/match.sh shows.
 . "$(dirname "$0")/lib.sh"
 work=$(mktemp -d)
@@ -25,6 +25,23 @@ clean_up() {
 	rm -rf "$work"
 }
 
+# recall@10 by the server's vectors: of each different a, the part of its b's that are among the ten nearest of all different b.
+found() {
+	local url=$1 side
+	for side in a b; do
+		jq -cs "map(.$side) | unique" "$data/movies/test.jsonl" >"$work/$side"
+		jq -c '{model: "movies", truncate_prompt_tokens: 20, input: .}' "$work/$side" |
+			curl -sS --fail-with-body --max-time 300 "$url/v1/embeddings" -H 'content-type: application/json' -d @- |
+			jq -c '[.data[].embedding]' >"$work/$side.vectors"
+	done
+	jq -n --slurpfile a "$work/a" --slurpfile b "$work/b" --slurpfile x "$work/a.vectors" --slurpfile y "$work/b.vectors" \
+		--slurpfile pairs "$data/movies/test.jsonl" '
+		def dot(p; q): reduce range(p | length) as $k (0; . + p[$k] * q[$k]);
+		[range($a[0] | length) as $i | $a[0][$i] as $text | ([$pairs[] | select(.a == $text) | .b] | unique) as $right |
+			[range($b[0] | length) as $j | [-dot($x[0][$i]; $y[0][$j]), $b[0][$j]]] | sort | .[:10] | map(.[1]) |
+			map(select(. as $t | $right | index($t))) | length / ($right | length)] | add / length'
+}
+
 trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
 prepare
 status=0
@@ -44,6 +61,14 @@ echo "test recall@10 $recall, ndcg@10 $ndcg, mrr@10 $(score mrr@10); by populari
 check "its candidates are the different films of the file" equal "$(score candidates)" "$(jq .candidates <<<"$baseline")"
 check "more is found than by popularity" jq -en "$recall > ($baseline).recall"
 check "and nearer to the top" jq -en "$ndcg > ($baseline).ndcg"
+sed -E "s/^( *maxQueue:).*/\1 2/" manifests/samples/embeddings.yaml >"$work/serve.yaml"
+begin "$work/served" env TMPDIR="$work" "$work/bin/llmjob" run "$work/serve.yaml" --storage "data=$data" --plain --port 0
+check "what it learnt is served as it is" poll 60 "an address" serving "$work/served"
+served=$(found "$(serving "$work/served")")
+kill -TERM $run
+wait $run || true
+echo "recall@10 by what is served: $served"
+check "which finds as many" jq -en "$served - $recall | fabs < 0.02" # texts are the same there when their tokens are
 check "the run ends with the figure" grep -qF "test: recall@10 $(printf %.4f "$recall")" "$out"
 check "the output is a bare BERT" jq -e '.architectures == ["BertModel"]' "$data/out/movies/config.json"
 check "with what sentence-transformers goes by" equal "$(jq -c '[.[].type | split(".")[-1]]' "$data/out/movies/modules.json")" \

@@ -1,13 +1,15 @@
 #!/bin/bash
-# samples_on_cluster.sh [SAMPLE...]: the samples whose ranks divide something, or talk less, on the local cluster.
+# samples_on_cluster.sh [SAMPLE...]: the samples whose ranks divide something, or talk less, and those that serve models which read whole
+# texts, on the local cluster.
 #
 # Goal: manifests/samples/sharded.yaml, zero.yaml, experts.yaml, long-context.yaml and communication.yaml are taken by the API
 # server, train in the layout that they ask for, and end with a model; serve-adapters.yaml answers by each of its names, with
 # adapters of random factors. Method: the samples as they stand, with their model and
 # text, but few steps of short sequences. The layout is read where a user reads it, status, and where the ranks say it: the plan in
-# rank 0's log, and the checkpoint's manifest with a file a rank.
+# rank 0's log, and the checkpoint's manifest with a file a rank. embeddings.yaml and classify.yaml find tiny BERTs of tests/golden where
+# the trainings that they name would have left a model.
 . "$(dirname "$0")/../e2e/lib.sh"
-[ $# -gt 0 ] || set -- sharded zero experts long-context communication serve-adapters
+[ $# -gt 0 ] || set -- sharded zero experts long-context communication serve-adapters embeddings classify
 declare -A layout=([sharded]="dp1 x tp2 x pp2" [zero]="dp2 zero1" [experts]="dp1 x ep2" [long-context]="dp1 x cp4 zero1" [communication]=dp2)
 need_llmjob
 need_namespace
@@ -28,6 +30,24 @@ told() {
 		"context=\(.context // 1) zeroStage=\(.zeroStage // 0)"'
 }
 written() { jq -r '"\(.layout), \(.files | length) files"' "$data/ckpt/$name/step-00000004/manifest.json"; }
+declare -A reads=([embeddings]=movies:tiny-bert-masked:embedding [classify]=mails:tiny-bert-texts:probs) # model, what it is, what is said
+answers() { # place model member: each of two texts has numbers
+	curl -sS --fail-with-body --max-time 60 "http://$(kn get pod "$name-0" -o jsonpath='{.status.podIP}'):8000/v1/$1" \
+		-H 'content-type: application/json' -d '{"model": "'"$2"'", "input": ["the", "anna in berlin"]}' |
+		jq -e ".data | map(.$3 | length > 1 and all(. >= -1 and . <= 1)) == [true, true]"
+}
+serves() { # sample
+	local model folder member
+	IFS=: read -r model folder member <<<"${reads[$1]}"
+	rm -rf "${data:?}/out/$model"
+	mkdir -p "$data/out"
+	cp -r "tests/golden/$folder" "$data/out/$model"
+	chmod -R a+rX "$data/out"
+	check "$1: the API server takes it" kn apply -f "manifests/samples/$1.yaml"
+	check "it is Ready" wait_for 90 "llmjob/$name" condition=Ready
+	check "and answers" answers "$1" "$model" "$member"
+	kn delete llmjob "$name" --timeout=60s >/dev/null
+}
 ranks() { kn get llmjob "$name" -o json | jq '.spec.replicas * .spec.device.perReplica'; }
 
 sed -nE 's/^# +//; /^\{"architectures"/,/\}$/p' manifests/samples/experts.yaml | jq . >"$data/mixture.json"
@@ -65,6 +85,7 @@ for sample in "$@"; do
 	fi
 	name=$(awk '$1 == "name:" {print $2; exit}' "manifests/samples/$sample.yaml")
 	started=$SECONDS
+	[ -z "${reads[$sample]-}" ] || { serves "$sample" && continue; }
 	check "$sample: the API server takes it" taken
 	check "it ends" wait_for 600 "llmjob/$name" condition=Complete
 	check "at its last step" equal "$(status progress.step)" 4
