@@ -26,10 +26,10 @@ struct encoder_text {     /* host */
     int64_t count;        /* 1 to model_conf.kv_capacity */
 };
 
-/* c, whose compute type is set, becomes that of w as it is served; c->encodes: it reads whole texts,
-   for it has labels, or sees the whole of them, or its folder says how embeddings are made; p says
-   how, then. tokens: of a text, at most; 0: what the folder says, else the model. ERR_USER: it has
-   not so many; ERR_DATA as of pooling_read. */
+/* c, whose compute type is set, becomes that of w as it is served. c->encodes: w reads whole texts,
+   having labels, or seeing the whole of them, or by a folder that says how embeddings are made,
+   which p has then. tokens: of a text, at most; 0: what the folder says, else the model. ERR_USER:
+   it has not so many; ERR_DATA as of pooling_read. */
 int encoder_conf(const struct weights *w, int64_t tokens, struct model_conf *c, struct pooling *p,
     struct err *e);
 

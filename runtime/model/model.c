@@ -86,8 +86,7 @@ static int check_conf(const struct model_conf *c, struct err *e)
     if (c->t != DTYPE_F32 && c->t != DTYPE_BF16 && c->t != DTYPE_F16)
         return err_set(e, ERR_BUG, "compute type %s", dtype_name(c->t));
     if (!c->train && !c->encodes && (c->config.bidirectional || c->config.labels))
-        return err_set(e, ERR_USER,
-            "a %s model that %s predicts no next token",
+        return err_set(e, ERR_USER, "a %s model that %s predicts no next token",
             c->config.architecture, what_it_does(&c->config));
     if (c->config.bidirectional && !c->config.labels && !c->config.masked && !c->headless)
         return err_set(e, ERR_USER,

@@ -334,8 +334,9 @@ START_TEST(texts_are_compared_by_cosines)
     ck_assert_double_eq_tol(number(at(one, 1), "score"), cosine(a, c), 1e-6);
     ck_assert_double_eq_tol(number(at(one, 2), "score"), 1, 1e-6);
     ck_assert_str_eq(json_str(at(one, 2), "object", ""), "score");
-    json_auto struct json *each = ask(
-        "{\"read\":\"compare\",\"first\":[\"anna\",\"berlin\"],\"second\":[\"berlin\",\"of the\"]}");
+    json_auto struct json *each =
+        ask("{\"read\":\"compare\",\"first\":[\"anna\",\"berlin\"],\"second\":"
+            "[\"berlin\",\"of the\"]}");
     ck_assert_uint_eq(json_count(each), 2);
     ck_assert_double_eq_tol(number(at(each, 0), "score"), cosine(a, b), 1e-6);
     ck_assert_double_eq_tol(number(at(each, 1), "score"), cosine(b, c), 1e-6);
