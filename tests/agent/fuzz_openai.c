@@ -23,7 +23,10 @@ static void must(bool ok)
 
 static void read_as(enum openai_place place, const char *body, size_t size)
 {
-    static const struct openai_conf conf = {"m", 4096, LIMIT_CHOICES, WIRE_CALLS_HERMES};
+    enum wire_does does = place == OPENAI_CLASSIFY ? WIRE_DOES_CLASSIFY
+        : place & OPENAI_ITEMS                     ? WIRE_DOES_EMBED
+                                                   : WIRE_DOES_GENERATE;
+    const struct openai_conf conf = {"m", 4096, LIMIT_CHOICES, WIRE_CALLS_HERMES, does};
     buf_auto struct buf out;
     json_auto struct json *again = NULL;
     struct openai_refusal no;
@@ -46,8 +49,9 @@ static void read_as(enum openai_place place, const char *body, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const enum openai_place places[] = {
-        OPENAI_CHAT, OPENAI_TEXT, OPENAI_TOKENIZE, OPENAI_DETOKENIZE, OPENAI_TEMPLATE};
+    static const enum openai_place places[] = {OPENAI_CHAT, OPENAI_TEXT, OPENAI_TOKENIZE,
+        OPENAI_DETOKENIZE, OPENAI_TEMPLATE, OPENAI_EMBED, OPENAI_CLASSIFY, OPENAI_SCORE,
+        OPENAI_RERANK};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++)
         read_as(places[i], (const char *)data, size);
     return 0;
