@@ -6,6 +6,7 @@
 #include "runtime/serve/encode.h"
 
 #include "api/limits.h"
+#include "base/io.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "runtime/door/beat.h"
@@ -248,16 +249,16 @@ static int run_pass(struct encode *s, struct err *e)
 
 /* -- life -- */
 
-static int open_files(const struct orders *o, struct weights **out, struct err *e)
-{
-    return weights_open(o->spec->model.source, o->spec->model.sha256, out, e);
-}
-
 int encode_serves(const struct orders *o, bool *out, struct err *e)
 {
+    char config[LIMIT_PATH_BYTES + 16];
     struct weights *w = NULL;
     enum wire_does does = WIRE_DOES_GENERATE;
-    int rc = open_files(o, &w, e);
+    snprintf(config, sizeof config, "%s/config.json", o->spec->model.source);
+    *out = false;
+    if (!io_exists(config)) /* a file is none, and takes long to open */
+        return 0;
+    int rc = weights_open(o->spec->model.source, NULL, &w, e);
     if (!rc)
         rc = reader_does(w, &does, e);
     weights_close(w);
@@ -303,7 +304,7 @@ static int tell_open(const struct encode *s, struct err *e)
 static int open_all(struct encode *s, struct err *e)
 {
     beat_phase(s->conf.door->page, WIRE_PHASE_LOAD);
-    int rc = open_files(s->conf.orders, &s->weights, e);
+    int rc = weights_open(s->spec->model.source, s->spec->model.sha256, &s->weights, e);
     if (rc)
         return rc;
     if (s->conf.orders->world > 1)

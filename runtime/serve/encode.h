@@ -9,7 +9,7 @@
 
 #include "runtime/serve/infer.h"
 
-/* Is this rank's model one? Opens its files. */
+/* Is this rank's model one? Opens its folder. */
 int encode_serves(const struct orders *o, bool *out, struct err *e);
 /* infer_run's contract, of such a model, on one rank. */
 int encode_run(const struct infer_conf *c, struct err *e);

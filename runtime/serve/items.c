@@ -476,6 +476,7 @@ static int tell_ranking(struct items_asked *t, struct buf *out, struct err *e)
 int items_tell(
     struct items_asked *t, const float *found, int64_t rows, struct buf *out, struct err *e)
 {
+    size_t before = out->len;
     int rc = 0;
     if (t->kind == ITEMS_EMBED)
         rc = tell_embedding(t, found, out, e);
@@ -488,7 +489,9 @@ int items_tell(
     t->taken++;
     if (!rc && items_over(t) && t->kind == ITEMS_RANK)
         rc = tell_ranking(t, out, e);
-    return rc || buf_ok(out)
+    t->said += out->len - before;
+    return rc || (buf_ok(out) && t->said <= LIMIT_ITEMS_BYTES)
         ? rc
-        : err_set(e, ERR_USER, "the answer would be longer than %d MiB", LIMIT_ITEMS_BYTES >> 20);
+        : err_set(e, ERR_USER, "the answer would be longer than %d MiB: ask for fewer",
+              LIMIT_ITEMS_BYTES >> 20);
 }

@@ -35,6 +35,7 @@ struct items_asked {
     const struct json *first, *second; /* that are read next */
     const struct json *told;           /* what is told of next was read from */
     int64_t tokens;                    /* of all that were read */
+    size_t said;                       /* bytes so far */
     int64_t most;                      /* kept of each; 0: all */
     int64_t dimensions;
     float *kept;   /* (dim) of the first text */

@@ -6,6 +6,7 @@
  */
 #include "runtime/serve/items.h"
 
+#include "api/limits.h"
 #include "base/mem.h"
 #include "runtime/serve/words.h"
 #include "tests/runtime/golden.h"
@@ -465,7 +466,34 @@ START_TEST(an_answer_is_bounded)
 }
 END_TEST
 
+/* What cannot be known before: of many words there may be many entities. */
+START_TEST(what_was_said_is_counted)
+{
+    static float logits[64 * 8];
+    struct items_asked t;
+    struct tok_ids ids = {.id = NULL}, types = {.id = NULL};
+    buf_auto struct buf out;
+    static const char body[] =
+        "{\"read\":\"classify\",\"input\":[\"anna in berlin\",\"the\",\"of\"]}";
+    buf_init(&out, LIMIT_ITEMS_BYTES);
+    open_reader(WORDS);
+    ck_assert(!items_open(&t, r, body, sizeof body - 1, &e));
+    for (int i = 0; i < 2; i++) {
+        ids.count = types.count = 0;
+        ck_assert(!items_read(&t, &ids, &types, &e));
+        if (i)
+            t.said = LIMIT_ITEMS_BYTES - 10;
+        ck_assert_int_eq(items_tell(&t, logits, ids.count, &out, &e), i ? -ERR_USER : 0);
+    }
+    ck_assert(strstr(e.text, "8 MiB"));
+    items_done(&t);
+    tok_ids_done(&ids);
+    tok_ids_done(&types);
+    close_reader();
+}
+END_TEST
+
 UNIT_MAIN("items", embeddings_are_the_readers, base64_is_the_same_numbers,
     labels_have_probabilities, several_labels_are_told_each_by_itself, words_become_entities,
     texts_are_compared_by_cosines, texts_are_compared_by_a_classifier_of_pairs,
-    what_is_wrong_is_refused, an_answer_is_bounded)
+    what_is_wrong_is_refused, an_answer_is_bounded, what_was_said_is_counted)
