@@ -292,12 +292,13 @@ START_TEST(company_changes_no_bit)
         struct opened o;
         open_on(&o, "cpu", folders[f], true);
         const struct model_config *c = weights_config(o.w);
+        bool labels = c->labels;
         draw_texts(&r, c, 100 + (uint64_t)f);
         for (int i = 0; i < TEXTS; i++)
             width[i] = c->dim;
         check_company(o.g, &r, find_means, width);
         close_opened(&o);
-        if (!c->labels)
+        if (!labels)
             continue;
         open_on(&o, "cpu", folders[f], false);
         c = weights_config(o.w);
