@@ -3,7 +3,7 @@
 # ranks, is scaled to three while it trains, says after each epoch how well it does, and leaves a report, TensorBoard's
 # points and a folder that names its labels. Method: `llmjob run` with the real MiniLM and the silver corpus
 # (tests/e2e/entities), fewer sentences and epochs at a higher rate. What the report is compared with needs no model:
-# words that carried a name in training, looked up.
+# words that carried a name in training, looked up. classify.yaml then serves what was learnt, which tells names in running text.
 . "$(dirname "$0")/lib.sh"
 work=$(mktemp -d)
 data=$work/data out=$work/out logs=$work/data/ckpt/ner/samples
@@ -37,6 +37,14 @@ looked_up() {
 		END { printf "%.4f\n", 2 * right / (named + found) }' "$data/ner/train.conll" "$data/ner/test.conll"
 }
 
+# Sentences of the test as running text, and what the server finds in them: each entity with the text that stands where it says.
+named() {
+	awk 'NF == 2 && $1 != "-DOCSTART-" {line = line " " $1; next} line != "" {print substr(line, 2); line = ""}' "$data/ner/test.conll" |
+		sed -n 1,40p | jq -Rcs 'split("\n") | map(select(. != "")) | {model: "names", truncate_prompt_tokens: -1, input: .}' >"$work/asked"
+	curl -sS --fail-with-body --max-time 300 "$1/v1/classify" -H 'content-type: application/json' -d @"$work/asked" |
+		jq -c --slurpfile asked "$work/asked" '[.data[] | $asked[0].input[.index] as $text | .entities[] | . + {there: $text[.start:.end]}]'
+}
+
 trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
 prepare
 TMPDIR=$work "$work/bin/llmjob" run "$work/job.yaml" --storage "data=$data" --plain >"$out" 2>&1 &
@@ -68,5 +76,13 @@ check "the output is a BERT that classifies tokens" jq -e '.architectures == ["B
 check "with the labels of the files" equal "$(jq -r '.id2label | to_entries | sort_by(.key | tonumber) | .[].value' "$data/out/ner/config.json")" \
 	"$(cat "$data"/ner/*.conll | awk 'NF == 2 && $1 != "-DOCSTART-" {print $2}' | LC_ALL=C sort -u)"
 check "and its tokenizer" test -s "$data/out/ner/tokenizer.json"
+sed -E "s|^( *source:).*|\1 /data/out/ner|; s/^( *modelName:).*/\1 names/; s/^( *maxQueue:).*/\1 2/" manifests/samples/classify.yaml >"$work/serve.yaml"
+begin "$work/served" env TMPDIR="$work" "$work/bin/llmjob" run "$work/serve.yaml" --storage "data=$data" --plain --port 0
+check "it is served as it is" poll 60 "an address" serving "$work/served"
+names=$(named "$(serving "$work/served")")
+echo "names in 40 sentences: $(jq -r 'map(.word) | unique | .[:8] | join(", ")' <<<"$names"), ..."
+check "and finds names where they stand" jq -e 'length > 10 and all(.word == .there and (.entity_group | IN("PER", "LOC", "GRP")))' <<<"$names"
+kill -TERM $run
+wait $run || true
 check "TensorBoard has F1" grep -qa 'f1/validation' "$(find "$data/tensorboard/ner" -name 'events.*' | head -n 1)"
 finish
