@@ -7,7 +7,8 @@
  *   llmjob-agent [flags] report    print the local coordinator's report
  *
  * SIGTERM drains: training stops at a step boundary with a checkpoint, serving finishes what is in
- * flight. A second one kills; so does SIGHUP, which says that whoever started the agent is gone.
+ * flight, after a while in which requests are still taken from those who have not heard of it. A
+ * second one kills; so does SIGHUP, which says that whoever started the agent is gone.
  * SIGCHLD collects ranks and inherited orphans.
  */
 #include "agent/agent.h"
@@ -50,8 +51,8 @@
 struct agent_conf {
     const char *job_dir, *run_dir, *listen, *serve_listen, *pod, *pod_uid, *node, *rank_program;
     const char *log_level;
-    bool log_json;
-    int64_t replica;
+    bool log_json, alone;
+    int64_t replica, linger_seconds;
 };
 
 static const struct conf_item items[] = {
@@ -68,6 +69,10 @@ static const struct conf_item items[] = {
     {"pod", CONF_STR, offsetof(struct agent_conf, pod), NAME_ENV_POD, "", "name of this pod"},
     {"pod-uid", CONF_STR, offsetof(struct agent_conf, pod_uid), NAME_ENV_POD_UID, "", "its UID"},
     {"node", CONF_STR, offsetof(struct agent_conf, node), NAME_ENV_NODE, "", "name of its node"},
+    {"alone", CONF_BOOL, offsetof(struct agent_conf, alone), NAME_ENV_ALONE, NULL,
+        "serve by the job file, without a word of the controller"},
+    {"linger-seconds", CONF_INT, offsetof(struct agent_conf, linger_seconds), NAME_ENV_LINGER, "0",
+        "how long an agent that serves takes requests after it was asked to go"},
     {"rank-program", CONF_STR, offsetof(struct agent_conf, rank_program), NAME_ENV_RANK_PROGRAM, "",
         "the rank's program; default: llmjob-rank beside this one, else in " NAME_LIB_DIR},
     {"log-level", CONF_STR, offsetof(struct agent_conf, log_level), NAME_ENV_LOG_LEVEL, "info",
@@ -94,6 +99,7 @@ struct agent {
     struct agent_status status;
     int signals;
     bool leaving;
+    int64_t leave_ms; /* when ranks are told that it leaves, 0: not asked to, or they are */
     int64_t flush_ms; /* when the loop may end, 0: not yet */
 };
 
@@ -141,9 +147,28 @@ static int find_rank_program(struct agent *a, struct err *e)
     return 0;
 }
 
+/* The job file of one who serves alone is what it was when the pod began: a later one is of pods
+ * that take its place. The copy outlives the container. */
+static int keep_job_file(struct agent *a, struct err *e)
+{
+    char kept[LIMIT_PATH_BYTES];
+    buf_auto struct buf text;
+    snprintf(kept, sizeof kept, "%s/%s", a->conf.run_dir, NAME_JOB_FILE);
+    buf_init(&text, LIMIT_JOB_FILE_BYTES);
+    int rc = io_mkdirs(a->conf.run_dir, 0700, e);
+    if (!rc && !io_exists(kept) &&
+        !(rc = io_read_file(a->job_file, LIMIT_JOB_FILE_BYTES, &text, e)))
+        rc = io_write_file(kept, buf_cstr(&text), text.len, 0600, e);
+    memcpy(a->job_file, kept, sizeof kept);
+    return rc;
+}
+
 static int read_job(struct agent *a, struct err *e)
 {
     snprintf(a->job_file, sizeof a->job_file, "%s/%s", a->conf.job_dir, NAME_JOB_FILE);
+    int rc = a->conf.alone ? keep_job_file(a, e) : 0;
+    if (rc)
+        return rc;
     a->arena = arena_create(4 << 20);
     if (!a->arena)
         return err_set(e, ERR_MEMORY, "out of memory");
@@ -185,7 +210,11 @@ static void on_signal(void *user, int fd)
         }
         log_info("asked to go: draining");
         a->leaving = true;
-        member_leave(a->member, clock_ms());
+        a->leave_ms = clock_ms();
+        if (a->front && front_serving(a->front)) {
+            front_leave(a->front);
+            a->leave_ms += 1000 * a->conf.linger_seconds;
+        }
     }
 }
 
@@ -312,12 +341,31 @@ static void destroy(struct agent *a)
     arena_destroy(a->arena);
 }
 
+/* What a controller would say of a world of this pod alone. */
+static int order_itself(struct agent *a, struct err *e)
+{
+    struct desired_member self = {0, a->conf.pod, a->conf.pod_uid, a->conf.node, ""};
+    const struct desired d = {.generation = a->spec.generation,
+        .term = 1,
+        .replicas = 1,
+        .elastic = a->spec.elastic,
+        .restart = a->spec.restart,
+        .health = a->spec.health,
+        .members = &self,
+        .member_count = 1};
+    if (!a->conf.alone)
+        return 0;
+    if (!a->lead || !jobspec_replicated(&a->spec))
+        return err_set(e, ERR_USER, "--alone: only replica 0 of a model that is served whole");
+    return lead_desired(a->lead, &d, e);
+}
+
 /* -- the loop -- */
 
 static bool may_end(const struct agent *a)
 {
     bool idle = !member_busy(a->member) && !(a->front && front_in_flight(a->front));
-    return idle &&
+    return idle && !a->leave_ms &&
         (a->leaving || member_released(a->member) ||
             (a->lead && (lead_released(a->lead) || lead_over(a->lead))));
 }
@@ -330,6 +378,10 @@ static int run(struct agent *a, struct err *e)
             return rc;
         int64_t now_ms = clock_ms();
         procs_tick(a->procs, now_ms);
+        if (a->leave_ms && now_ms >= a->leave_ms) {
+            a->leave_ms = 0;
+            member_leave(a->member, now_ms);
+        }
         gate_tick(a->gate, now_ms);
         member_tick(a->member, now_ms);
         if (a->lead)
@@ -388,7 +440,8 @@ static int act(struct agent *a, int argc, char **argv, int rest, struct err *e)
         return rc;
     if (report)
         return print_report(a, e);
-    if ((rc = read_job(a, e)) || (rc = find_rank_program(a, e)) || (rc = create(a, e)))
+    if ((rc = read_job(a, e)) || (rc = find_rank_program(a, e)) || (rc = create(a, e)) ||
+        (rc = order_itself(a, e)))
         return rc;
     return run(a, e);
 }

@@ -92,7 +92,7 @@ struct front {
     uint64_t next_id;
     uint64_t at_rank[FRONT_AT_RANK]; /* ids that the rank has not finished; a client may be gone */
     int at_rank_count;               /* while it is below max_at_rank, nobody waits */
-    bool listening, ready, draining;
+    bool listening, ready, draining, leaving;
     uint16_t port;
     int64_t context_length;
     enum wire_calls calls; /* how the model calls tools */
@@ -680,6 +680,8 @@ static void on_request(void *user, struct web_exchange *x)
     bool health = !strcmp(path, "/health");
     enum openai_place place = place_of(path);
     struct openai_refusal why;
+    if (f->leaving)
+        web_last(x);
     if (!strcmp(method, "OPTIONS"))
         on_preflight(x);
     else if (health && get)
@@ -741,6 +743,13 @@ void front_does(struct front *f, enum wire_does does)
     f->does = does;
 }
 
+void front_leave(struct front *f)
+{
+    f->leaving = true;
+    for (struct front_request *r = f->head; r; r = r->next)
+        web_last(r->x);
+}
+
 void front_drain(struct front *f)
 {
     f->draining = true;
@@ -748,7 +757,7 @@ void front_drain(struct front *f)
 
 bool front_serving(const struct front *f)
 {
-    return f->ready && !f->draining;
+    return f->ready && !f->draining && !f->leaving;
 }
 
 int front_in_flight(const struct front *f)

@@ -56,6 +56,9 @@ int front_ready(struct front *f, int64_t context_length, enum wire_calls calls, 
 void front_does(struct front *f, enum wire_does does);
 /* The rank is gone: what is in flight ends with 503 or an error event; 503 until front_ready. */
 void front_lost(struct front *f);
+/* Not ready any more, though requests are taken: from those that have not heard of it yet. Each
+ * answer ends its connection. */
+void front_leave(struct front *f);
 void front_drain(struct front *f); /* new requests get 503; those in flight finish */
 bool front_serving(const struct front *f);
 int front_in_flight(const struct front *f);

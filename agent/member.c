@@ -5,6 +5,7 @@
  */
 #include "agent/member.h"
 
+#include "agent/canary.h"
 #include "agent/mesh.h"
 #include "agent/run_task.h"
 #include "agent/term.h"
@@ -39,6 +40,7 @@ struct local { /* a rank of this pod */
     char failed_message[256];
     uint64_t beats;   /* last seen on the page */
     int64_t beats_ms; /* when they moved */
+    int64_t idle_ms; /* since when it says that it is idle though a request waits; 0: it does not */
 };
 
 enum member_phase { WAITING, PREPARING, PREPARED, STARTED };
@@ -66,6 +68,7 @@ struct member {
     bool released;
     int64_t leave_ms; /* when patience with the coordinator ends, 0: not leaving */
     int copies_fd;    /* memory that outlives ranks, and not this agent; -1: none */
+    char *serving;    /* what the rank said of itself while its first answer is awaited, or NULL */
 };
 
 static void adopt(struct member *m);
@@ -104,6 +107,7 @@ void member_destroy(struct member *m)
     if (!m)
         return;
     io_close(m->copies_fd);
+    mem_free(m->serving);
     mem_free(m);
 }
 
@@ -157,6 +161,8 @@ static void on_rank_exit(void *user, struct proc *p, const struct proc_exit *x)
     (void)p;
     l->proc = NULL;
     m->alive--;
+    mem_free(m->serving);
+    m->serving = NULL;
     if (m->conf.front && l->index == 0)
         front_lost(m->conf.front);
     tell_exit(m, l, x);
@@ -207,20 +213,6 @@ static void on_failed(struct local *l, const struct wire_frame *frame)
     snprintf(l->failed_message, sizeof l->failed_message, "%s", json_str(v, "message", ""));
 }
 
-static void on_serving(struct member *m, const struct wire_frame *frame)
-{
-    json_auto struct json *v = NULL;
-    struct err e = {0};
-    int rc = json_parse_within(frame->data, frame->len, LIMIT_FRAME_VALUES, &v, &e);
-    front_does(m->conf.front, wire_does_of(json_str(v, "does", "")));
-    if (rc ||
-        front_ready(m->conf.front, json_int(v, "context_length", 0),
-            wire_calls_of(json_str(v, "calls", "")), &e)) {
-        log_error("the API cannot be opened", LOG_ERR(&e));
-        stop_ranks(m, MEMBER_GRACE_MS);
-    }
-}
-
 static void relay(struct member *m, const struct local *l, const struct wire_frame *frame)
 {
     /* Parsed here, so that what one rank garbles never reaches the coordinator. */
@@ -236,6 +228,56 @@ static void relay(struct member *m, const struct local *l, const struct wire_fra
             .local = l->index,
             .frame = frame->type,
             .payload_json = frame->data});
+}
+
+/* Rank 0 takes requests: the agent's own comes first. */
+static void on_serving(struct member *m, struct local *l, const struct wire_frame *frame)
+{
+    json_auto struct json *v = NULL;
+    struct err e = {0};
+    buf_auto struct buf ask;
+    buf_init(&ask, 1024);
+    mem_free(m->serving);
+    m->serving = mem_strdup(frame->data);
+    if (m->serving && !json_parse_within(frame->data, frame->len, LIMIT_FRAME_VALUES, &v, &e) &&
+        !canary_write(wire_does_of(json_str(v, "does", "")), &ask, &e) &&
+        !proc_send(l->proc, WIRE_REQUEST, ask.data, &e))
+        return;
+    log_error("the model cannot be asked", LOG_ERR(&e));
+    stop_ranks(m, MEMBER_GRACE_MS);
+}
+
+/* It has answered: clients may come, and the coordinator is told. */
+static void open_front(struct member *m, struct local *l)
+{
+    json_auto struct json *v = NULL;
+    struct err e = {0};
+    mem_autofree char *text = m->serving;
+    m->serving = NULL;
+    size_t n = strlen(text);
+    int rc = json_parse_within(text, n, LIMIT_FRAME_VALUES, &v, &e);
+    front_does(m->conf.front, wire_does_of(json_str(v, "does", "")));
+    if (rc ||
+        front_ready(m->conf.front, json_int(v, "context_length", 0),
+            wire_calls_of(json_str(v, "calls", "")), &e)) {
+        log_error("the API cannot be opened", LOG_ERR(&e));
+        stop_ranks(m, MEMBER_GRACE_MS);
+        return;
+    }
+    relay(m, l, &(struct wire_frame){.type = WIRE_SERVING, .data = text, .len = (uint32_t)n});
+}
+
+static void on_answer(struct member *m, struct local *l, const struct wire_frame *frame)
+{
+    char why[256];
+    enum canary_says says = m->serving ? canary_hear(frame, why) : CANARY_NOTHING;
+    l->idle_ms = 0;
+    if (says == CANARY_NOTHING)
+        front_frame(m->conf.front, frame);
+    if (says == CANARY_REFUSED) /* by a model that is asked otherwise: it hears and speaks */
+        log_warn("the model refused the first request", LOG_S("message", why));
+    if (says == CANARY_ANSWERED || says == CANARY_REFUSED)
+        open_front(m, l);
 }
 
 static void on_rank_frame(void *user, struct proc *p, const struct wire_frame *frame)
@@ -254,12 +296,13 @@ static void on_rank_frame(void *user, struct proc *p, const struct wire_frame *f
     case WIRE_LOGPROBS:
     case WIRE_FINISHED:
         if (m->conf.front)
-            front_frame(m->conf.front, frame);
+            on_answer(m, l, frame);
         break;
     case WIRE_SERVING:
         if (m->conf.front && l->index == 0)
-            on_serving(m, frame);
-        relay(m, l, frame);
+            on_serving(m, l, frame);
+        else
+            relay(m, l, frame);
         break;
     default:
         relay(m, l, frame);
@@ -610,12 +653,29 @@ static void read_page(struct local *l, struct health_rank *out, int64_t now_ms)
         out->waiting_for = -1;
 }
 
+/* A server is not idle while a request waits for it: then the time since it was last heard counts,
+ * however well its page looks. */
+static void mind_requests(
+    const struct member *m, struct local *l, struct health_rank *row, int64_t now_ms)
+{
+    bool waits = m->serving || front_in_flight(m->conf.front);
+    if (row->phase != WIRE_PHASE_SERVE_IDLE || !waits) {
+        l->idle_ms = 0;
+        return;
+    }
+    l->idle_ms = l->idle_ms ? l->idle_ms : now_ms;
+    row->phase = WIRE_PHASE_SERVE_PREFILL;
+    row->silent_ms = now_ms - l->idle_ms;
+}
+
 static void beat(struct member *m, int64_t now_ms)
 {
     struct mesh_msg msg = {
         .type = MESH_BEAT, .incarnation = m->incarnation, .beat_count = m->ranks};
     for (int i = 0; i < m->ranks; i++)
         read_page(&m->local[i], &msg.beats[i], now_ms);
+    if (m->conf.front)
+        mind_requests(m, &m->local[0], &msg.beats[0], now_ms);
     tell(m, &msg);
 }
 

@@ -394,6 +394,10 @@ void world_ended(struct world *w, int replica, int64_t incarnation)
 void world_verdict(struct world *w, const struct health_verdict *v, struct world_now now)
 {
     bool straggled = !strcmp(w->verdict_kind, NAME_REASON_STRAGGLER);
+    /* A server takes no steps: that it serves again is what is awaited. */
+    if (w->conf.task == TASK_SERVE && w->phase == RUNNING && v->kind != HEALTH_HANG &&
+        now.wall_ms - w->verdict_since_ms >= VERDICT_MS)
+        w->verdict_kind[0] = '\0';
     if (!is_active(w) || v->kind == HEALTH_WELL) {
         if (straggled)
             w->verdict_kind[0] = '\0';

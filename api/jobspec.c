@@ -664,3 +664,9 @@ int jobspec_encode(const struct jobspec *spec, struct buf *out, struct err *e)
     jsonw_close(&w);
     return jsonw_end(&w) ? err_set(e, ERR_MEMORY, "out of memory writing %s", NAME_JOB_FILE) : 0;
 }
+
+bool jobspec_replicated(const struct jobspec *spec)
+{
+    return spec->task == TASK_SERVE && spec->parallelism.tensor <= 1 &&
+        spec->parallelism.pipeline <= 1;
+}

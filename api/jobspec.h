@@ -360,6 +360,9 @@ void jobspec_write(const struct jobspec *spec, struct jsonw *w);
 /* The row of a field of struct jobspec, "train.seed"; NULL: there is none. */
 const struct field *jobspec_field(const char *path);
 
+/* Whether each pod serves the whole model by itself, all of them under one name. */
+bool jobspec_replicated(const struct jobspec *spec);
+
 const char *task_name(enum task t);                     /* "Train", "Serve", "Run", ... */
 const char *recompute_name(enum recompute r);           /* "None", "Selective", "Full" */
 const char *convert_format_name(enum convert_format f); /* "GGUF", "HuggingFace" */

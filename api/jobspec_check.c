@@ -442,19 +442,16 @@ static int check_shares(const struct field_source *s, const struct jobspec *spec
     return 0;
 }
 
-/* One model is served, by all ranks there are. */
+/* A model that ranks share is served once, by all ranks there are. */
 static int check_serving_ranks(
     const struct field_source *s, const struct jobspec *spec, struct err *e)
 {
     int64_t together = ways(spec->parallelism.tensor) * ways(spec->parallelism.pipeline);
-    if (together == 1 && spec->replicas > 1)
-        return field_refuse(s, "replicas", e,
-            "a serving job has at most 1, but for parallelism.tensor x pipeline = replicas x "
-            "device.perReplica above 1");
     if (together > 1 && spec->replicas &&
         (int64_t)spec->replicas * spec->device.per_replica != together)
         return field_refuse(s, "parallelism", e,
-            "tensor x pipeline must be replicas x device.perReplica with serve");
+            "tensor x pipeline must be replicas x device.perReplica with serve: a model that ranks "
+            "share is served once");
     return 0;
 }
 

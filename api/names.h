@@ -17,6 +17,7 @@
 /* labels and annotations */
 #define NAME_LABEL_JOB      "llmjob.dev/job"
 #define NAME_LABEL_REPLICA  "llmjob.dev/replica"
+#define NAME_LABEL_REVISION "llmjob.dev/revision"          /* of a served model's pod: its spec */
 #define NAME_LABEL_SEARCH   "llmjob.dev/search"            /* of a trial: the job that searches */
 #define NAME_LABEL_TRIAL    "llmjob.dev/trial"             /* and the trial's number */
 #define NAME_LABEL_APP      "app.kubernetes.io/name"       /* = llmjob */
@@ -86,6 +87,7 @@
 #define NAME_REASON_POD_CREATED    "PodCreated"
 #define NAME_REASON_POD_DELETED    "PodDeleted"
 #define NAME_REASON_SCALING        "Scaling"
+#define NAME_REASON_ROLLING_OUT    "RollingOut"
 #define NAME_REASON_WORLD_FORMED   "WorldFormed"
 #define NAME_REASON_RANK_FAILED    "RankFailed"
 #define NAME_REASON_CHECKPOINT     "CheckpointSaved"
@@ -119,6 +121,8 @@
 #define NAME_ENV_POD_UID   "LLMJOB_POD_UID"
 #define NAME_ENV_NODE      "LLMJOB_NODE"
 #define NAME_ENV_JOB_DIR   "LLMJOB_JOB_DIR"
+#define NAME_ENV_ALONE     "LLMJOB_ALONE"
+#define NAME_ENV_LINGER    "LLMJOB_LINGER_SECONDS"
 
 /* environment of programs in place of flags */
 #define NAME_ENV_LISTEN     "LLMJOB_LISTEN"

@@ -69,6 +69,8 @@ const char *web_body(const struct web_exchange *x, size_t *len);
 void web_set_user(struct web_exchange *x, void *user, void (*gone_fn)(void *user));
 /* A further "Name: value" line of the answer to come, streamed or not. */
 void web_add_header(struct web_exchange *x, const char *line);
+/* The connection ends with the answer to come, or under way. */
+void web_last(struct web_exchange *x);
 /* headers: further "Name: value" lines, NULL-terminated, or NULL */
 void web_answer(struct web_exchange *x, int status, const char *content_type, const void *body,
     size_t len, const char *const *headers);

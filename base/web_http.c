@@ -659,6 +659,11 @@ void web_add_header(struct web_exchange *x, const char *line)
         buf_printf(&x->extra, "%s\r\n", line);
 }
 
+void web_last(struct web_exchange *x)
+{
+    x->c->closes = true;
+}
+
 /* length: of the body, -1 for a stream */
 static void write_head(struct web_exchange *x, int status, const char *content_type, int64_t length,
     const char *const *headers)

@@ -192,6 +192,12 @@ static int write_job(struct local_run *r, struct err *e)
     return io_write_file(path, json.data, json.len, 0600, e);
 }
 
+/* On one machine one replica of a served model has all that several would share. */
+static int replicas_here(const struct jobspec *s)
+{
+    return jobspec_replicated(s) && s->replicas > 1 ? 1 : s->replicas;
+}
+
 static int read_job(struct local_run *r, struct err *e)
 {
     struct stat st;
@@ -203,6 +209,7 @@ static int read_job(struct local_run *r, struct err *e)
         return rc;
     if (r->conf.replicas >= 0)
         r->spec.replicas = (int)r->conf.replicas;
+    r->spec.replicas = replicas_here(&r->spec);
     if (r->conf.replicas > CREW_MEMBERS || r->spec.replicas > CREW_MEMBERS)
         return err_set(e, ERR_USER, "replicas: at most %d on one machine", CREW_MEMBERS);
     if (r->spec.task == TASK_SERVE && r->spec.serve.api_key_secret && !*r->conf.api_key_file)
@@ -345,6 +352,7 @@ static void reread_file(struct local_run *r)
         note_event(r, true, NAME_REASON_FILE_IGNORED, "%s", e.text);
         return;
     }
+    now.replicas = replicas_here(&now);
     if (now.replicas > CREW_MEMBERS) {
         note_event(
             r, true, NAME_REASON_FILE_IGNORED, "replicas: at most %d on one machine", CREW_MEMBERS);

@@ -1,5 +1,5 @@
 /*
- * coordinator: one line a job, with the address of its agent, what it is told and the last report.
+ * coordinator: one line an agent that coordinates, with its address, what it is told and the last report.
  * A work queue says whose turn it is: one request a line at a time, first what it has not accepted
  * yet, then the question. A line that is dropped while a request is in flight lives until the
  * answer. A pod that was replaced, or whose container restarted, gets a new line, so that no report
@@ -32,6 +32,7 @@ static const struct workq_conf turns = {SHARE, EVERY_MS, 60000};
 struct line {
     struct coordinators *all;
     char *key, *uid, *token, *url; /* url: up to the path; a path of the API server when by proxy */
+    char *job;                     /* the key up to the replica */
     char *turn;                    /* its key in the queue: of this line alone, "<key>#<number>" */
     int restarts, ranks;
     bool ready, busy, dropped, unauthorized;
@@ -55,7 +56,7 @@ struct coordinators {
     coordinator_news_fn *fn;
     void *user;
     uint64_t made;      /* lines */
-    struct table lines; /* by the job's key */
+    struct table lines; /* by key */
     struct workq *queue;
 };
 
@@ -80,6 +81,7 @@ static void line_free(struct line *l)
         return;
     arena_destroy(l->arena);
     mem_free(l->key);
+    mem_free(l->job);
     mem_free(l->turn);
     mem_free(l->uid);
     mem_free(l->token);
@@ -111,6 +113,34 @@ static void drop_line(struct coordinators *c, struct line *l)
         line_free(l);
 }
 
+void coordinator_key(const char *job, int replica, char out[COORDINATOR_KEY_BYTES])
+{
+    if (replica)
+        snprintf(out, COORDINATOR_KEY_BYTES, "%s#%d", job, replica);
+    else
+        snprintf(out, COORDINATOR_KEY_BYTES, "%s", job);
+}
+
+static char *job_of_key(const char *key)
+{
+    char *job = mem_strdup(key);
+    if (job)
+        job[strcspn(job, "#")] = 0;
+    return job;
+}
+
+void coordinator_forget(struct coordinators *c, const char *job)
+{
+    const char *key;
+    void *l;
+    for (size_t at = 0; table_next(&c->lines, &at, &key, &l);) {
+        if (strcmp(((struct line *)l)->job, job) != 0)
+            continue;
+        drop_line(c, l);
+        at = 0; /* the table has changed */
+    }
+}
+
 static char *url_of_agent(const struct coordinators *c, const struct coordinator_target *t)
 {
     buf_auto struct buf url;
@@ -127,14 +157,14 @@ static char *url_of_agent(const struct coordinators *c, const struct coordinator
 static char *turn_of_line(const char *key, uint64_t number)
 {
     buf_auto struct buf turn;
-    buf_init(&turn, 600);
+    buf_init(&turn, COORDINATOR_KEY_BYTES + 24);
     buf_printf(&turn, "%s#%" PRIu64, key, number);
     return buf_take(&turn);
 }
 
 static struct line *line_at(const struct coordinators *c, const char *turn)
 {
-    char key[600];
+    char key[COORDINATOR_KEY_BYTES];
     snprintf(key, sizeof key, "%.*s", (int)(strrchr(turn, '#') - turn), turn);
     return table_get(&c->lines, key);
 }
@@ -151,11 +181,13 @@ static int add_line(
         .ready = t->ready,
         .silent_since_ms = clock_ms()};
     l->key = mem_strdup(key);
+    l->job = job_of_key(key);
     l->uid = mem_strdup(t->uid);
     l->token = mem_strdup(t->token);
     l->url = url_of_agent(c, t);
     l->turn = turn_of_line(key, ++c->made);
-    if (!l->key || !l->uid || !l->token || !l->url || !l->turn || workq_add(c->queue, l->turn, e)) {
+    if (!l->key || !l->job || !l->uid || !l->token || !l->url || !l->turn ||
+        workq_add(c->queue, l->turn, e)) {
         line_free(l);
         return err_set(e, ERR_MEMORY, "no memory for a coordinator");
     }
@@ -348,7 +380,7 @@ static void report_answered(void *user, const struct http_response *r)
     if (!rc && !(rc = take_report(l, r, &e)))
         l->current = l->fresh;
     if (next_turn(l, rc, &e, l->asked_ms + interval_ms(l->all) - clock_ms()) || r->status)
-        l->all->fn(l->all->user, l->key);
+        l->all->fn(l->all->user, l->job);
 }
 
 static void desired_answered(void *user, const struct http_response *r)
@@ -367,7 +399,7 @@ static void desired_answered(void *user, const struct http_response *r)
     /* Ask at once what comes of it; a refusal is an answer too. */
     bool news = next_turn(l, r->status ? 0 : rc, &e, 0);
     if (rc && news)
-        l->all->fn(l->all->user, l->key);
+        l->all->fn(l->all->user, l->job);
 }
 
 static void speak_to_agent(struct line *l)

@@ -185,10 +185,10 @@ static bool caches_lag(const struct controller *c, const struct memory *m, int64
     return lag && *left_ms > 0;
 }
 
-static int aim_at_coordinator(
-    struct controller *c, const char *key, struct memory *m, struct observed *o, struct err *e)
+/* key: of the agent; pod: NULL where there is none. */
+static int aim_at_pod(struct controller *c, const char *key, const struct memory *m,
+    const struct observed *o, const struct observed_pod *pod, int ranks, struct err *e)
 {
-    const struct observed_pod *pod = observed_coordinator(o);
     if (!pod || !m->token)
         return coordinator_aim(c->coordinators, key, NULL, e);
     char token[SECRET_TOKEN_BYTES];
@@ -201,7 +201,7 @@ static int aim_at_coordinator(
         .ip = pod->pod->ip,
         .token = token,
         .restarts = pod->pod->restarts,
-        .ranks = o->pod_count * o->job->spec.device.per_replica,
+        .ranks = ranks,
         .ready = pod->pod->ready};
     return coordinator_aim(c->coordinators, key, &t, e);
 }
@@ -210,7 +210,8 @@ static int aim_at_coordinator(
 static int ask_coordinator(
     struct controller *c, const char *key, struct memory *m, struct observed *o, struct err *e)
 {
-    int rc = aim_at_coordinator(c, key, m, o, e);
+    int rc = aim_at_pod(
+        c, key, m, o, observed_coordinator(o), o->pod_count * o->job->spec.device.per_replica, e);
     if (rc)
         return rc;
     struct coordinator_view view;
@@ -221,6 +222,45 @@ static int ask_coordinator(
     o->desired_sent = view.desired;
     if (view.unauthorized)
         o->secret_generation = m->secret_generation = -1; /* read the token again */
+    return 0;
+}
+
+/* The pod of a replica that is asked, or NULL. */
+static struct observed_pod *asked_pod(struct observed_pod *pods, int count, int replica)
+{
+    for (int i = 0; i < count; i++)
+        if (pods[i].ours && pods[i].pod->replica == replica && !plan_pod_ended(pods[i].pod))
+            return &pods[i];
+    return NULL;
+}
+
+/* Each pod of a replicated job coordinates itself. */
+static int ask_pods(struct controller *c, const char *key, struct memory *m,
+    struct observed_pod *pods, struct observed *o, struct err *e)
+{
+    int before = m->agents;
+    m->agents = 0;
+    for (int i = 0; i < o->pod_count; i++)
+        if (pods[i].pod->replica >= m->agents)
+            m->agents = pods[i].pod->replica + 1;
+    for (int i = 0; i < m->agents || i < before; i++) {
+        char agent[COORDINATOR_KEY_BYTES];
+        struct coordinator_view view;
+        struct observed_pod *pod = asked_pod(pods, o->pod_count, i);
+        coordinator_key(key, i, agent);
+        int rc = aim_at_pod(c, agent, m, o, pod, 1, e);
+        if (rc)
+            return rc;
+        coordinator_look(c->coordinators, agent, &view);
+        if (view.unauthorized)
+            o->secret_generation = m->secret_generation = -1;
+        if (!pod)
+            continue;
+        pod->report = view.report;
+        o->report = o->report ? o->report : view.report;
+        if (pod->pod->ready && view.unreachable_ms > o->unreachable_ms)
+            o->unreachable_ms = view.unreachable_ms;
+    }
     return 0;
 }
 
@@ -267,7 +307,9 @@ static int decide(struct controller *c, const char *key, struct memory *m, struc
     *job = o.job;
     o.image = image_for_job(&c->flags, &o.job->spec);
     o.gangs = c->informers[GANGS] != NULL;
-    rc = ask_coordinator(c, key, m, &o, e);
+    rc = o.job->valid && jobspec_replicated(&o.job->spec)
+        ? ask_pods(c, key, m, (struct observed_pod *)o.pods, &o, e)
+        : ask_coordinator(c, key, m, &o, e);
     return rc ? rc : plan_llmjob(&o, p, e);
 }
 
@@ -276,7 +318,7 @@ static void pass_over_job(struct controller *c, const char *key)
     struct memory *m = cluster_memory(c->cluster, key);
     struct err e = {0};
     if (!m) {
-        coordinator_aim(c->coordinators, key, NULL, &e);
+        coordinator_forget(c->coordinators, key);
         end_turn(c, key, -1);
         return;
     }

@@ -39,6 +39,7 @@ struct memory {
     int64_t secret_generation; /* -1: unknown */
     int64_t secret_seen_ms, status_written_ms, failure_ms; /* clock_ms; 0: never */
     int failures, failed_passes;
+    int agents;           /* of a replicated job: of replicas below it some may be asked */
     uint64_t wait[WAITS]; /* versions that the caches must have reached before the next pass */
     int64_t wait_until_ms;
     char trouble[256];

@@ -142,8 +142,9 @@ bool pod_same(const struct pod *a, const struct pod *b)
     for (size_t i = 0; i < POD_STRINGS; i++)
         if (strcmp(string_of(a, i), string_of(b, i)) != 0)
             return false;
-    return a->replica == b->replica && a->phase == b->phase && a->ready == b->ready &&
-        a->deleting == b->deleting && a->restarts == b->restarts && a->exit_code == b->exit_code;
+    return a->replica == b->replica && a->revision == b->revision && a->phase == b->phase &&
+        a->ready == b->ready && a->deleting == b->deleting && a->restarts == b->restarts &&
+        a->exit_code == b->exit_code;
 }
 
 static size_t kept_length(const char *s)
@@ -247,7 +248,8 @@ int decode_pod(const struct json *object, struct pod **out, struct err *e)
     };
     char *end;
     long n = strtol(replica, &end, 10);
-    p.replica = *replica && !*end && n >= 0 && n < LIMIT_REPLICAS ? (int)n : -1;
+    p.replica = *replica && !*end && n >= 0 && n <= LIMIT_REPLICAS ? (int)n : -1;
+    p.revision = strtoull(json_str(labels, NAME_LABEL_REVISION, "0"), NULL, 16);
     read_conditions(status, &p);
     json_each (container, json_get(status, "containerStatuses")) {
         if (!strcmp(json_str(container, "name", ""), NAME_CONTAINER))

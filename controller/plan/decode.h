@@ -32,6 +32,7 @@ struct pod {
     const char *blocked_reason, *blocked_message; /* why it does not start, or why it failed */
     const char *exit_reason;                      /* of the agent's last end */
     int replica;                                  /* -1: no such label */
+    uint64_t revision;                            /* likewise, 0 */
     enum pod_phase phase;
     bool ready, deleting;
     int restarts;  /* of the agent's container */

@@ -15,8 +15,9 @@
 
 struct observed_pod {
     const struct pod *pod;
-    bool ours;      /* its controller is this very LLMJob */
-    bool node_lost; /* its node is not ready, or gone */
+    bool ours;                   /* its controller is this very LLMJob */
+    bool node_lost;              /* its node is not ready, or gone */
+    const struct report *report; /* of a replicated job: of its agent, as below; else NULL */
 };
 
 struct observed_trial { /* of a search, that has a job */
@@ -39,10 +40,14 @@ struct observed {
     int64_t secret_generation;          /* of the job file in the Secret; -1: not known to exist */
     int64_t secret_age_ms;              /* since that was seen */
 
-    const struct report *report; /* newest of the coordinator pod that exists now, or NULL */
-    bool report_is_current;      /* fetched after the last desired state was accepted */
-    int64_t unreachable_ms;      /* how long that coordinator has not answered; 0: it does */
-    uint64_t desired_sent;       /* hash of the desired state that it is told; 0: none */
+    /* Newest of the coordinator pod that exists now, or NULL; of a replicated job the one of the
+       first pod that has one. */
+    const struct report *report;
+    bool report_is_current; /* fetched after the last desired state was accepted */
+    /* How long that coordinator, or of a replicated job an agent whose pod is ready, has not
+       answered; 0: it does. */
+    int64_t unreachable_ms;
+    uint64_t desired_sent; /* hash of the desired state that it is told; 0: none */
 
     int failures;           /* pods that failed or vanished of late */
     int64_t failure_age_ms; /* since the last of them */

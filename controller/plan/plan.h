@@ -55,15 +55,25 @@ struct plan {
     int64_t again_ms; /* look again after so long, though nothing should change; -1: no need */
 };
 
+struct serving { /* how it stands with the pods of a replicated job (plan_serving.c) */
+    uint64_t revision;
+    int live, ready;
+    int updated;                       /* ready, of this revision, and one of 0..replicas-1 */
+    bool stale;                        /* some of these is of another revision */
+    const struct observed_pod *failed; /* the first of this revision whose agent gave up, or NULL */
+    int failed_count;
+};
+
 /* What becomes of the job, decided before any action. */
 enum outcome { OUTCOME_NONE, OUTCOME_COMPLETE, OUTCOME_FAILED };
 struct outlook {
     bool finished;        /* status says so already: nothing is started any more */
     enum outcome outcome; /* to be recorded now */
     const char *reason, *message;
-    bool suspend;                /* the spec wants no pods */
-    bool suspended;              /* and their release is due or done */
-    const struct search *search; /* what its trials have come to, of a search; else NULL */
+    bool suspend;                  /* the spec wants no pods */
+    bool suspended;                /* and their release is due or done */
+    const struct search *search;   /* what its trials have come to, of a search; else NULL */
+    const struct serving *serving; /* of a replicated job, else NULL */
 };
 
 /* p->arena must be set, the rest zero. */
@@ -80,6 +90,9 @@ int plan_search(
 int plan_search_status(const struct observed *o, const struct outlook *look, struct arena *a,
     struct status *next, struct err *e);
 int plan_replicas(const struct observed *o, struct plan *p, struct err *e);
+int plan_serving_look(const struct observed *o, struct serving *out, struct err *e);
+int plan_serving(
+    const struct observed *o, const struct outlook *look, struct plan *p, struct err *e);
 int plan_gang(const struct observed *o, struct plan *p, struct err *e);
 int plan_suspend(
     const struct observed *o, const struct outlook *look, struct plan *p, struct err *e);
@@ -105,6 +118,15 @@ struct action *plan_add(struct plan *p, enum action_kind kind, struct err *e); /
 int plan_event(struct plan *p, bool warning, const char *reason, struct err *e, const char *fmt,
     ...) __attribute__((format(printf, 5, 6)));
 int plan_delete_pod(struct plan *p, const struct observed_pod *pod, struct err *e);
+/* How long a pod that is missing is waited for, after others have failed. */
+int64_t plan_replacement_delay_ms(const struct observed *o);
+/* Whether there is room in the pass for a pod of this replica, and its name is free. */
+bool plan_may_create(const struct observed *o, int replica, const struct plan *p);
+int plan_create_pod(const struct observed *o, int replica, struct plan *p, struct err *e);
+/* Deletes a pod that has ended, or is ending on a lost node, so that it can be made anew. */
+int plan_replace_pod(const struct observed_pod *pod, struct plan *p, struct err *e);
+/* An event of the pods that were created, the replicas from first to last. */
+int plan_tell_created(const struct observed *o, int first, int last, struct plan *p, struct err *e);
 void plan_again(struct plan *p, int64_t delay_ms);
 int plan_count(const struct plan *p, enum action_kind kind);
 bool plan_pod_ended(const struct pod *p); /* Succeeded or Failed: it does not run again */

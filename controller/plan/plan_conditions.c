@@ -18,11 +18,11 @@ struct activity { /* the state, and what most conditions say of it */
 static const char *explain_held_up(const struct observed *o, struct arena *a, const char **reason)
 {
     const struct pod *worst = NULL;
-    int n = 0;
+    int n = 0, surge = jobspec_replicated(&o->job->spec);
     for (int i = 0; i < o->pod_count; i++) {
         const struct pod *p = o->pods[i].pod;
         if (!o->pods[i].ours || p->deleting || !*p->blocked_reason || p->ready ||
-            p->replica >= o->job->spec.replicas)
+            p->replica >= o->job->spec.replicas + surge)
             continue;
         n++;
         if (!worst ||
@@ -63,11 +63,11 @@ static void describe_waiting(
     act->state = NAME_STATE_PENDING;
     if (message) {
         act->message = message;
-    } else if (o->unreachable_ms > PLAN_UNREACHABLE_MS) {
+    } else if (o->unreachable_ms > PLAN_UNREACHABLE_MS && !jobspec_replicated(&o->job->spec)) {
         act->state = NAME_STATE_UNREACHABLE;
         act->reason = NAME_REASON_COORDINATOR;
         act->message = "the agent of replica 0 does not answer";
-    } else if (o->report && ready == want) {
+    } else if (o->report && ready == want && !jobspec_replicated(&o->job->spec)) {
         act->state = NAME_STATE_FORMING;
         act->reason = NAME_REASON_FORMING_WORLD;
         act->message = arena_printf(a, "%d of %d agents have joined", o->report->connected, want);
@@ -77,16 +77,41 @@ static void describe_waiting(
     }
 }
 
+/* Some pods answer. What keeps others from it is told beside that. */
+static void describe_serving(
+    const struct observed *o, const struct serving *s, struct arena *a, struct activity *act)
+{
+    int want = o->job->spec.replicas;
+    const char *reason, *held = explain_held_up(o, a, &reason);
+    act->ready = true;
+    act->steady = s->updated == want && s->live == want;
+    act->state = act->reason = NAME_REASON_SERVING;
+    act->message = s->stale
+        ? arena_printf(a, "%d of %d replicas answer, %d of the present version",
+              s->ready < want ? s->ready : want, want, s->updated)
+        : arena_printf(a, "%d of %d replicas answer", s->ready < want ? s->ready : want, want);
+    if (s->failed && act->message) {
+        act->stalled = true;
+        act->message = arena_printf(a, "%s; pod %s gave up: %s", act->message, s->failed->pod->name,
+            s->failed->report->failure_message);
+    } else if (held && act->message) {
+        act->message = arena_printf(a, "%s; %s", act->message, held);
+    }
+}
+
 static bool report_runs(const struct report *r)
 {
     return r && (r->state == JOB_RUNNING || r->state == JOB_SERVING);
 }
 
-static void describe_active(
-    const struct observed *o, int ready, struct arena *a, struct activity *act)
+static void describe_active(const struct observed *o, const struct serving *s, int ready,
+    struct arena *a, struct activity *act)
 {
-    bool runs = report_runs(o->report) && o->unreachable_ms <= PLAN_UNREACHABLE_MS;
-    if (runs)
+    bool runs =
+        s ? s->ready > 0 : report_runs(o->report) && o->unreachable_ms <= PLAN_UNREACHABLE_MS;
+    if (runs && s)
+        describe_serving(o, s, a, act);
+    else if (runs)
         describe_running(o, a, act);
     else
         describe_waiting(o, ready, a, act);
@@ -154,7 +179,7 @@ static void describe_job(const struct observed *o, const struct outlook *look,
     else if (look->search)
         describe_search(o, look, next, a, act);
     else
-        describe_active(o, next->ready_replicas, a, act);
+        describe_active(o, look->serving, next->ready_replicas, a, act);
 }
 
 /* -- conditions -- */
@@ -189,8 +214,9 @@ static void add_healthy(const struct observed *o, const struct outlook *look, st
             o, s, type, "False", s->verdict.kind, s->verdict.message ? s->verdict.message : "");
     else if (!idle && o->unreachable_ms > PLAN_UNREACHABLE_MS)
         add_condition(o, s, type, "Unknown", NAME_REASON_COORDINATOR,
-            "the agent of replica 0 does not answer");
-    else if (!idle && report_runs(o->report))
+            look->serving ? "the agent of a ready pod does not answer"
+                          : "the agent of replica 0 does not answer");
+    else if (!idle && (look->serving ? look->serving->ready > 0 : report_runs(o->report)))
         add_condition(o, s, type, "True", NAME_REASON_ALL_WELL, "");
     else
         add_condition(o, s, type, "Unknown", NAME_REASON_NOT_STARTED, "no ranks run");

@@ -22,7 +22,8 @@ static const char *address_of(const struct pod *p, struct arena *a)
 /* An ending pod stays a member until it is gone, so that it can leave in an orderly way. */
 static bool is_member(const struct observed_pod *p)
 {
-    return p->ours && p->pod->replica >= 0 && !plan_pod_ended(p->pod) && !p->node_lost;
+    return p->ours && p->pod->replica >= 0 && p->pod->replica < LIMIT_REPLICAS &&
+        !plan_pod_ended(p->pod) && !p->node_lost;
 }
 
 static int list_members(const struct observed *o, struct arena *a, struct desired *d, struct err *e)
@@ -50,6 +51,8 @@ int plan_desired(
     const struct jobspec *s = &o->job->spec;
     const struct observed_pod *coordinator = observed_coordinator(o);
     int64_t term = plan_term(o);
+    if (jobspec_replicated(s)) /* they have their orders from the start */
+        return 0;
     if (!coordinator || !term || (look->outcome != OUTCOME_NONE && !look->finished))
         return 0;
     struct desired d = {

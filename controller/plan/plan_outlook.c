@@ -108,6 +108,28 @@ static int fail_with_agents(
     return 0;
 }
 
+/* The pods of a replicated job. It has failed when all of them have. */
+static int look_at_pods(
+    const struct observed *o, struct plan *p, struct outlook *look, struct err *e)
+{
+    struct serving *s = arena_alloc(p->arena, sizeof *s);
+    if (!s)
+        return err_set(e, ERR_MEMORY, "no memory for a pass");
+    int rc = plan_serving_look(o, s, e);
+    if (rc)
+        return rc;
+    look->serving = s;
+    if (!s->failed || s->failed_count < s->live)
+        return 0;
+    const struct report *r = s->failed->report;
+    const char *text =
+        arena_printf(p->arena, "pod %s: %s", s->failed->pod->name, r->failure_message);
+    if (!text)
+        return err_set(e, ERR_MEMORY, "no memory for a message");
+    fail_job(look, *r->failure_reason ? r->failure_reason : reason_of_code(r->failure), text);
+    return 0;
+}
+
 int plan_outlook(const struct observed *o, struct plan *p, struct outlook *look, struct err *e)
 {
     const struct jobspec *s = &o->job->spec;
@@ -124,10 +146,16 @@ int plan_outlook(const struct observed *o, struct plan *p, struct outlook *look,
         if (rc)
             return rc;
     }
-    if (o->report)
+    if (jobspec_replicated(s)) {
+        int rc = look_at_pods(o, p, look, e);
+        if (rc)
+            return rc;
+    } else if (o->report) {
         take_report(o, look);
+    }
     if (look->outcome == OUTCOME_NONE && !look->suspend) {
-        int rc = fail_with_agents(o, p, look, e);
+        bool answers = look->serving && look->serving->ready;
+        int rc = answers ? 0 : fail_with_agents(o, p, look, e);
         if (!rc && look->outcome == OUTCOME_NONE)
             rc = fail_after_deadline(o, p, look, e);
         if (rc)
@@ -139,6 +167,10 @@ int plan_outlook(const struct observed *o, struct plan *p, struct outlook *look,
         return 0;
     if (look->search) {
         look->suspended = !look->search->running;
+        return 0;
+    }
+    if (look->serving) { /* they finish what they have accepted when they are asked to go */
+        look->suspended = true;
         return 0;
     }
     bool stopped =

@@ -14,7 +14,7 @@
 #define BACKOFF_LAST_MS  60000
 
 /* The first replacement is immediate; each further failure doubles the wait. */
-static int64_t replacement_delay_ms(const struct observed *o)
+int64_t plan_replacement_delay_ms(const struct observed *o)
 {
     if (o->failures < 2)
         return 0;
@@ -25,7 +25,7 @@ static int64_t replacement_delay_ms(const struct observed *o)
     return o->failure_age_ms >= delay_ms ? 0 : delay_ms - o->failure_age_ms;
 }
 
-static int create_pod(const struct observed *o, int replica, struct plan *p, struct err *e)
+int plan_create_pod(const struct observed *o, int replica, struct plan *p, struct err *e)
 {
     buf_auto struct buf body;
     buf_init(&body, PODSPEC_LIMIT);
@@ -42,7 +42,7 @@ static int create_pod(const struct observed *o, int replica, struct plan *p, str
 }
 
 /* A pod that has ended, or is ending. */
-static int replace_pod(const struct observed_pod *pod, struct plan *p, struct err *e)
+int plan_replace_pod(const struct observed_pod *pod, struct plan *p, struct err *e)
 {
     const struct pod *d = pod->pod;
     if (d->deleting && !pod->node_lost)
@@ -92,18 +92,20 @@ static int delete_surplus(const struct observed *o, struct plan *p, struct err *
                    : 0;
 }
 
-static bool name_taken(const struct observed *o, int replica)
+/* A pod of an earlier job of this name must go first: its owner is gone. */
+bool plan_may_create(const struct observed *o, int replica, const struct plan *p)
 {
     char name[LIMIT_SUBDOMAIN_BYTES];
+    if (plan_count(p, ACTION_CREATE_POD) >= PLAN_PODS)
+        return false;
     snprintf(name, sizeof name, "%s-%d", o->job->spec.name, replica);
     for (int i = 0; i < o->pod_count; i++)
         if (!strcmp(o->pods[i].pod->name, name))
-            return true;
-    return false;
+            return false;
+    return true;
 }
 
-static int tell_created(
-    const struct observed *o, int first, int last, struct plan *p, struct err *e)
+int plan_tell_created(const struct observed *o, int first, int last, struct plan *p, struct err *e)
 {
     const char *name = o->job->spec.name;
     int created = plan_count(p, ACTION_CREATE_POD);
@@ -117,12 +119,12 @@ static int tell_created(
 
 int plan_replicas(const struct observed *o, struct plan *p, struct err *e)
 {
-    int64_t delay_ms = replacement_delay_ms(o);
+    int64_t delay_ms = plan_replacement_delay_ms(o);
     int rc, first = -1, last = -1;
     for (int replica = 0; replica < o->job->spec.replicas; replica++) {
         const struct observed_pod *pod = observed_replica(o, replica);
         if (pod) {
-            rc = replace_pod(pod, p, e);
+            rc = plan_replace_pod(pod, p, e);
             if (rc)
                 return rc;
             continue;
@@ -131,16 +133,15 @@ int plan_replicas(const struct observed *o, struct plan *p, struct err *e)
             plan_again(p, delay_ms);
             continue;
         }
-        /* A pod of an earlier job of this name must go first: its owner is gone. */
-        if (plan_count(p, ACTION_CREATE_POD) >= PLAN_PODS || name_taken(o, replica))
+        if (!plan_may_create(o, replica, p))
             continue;
-        rc = create_pod(o, replica, p, e);
+        rc = plan_create_pod(o, replica, p, e);
         if (rc)
             return rc;
         first = first < 0 ? replica : first;
         last = replica;
     }
-    rc = tell_created(o, first, last, p, e);
+    rc = plan_tell_created(o, first, last, p, e);
     return rc ? rc : delete_surplus(o, p, e);
 }
 

@@ -142,7 +142,7 @@ static int merge_attempts(const struct report *r, struct arena *a, struct status
     return 0;
 }
 
-static int copy_report(const struct report *r, struct arena *a, struct status *s, struct err *e)
+static void copy_report(const struct report *r, struct arena *a, struct status *s)
 {
     if (r->ranks > 0)
         copy_layout(r, a, s);
@@ -162,10 +162,48 @@ static int copy_report(const struct report *r, struct arena *a, struct status *s
     if (r->restarts > s->restarts)
         s->restarts = r->restarts;
     s->verdict = copy_verdict(&r->verdict);
-    return merge_attempts(r, a, s, e);
+}
+
+/* Attempts are numbered by agent: those of one are kept. */
+static bool tells_of_replica_0(const struct observed *o)
+{
+    const struct observed_pod *first = observed_replica(o, 0);
+    return !jobspec_replicated(&o->job->spec) || (first && first->report == o->report);
+}
+
+/* Of a replicated job, each pod of which tells of itself alone: its verdict names the pod. */
+static int copy_pods(const struct observed *o, struct arena *a, struct status *s, struct err *e)
+{
+    int restarts = 0;
+    s->verdict = (struct verdict){.replica = -1, .rank = -1};
+    for (int i = 0; i < o->pod_count; i++) {
+        const struct observed_pod *p = &o->pods[i];
+        if (!p->report)
+            continue;
+        restarts += p->report->restarts;
+        if (s->verdict.kind || !*p->report->verdict.kind)
+            continue;
+        s->verdict = copy_verdict(&p->report->verdict);
+        s->verdict.replica = p->pod->replica;
+        s->verdict.message = arena_printf(
+            a, "pod %s: %s", p->pod->name, s->verdict.message ? s->verdict.message : "");
+        if (!s->verdict.message)
+            return err_set(e, ERR_MEMORY, "no memory for a status");
+    }
+    if (restarts > s->restarts)
+        s->restarts = restarts;
+    return 0;
 }
 
 /* -- the next status -- */
+
+/* Of a replicated job a pod more than replicas takes the place of one that is to go. */
+static void count_replicas(const struct observed *o, const struct serving *v, struct status *s)
+{
+    int want = o->job->spec.replicas;
+    s->ready_replicas = v->ready < want ? v->ready : want;
+    s->updated_replicas = v->updated;
+}
 
 static void count_pods(const struct observed *o, struct status *s)
 {
@@ -189,6 +227,8 @@ int plan_status_next(const struct observed *o, const struct outlook *look, struc
     s.generation = spec->generation;
     s.task = o->job->valid ? task_name(spec->task) : NULL;
     count_pods(o, &s);
+    if (look->serving)
+        count_replicas(o, look->serving, &s);
     s.ready = arena_printf(a, "%d/%d", s.ready_replicas, spec->replicas);
     s.selector = arena_printf(a, NAME_LABEL_JOB "=%s", spec->name);
     if (!s.ready || !s.selector)
@@ -198,7 +238,12 @@ int plan_status_next(const struct observed *o, const struct outlook *look, struc
     int rc = plan_search_status(o, look, a, &s, e);
     if (rc)
         return rc;
-    rc = o->report ? copy_report(o->report, a, &s, e) : 0;
+    if (o->report)
+        copy_report(o->report, a, &s);
+    if (o->report && tells_of_replica_0(o))
+        rc = merge_attempts(o->report, a, &s, e);
+    if (!rc && look->serving)
+        rc = copy_pods(o, a, &s, e);
     if (rc)
         return rc;
     if (look->outcome != OUTCOME_NONE || look->suspended)
@@ -231,6 +276,7 @@ static bool can_wait(const struct observed *o, const struct status *next, uint64
     if (!settled) {
         copy.replicas = next->replicas;
         copy.ready_replicas = next->ready_replicas;
+        copy.updated_replicas = next->updated_replicas;
         copy.ready = next->ready;
     }
     for (int i = 0; i < copy.condition_count && i < next->condition_count; i++)

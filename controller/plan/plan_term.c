@@ -34,7 +34,7 @@ int64_t plan_term(const struct observed *o)
 void plan_term_next(const struct observed *o, struct status *next)
 {
     const struct pod *p = term_holder(o);
-    if (!p || plan_term(o))
+    if (!p || plan_term(o) || jobspec_replicated(&o->job->spec))
         return;
     int64_t term = recorded_term(o);
     if (o->report && o->report->term > term)

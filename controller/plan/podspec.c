@@ -6,12 +6,17 @@
 #include "controller/plan/podspec.h"
 
 #include "api/names.h"
+#include "base/hash.h"
 #include "base/json.h"
+
+#include <inttypes.h>
 
 #define USER                 65532 /* "nonroot" of the usual base images */
 #define SHM_SIZE             "8Gi" /* a bound, not a reservation: gradients are exchanged here */
 #define GRACE_SECONDS        60
 #define DRAIN_MARGIN_SECONDS 10
+/* That a pod which must go is still led to: it is ended 1 s or 2 before the last node knows. */
+#define LINGER_SECONDS       5
 /* Before a pod on an unreachable node is given up; Kubernetes says 300. */
 #define NODE_LOST_SECONDS    15
 
@@ -25,7 +30,8 @@ static void str_map(struct jsonw *w, const char *key, const struct jobspec_map *
     jsonw_close(w);
 }
 
-static void labels(struct jsonw *w, const struct jobspec *s, int replica)
+/* revision: of a pod that has one, else 0. */
+static void labels(struct jsonw *w, const struct jobspec *s, int replica, uint64_t revision)
 {
     jsonw_open(w, "labels", '{');
     jsonw_str(w, NAME_LABEL_APP, "llmjob");
@@ -36,6 +42,11 @@ static void labels(struct jsonw *w, const struct jobspec *s, int replica)
         char text[16];
         snprintf(text, sizeof text, "%d", replica);
         jsonw_str(w, NAME_LABEL_REPLICA, text);
+    }
+    if (revision) {
+        char text[PODSPEC_REVISION_BYTES];
+        snprintf(text, sizeof text, "%016" PRIx64, revision);
+        jsonw_str(w, NAME_LABEL_REVISION, text);
     }
     jsonw_close(w);
 }
@@ -54,12 +65,13 @@ static void owner(struct jsonw *w, const struct jobspec *s)
 }
 
 /* Opens "metadata"; the caller may add to it and closes it. */
-static void metadata(struct jsonw *w, const struct jobspec *s, const char *name, int replica)
+static void metadata(
+    struct jsonw *w, const struct jobspec *s, const char *name, int replica, uint64_t revision)
 {
     jsonw_open(w, "metadata", '{');
     jsonw_str(w, "name", name);
     jsonw_str(w, "namespace", s->namespace_);
-    labels(w, s, replica);
+    labels(w, s, replica, revision);
     owner(w, s);
 }
 
@@ -208,10 +220,16 @@ static void env_field(struct jsonw *w, const char *name, const char *field)
 static void env(struct jsonw *w, const struct jobspec *s, int replica)
 {
     char text[16];
-    snprintf(text, sizeof text, "%d", replica);
+    bool alone = jobspec_replicated(s); /* each coordinates itself */
+    snprintf(text, sizeof text, "%d", alone ? 0 : replica);
     jsonw_open(w, "env", '[');
     env_value(w, NAME_ENV_JOB, s->name);
     env_value(w, NAME_ENV_REPLICA, text);
+    if (alone)
+        env_value(w, NAME_ENV_ALONE, "true");
+    snprintf(text, sizeof text, "%d", LINGER_SECONDS);
+    if (s->task == TASK_SERVE)
+        env_value(w, NAME_ENV_LINGER, text);
     env_value(w, NAME_ENV_JOB_DIR, NAME_JOB_DIR);
     env_field(w, NAME_ENV_NAMESPACE, "metadata.namespace");
     env_field(w, NAME_ENV_POD, "metadata.name");
@@ -411,14 +429,39 @@ static void volumes(struct jsonw *w, const struct jobspec *s)
     jsonw_close(w);
 }
 
+/* What may change without another pod is left out, and the operator's own image with it. */
+int podspec_revision(const struct jobspec *s, uint64_t *out, struct err *e)
+{
+    struct jobspec same = *s;
+    buf_auto struct buf text;
+    same.generation = 0;
+    same.replicas = 1;
+    same.suspend = false;
+    same.managed_by = NAME_CONTROLLER;
+    same.elastic = (struct jobspec_elastic){1, 0};
+    same.active_deadline_seconds = 0;
+    same.ttl_seconds_after_finished = -1;
+    buf_init(&text, LIMIT_JOB_FILE_BYTES);
+    int rc = jobspec_encode(&same, &text, e);
+    if (rc)
+        return rc;
+    uint64_t h = hash_bytes(HASH_START, text.data, text.len);
+    *out = h ? h : 1;
+    return 0;
+}
+
 int podspec_pod(const struct jobspec *s, int replica, const char *image, bool gang, struct buf *out,
     struct err *e)
 {
     struct jsonw w;
     char name[LIMIT_SUBDOMAIN_BYTES];
+    uint64_t revision = 0;
+    int rc = jobspec_replicated(s) ? podspec_revision(s, &revision, e) : 0;
+    if (rc)
+        return rc;
     snprintf(name, sizeof name, "%s-%d", s->name, replica);
     open_object(&w, out, "v1", "Pod");
-    metadata(&w, s, name, replica);
+    metadata(&w, s, name, replica, revision);
     jsonw_open(&w, "annotations", '{');
     jsonw_str(&w, "kubectl.kubernetes.io/default-container", NAME_CONTAINER);
     jsonw_close(&w);
@@ -428,7 +471,8 @@ int podspec_pod(const struct jobspec *s, int replica, const char *image, bool ga
     jsonw_str(&w, "subdomain", s->name);
     jsonw_str(&w, "restartPolicy", "OnFailure");
     jsonw_int(&w, "terminationGracePeriodSeconds",
-        s->task == TASK_SERVE ? s->serve.drain_seconds + DRAIN_MARGIN_SECONDS : GRACE_SECONDS);
+        s->task == TASK_SERVE ? LINGER_SECONDS + s->serve.drain_seconds + DRAIN_MARGIN_SECONDS
+                              : GRACE_SECONDS);
     jsonw_bool(&w, "automountServiceAccountToken", false);
     jsonw_bool(&w, "enableServiceLinks", false);
     if (gang) {
@@ -452,7 +496,7 @@ int podspec_service(const struct jobspec *s, struct buf *out, struct err *e)
     bool serve = s->task == TASK_SERVE;
     const char *port_name = serve ? NAME_PORT_SERVE_TEXT : NAME_PORT_AGENT_TEXT;
     open_object(&w, out, "v1", "Service");
-    metadata(&w, s, s->name, -1);
+    metadata(&w, s, s->name, -1, 0);
     jsonw_close(&w);
     jsonw_open(&w, "spec", '{');
     if (!serve) {
@@ -461,7 +505,7 @@ int podspec_service(const struct jobspec *s, struct buf *out, struct err *e)
     }
     jsonw_open(&w, "selector", '{');
     jsonw_str(&w, NAME_LABEL_JOB, s->name);
-    if (serve) /* of the pods that share a model the one that answers */
+    if (serve && !jobspec_replicated(s)) /* of pods that share a model the one that answers */
         jsonw_str(&w, NAME_LABEL_REPLICA, "0");
     jsonw_close(&w);
     jsonw_open(&w, "ports", '[');
@@ -479,7 +523,7 @@ int podspec_gang(const struct jobspec *s, int min_count, struct buf *out, struct
 {
     struct jsonw w;
     open_object(&w, out, PODSPEC_GANG_API, "PodGroup");
-    metadata(&w, s, s->name, -1);
+    metadata(&w, s, s->name, -1, 0);
     jsonw_close(&w);
     jsonw_open(&w, "spec", '{');
     jsonw_open(&w, "schedulingPolicy", '{');
@@ -525,7 +569,7 @@ int podspec_secret(const struct jobspec *s, const char *token, struct buf *out, 
     snprintf(name, sizeof name, "%s" NAME_SECRET_SUFFIX, s->name);
     snprintf(generation, sizeof generation, "%lld", (long long)s->generation);
     open_object(&w, out, "v1", "Secret");
-    metadata(&w, s, name, -1);
+    metadata(&w, s, name, -1, 0);
     jsonw_open(&w, "annotations", '{');
     jsonw_str(&w, NAME_ANNOTATION_GENERATION, generation);
     jsonw_close(&w);

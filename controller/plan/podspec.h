@@ -14,9 +14,12 @@
 
 #include <stdbool.h>
 
-#define PODSPEC_GANG_API "scheduling.k8s.io/v1beta1" /* of PodGroups */
-#define PODSPEC_LIMIT    ((size_t)1 << 20)           /* bytes of any object */
+#define PODSPEC_GANG_API       "scheduling.k8s.io/v1beta1" /* of PodGroups */
+#define PODSPEC_REVISION_BYTES 17                          /* of its text: 16 hexadecimal digits */
+#define PODSPEC_LIMIT          ((size_t)1 << 20)           /* bytes of any object */
 
+/* Of a replicated job: pods of another one are to be replaced. Never 0. */
+int podspec_revision(const struct jobspec *s, uint64_t *out, struct err *e);
 /* image: when the spec names none; gang: the pod belongs to the job's PodGroup. */
 int podspec_pod(const struct jobspec *s, int replica, const char *image, bool gang, struct buf *out,
     struct err *e);

@@ -35,6 +35,7 @@ struct status {
     int64_t generation; /* observedGeneration */
     const char *task, *state, *ready, *selector, *address;
     int replicas, ready_replicas, restarts;
+    int updated_replicas; /* of a replicated job: ready, and of its present version */
     struct condition conditions[STATUS_CONDITIONS];
     int condition_count;
     struct {

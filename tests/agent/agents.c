@@ -82,8 +82,9 @@ void agents_start(int i)
     snprintf(node, sizeof node, "node-%d", i);
     const char *argv[] = {"llmjob-agent", "--job-dir", agents.dir, "--run-dir", run_dir, "--listen",
         listen, "--serve-listen", serve, "--replica", replica, "--pod", pod, "--pod-uid", uid,
-        "--node", node, "--rank-program", "/proc/self/exe", NULL};
-    int argc = (int)(sizeof argv / sizeof *argv) - 1;
+        "--node", node, "--rank-program", "/proc/self/exe", "--alone", "--linger-seconds", "1",
+        NULL};
+    int argc = (int)(sizeof argv / sizeof *argv) - (agents.alone ? 1 : 4);
     _exit(agent_main(argc, (char **)argv));
 }
 
@@ -98,6 +99,7 @@ void agents_setup(const char *script)
     memset(agents.pid, 0, sizeof agents.pid);
     agents.lead = 0;
     agents.term = 1;
+    agents.alone = false;
 }
 
 void agents_teardown(void)

@@ -154,6 +154,101 @@ START_TEST(a_rank_that_never_ends_rendering_is_named_and_ended)
 }
 END_TEST
 
+static int ready(void)
+{
+    buf_auto struct buf out;
+    buf_init(&out, 1 << 20);
+    return agents_request("GET", "/readyz", NULL, NULL, &out);
+}
+
+/* No controller: it serves by its job file, as that was when the pod began, also when its container
+ * starts anew. */
+START_TEST(serves_alone_what_it_began_with)
+{
+    agents_setup("token_ms=2");
+    agents_job("\"serve\":{\"modelName\":\"tiny\"}");
+    agents.alone = true;
+    agents_start(0);
+    agents_until(agents.report.state == JOB_SERVING);
+    ck_assert_int_eq(ready(), 200);
+    kill(agents.pid[0], SIGKILL);
+    ck_assert_int_eq(agents_wait(0), 128 + SIGKILL);
+    agents_job("\"serve\":{\"modelName\":\"huge\"}");
+    agents_start(0);
+    agents_until(agents.report.state == JOB_SERVING);
+    buf_auto struct buf out;
+    buf_init(&out, 1 << 20);
+    ck_assert_int_eq(chat(10, &out), 200); /* of tiny */
+}
+END_TEST
+
+/* Asked to go, it is not ready at once; but who has not heard of it is answered for a while, and
+ * told to come to another. */
+START_TEST(lingers_for_those_who_have_not_heard)
+{
+    agents_setup("token_ms=2");
+    agents_job("\"serve\":{\"modelName\":\"tiny\",\"drainSeconds\":60}");
+    agents.alone = true;
+    agents_start(0);
+    agents_until(agents.report.state == JOB_SERVING);
+    int64_t began_ms = clock_ms();
+    kill(agents.pid[0], SIGTERM);
+    while (ready() == 200)
+        ck_assert_int_lt(clock_ms() - began_ms, 900);
+    int fd = io_connect("127.0.0.1", agents.serve_port, clock_ms() + 1000, &e);
+    ck_assert_int_ge(fd, 0);
+    static const char ask[] =
+        "POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 47\r\n\r\n"
+        "{\"model\":\"tiny\",\"prompt\":\"hi\",\"max_tokens\":700}";
+    char answer[4096];
+    size_t n = 0;
+    ck_assert_int_eq(write(fd, ask, sizeof ask - 1), sizeof ask - 1);
+    for (ssize_t got; (got = read(fd, answer + n, sizeof answer - 1 - n)) > 0;) /* to its end */
+        n += (size_t)got;
+    answer[n] = 0;
+    close(fd);
+    ck_assert_msg(!strncmp(answer, "HTTP/1.1 200 ", 13) && strstr(answer, "Connection: close") &&
+            strstr(answer, "\"completion_tokens\":700"),
+        "%s", answer);
+    ck_assert_int_eq(agents_wait(0), 0);
+    ck_assert_int_ge(clock_ms() - began_ms, 1000);
+}
+END_TEST
+
+/* A rank that never answers its agent has served nobody, and is named and ended. */
+START_TEST(is_ready_when_a_token_has_come)
+{
+    agents_setup("token_ms=2,fault=first,incarnation=1");
+    agents_job("\"serve\":{\"modelName\":\"tiny\"}");
+    agents.alone = true;
+    agents_start(0);
+    bool early = false;
+    agents_until((early |= ready() == 200 || agents.report.state == JOB_SERVING) ||
+        !strcmp(agents.report.verdict.kind, NAME_REASON_HANG));
+    ck_assert(!early);
+    ck_assert_str_eq(agents.report.verdict.operation, "render");
+    agents_until(agents.report.state == JOB_SERVING && agents.report.incarnation == 2);
+    ck_assert_int_eq(ready(), 200);
+}
+END_TEST
+
+/* It beats, and says that it is idle; but a request waits. */
+START_TEST(a_rank_that_passes_over_requests_is_named_and_ended)
+{
+    agents_setup("token_ms=2,fault=deaf,incarnation=1");
+    agents_job("\"serve\":{\"modelName\":\"tiny\"}");
+    agents.alone = true;
+    agents_start(0);
+    agents_until(agents.report.state == JOB_SERVING);
+    buf_auto struct buf out;
+    buf_init(&out, 1 << 20);
+    ck_assert_int_eq(chat(10, &out), 503);
+    agents_until(!strcmp(agents.report.verdict.kind, NAME_REASON_HANG));
+    agents_until(agents.report.state == JOB_SERVING && agents.report.incarnation == 2);
+    ck_assert_int_eq(chat(10, &out), 200);
+}
+END_TEST
+
 START_TEST(guards_its_doors)
 {
     agents_setup("");
@@ -292,6 +387,10 @@ int main(void)
     tcase_add_test(tc, calls_tools);
     tcase_add_test(tc, serves_and_drains);
     tcase_add_test(tc, a_rank_that_never_ends_rendering_is_named_and_ended);
+    tcase_add_test(tc, serves_alone_what_it_began_with);
+    tcase_add_test(tc, lingers_for_those_who_have_not_heard);
+    tcase_add_test(tc, is_ready_when_a_token_has_come);
+    tcase_add_test(tc, a_rank_that_passes_over_requests_is_named_and_ended);
     tcase_add_test(tc, guards_its_doors);
     tcase_add_test(tc, strangers_take_no_more_than_the_bound);
     suite_add_tcase(suite, tc);

@@ -553,6 +553,36 @@ START_TEST(completes_and_releases)
 }
 END_TEST
 
+/* It takes no steps: its verdict goes when it has served again for a while. */
+START_TEST(the_verdict_on_a_server_goes_when_it_serves_again)
+{
+    const struct health_verdict hang = {.kind = HEALTH_HANG, .rank = 0}, well = {.rank = -1};
+    sim_begin(TASK_SERVE);
+    sim_want(1, false, false);
+    sim_join(0);
+    sim_advance(1000);
+    for (int again = 0; again < 2; again++) {
+        for (int k = 0; k < SIM_RANKS; k++)
+            sim_frame(0, k, WIRE_SERVING, "{}");
+        sim_settle();
+        ck_assert_int_eq(world_state(sim.world), JOB_SERVING);
+        if (again)
+            break;
+        world_verdict(sim.world, &hang, sim.now);
+        sim_settle();
+        sim_advance(5000);
+        world_verdict(sim.world, &well, sim.now);
+        ck_assert_str_eq(sim_report().verdict.kind, NAME_REASON_HANG);
+        sim_advance(30000); /* it loads, which says nothing */
+        world_verdict(sim.world, &well, sim.now);
+        ck_assert_str_eq(sim_report().verdict.kind, NAME_REASON_HANG);
+    }
+    world_verdict(sim.world, &well, sim.now);
+    ck_assert_str_eq(sim_report().verdict.kind, "");
+    world_destroy(sim.world);
+}
+END_TEST
+
 START_TEST(a_hang_verdict_ends_the_incarnation)
 {
     sim_run_three();
@@ -753,5 +783,6 @@ UNIT_MAIN_WITHIN("world", 60, forms_over_all_desired, a_rank_death_restarts_at_o
     what_is_edited_holds_at_once, ranks_that_share_a_model_are_there_together,
     a_served_model_is_all_ranks_that_share_it, a_lost_member_is_awaited_then_done_without,
     scales_at_a_boundary, who_leaves_and_dies_holds_nobody_up, completes_and_releases,
-    a_hang_verdict_ends_the_incarnation, who_is_superseded_ends, who_lost_the_checkpoint_ends,
-    terms_only_grow, remembers_what_it_reported, random_worlds_keep_their_promises)
+    the_verdict_on_a_server_goes_when_it_serves_again, a_hang_verdict_ends_the_incarnation,
+    who_is_superseded_ends, who_lost_the_checkpoint_ends, terms_only_grow,
+    remembers_what_it_reported, random_worlds_keep_their_promises)

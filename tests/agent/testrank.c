@@ -9,10 +9,12 @@
  * fault: crash (SIGSEGV), kill (SIGKILL), hang, user, data, peer, slow, unready; it strikes rank
  * `rank` at `step` in `incarnation` (0: any). The others' network knows who hangs. A serving
  * testrank answers each request with its max_tokens tokens of a text with multi-byte characters cut
- * in the middle; with the fault "render" it never comes back from the first.
+ * in the middle. With the fault "render" it never comes back from the first of a client's, with
+ * "first" from its agent's own; "deaf", it passes over those of clients and says that it is idle.
  */
 #include "tests/agent/testrank.h"
 
+#include "agent/canary.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "api/exitcode.h"
@@ -339,13 +341,14 @@ static void take_frames(void)
             fail(ERR_BUG, "a frame is no JSON");
         uint64_t id = (uint64_t)json_int(v, "id", 0);
         stopping |= f.type == WIRE_STOP;
-        if (f.type == WIRE_REQUEST && !strcmp(script.fault, "render") &&
-            script.fault_incarnation == incarnation) {
+        const char *fault = script.fault_incarnation == incarnation ? script.fault : "";
+        if (f.type == WIRE_REQUEST && !strcmp(fault, id == CANARY_ID ? "first" : "render")) {
             beat(WIRE_PHASE_SERVE_RENDER, 0);
             for (;;)
                 pause();
         }
-        if (f.type == WIRE_REQUEST && serving_count < MAX_SERVING)
+        bool passed_over = id != CANARY_ID && !strcmp(fault, "deaf");
+        if (f.type == WIRE_REQUEST && serving_count < MAX_SERVING && !passed_over)
             begin_request(id, v);
         for (int i = 0; f.type == WIRE_CANCEL && i < serving_count; i++)
             if (serving[i].id == id) {

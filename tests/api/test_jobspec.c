@@ -560,8 +560,12 @@ START_TEST(test_full_document_field_by_field)
     json_destroy(encoded(jobspecs_serve, &s));
     ck_assert_int_eq(s.task, TASK_SERVE);
     ck_assert_str_eq(s.serve.api_key_secret, "s");
+    ck_assert(jobspec_replicated(&s));
+    s.parallelism.pipeline = 2; /* they share it */
+    ck_assert(!jobspec_replicated(&s));
     json_destroy(encoded(jobspecs_convert, &s));
     ck_assert_int_eq(s.task, TASK_CONVERT);
+    ck_assert(!jobspec_replicated(&s));
     ck_assert_str_eq(task_name(s.task), "Convert");
     ck_assert_str_eq(quantize_name(s.convert.quantize), "Q4_K_M");
     ck_assert_str_eq(convert_format_name(s.convert.format), "GGUF");

@@ -44,6 +44,9 @@ static void on_request(void *user, struct web_exchange *x)
         memset(big, 'b', n);
         web_answer(x, 200, "text/plain", big, n, NULL);
         mem_free(big);
+    } else if (!strcmp(web_path(x), "/last")) {
+        web_last(x);
+        web_answer(x, 200, "text/plain", "bye\n", 4, NULL);
     } else if (!strcmp(web_path(x), "/later") || !strcmp(web_path(x), "/stream")) {
         held = x;
         web_set_user(x, NULL, on_gone);
@@ -92,6 +95,29 @@ START_TEST(answers_and_keeps_the_connection)
     buf_reset(&c.in);
     client_write(&c, "PUT /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}");
     until(&c, has(&c, "HTTP/1.1 404") && has(&c, "no\n"));
+    client_close(&c);
+}
+END_TEST
+
+/* Said before the answer it is told; said while a stream goes on its end is the connection's. */
+START_TEST(an_answer_may_be_the_last)
+{
+    struct web_client c;
+    client_open(&c);
+    client_write(&c, "GET /last HTTP/1.1\r\nHost: x\r\n\r\nGET /echo HTTP/1.1\r\nHost: x\r\n\r\n");
+    until(&c, c.closed);
+    ck_assert(has(&c, "Connection: close\r\n") && has(&c, "bye\n") && !has(&c, "GET|"));
+    client_close(&c);
+    client_open(&c);
+    client_write(&c, "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n");
+    until(&c, held);
+    web_last(held);
+    ck_assert_int_eq(web_stream_data(held, "more", 4), 0);
+    until(&c, has(&c, "more"));
+    ck_assert(!c.closed);
+    web_stream_end(held);
+    until(&c, c.closed);
+    ck_assert(has(&c, "\r\n0\r\n\r\n"));
     client_close(&c);
 }
 END_TEST
@@ -732,6 +758,7 @@ int main(void)
     TCase *http = tcase_create("http");
     tcase_add_checked_fixture(http, setup, teardown);
     tcase_add_test(http, answers_and_keeps_the_connection);
+    tcase_add_test(http, an_answer_may_be_the_last);
     tcase_add_test(http, requests_behind_each_other_are_answered_in_turn);
     tcase_add_test(http, a_later_answer_keeps_the_order);
     tcase_add_test(http, a_client_that_sends_no_more_is_answered);

@@ -171,6 +171,38 @@ START_TEST(another_pod_starts_with_nothing)
 }
 END_TEST
 
+/* Each of a job's pods may coordinate itself; what is new of any is news of the job. */
+START_TEST(agents_of_one_job_are_asked_side_by_side_until_it_is_forgotten)
+{
+    struct bench b;
+    struct coordinator_view v;
+    struct err e;
+    char keys[3][COORDINATOR_KEY_BYTES];
+    start(&b);
+    for (int i = 0; i < 3; i++) {
+        coordinator_key("n/a", i, keys[i]);
+        b.t.uid = i ? i > 1 ? "u3" : "u2" : "u1";
+        ck_assert_int_eq(coordinator_aim(b.c, keys[i], &b.t, &e), 0);
+    }
+    ck_assert_str_eq(keys[0], "n/a");
+    ck_assert_int_eq(coordinator_aim(b.c, "n/b", &b.t, &e), 0);
+    until_news(&b, 3);
+    for (int i = 0; i < 3; i++) {
+        coordinator_look(b.c, keys[i], &v);
+        ck_assert_ptr_nonnull(v.report);
+    }
+    coordinators_turn(b.c); /* questions under way may still be answered */
+    coordinator_forget(b.c, "n/a");
+    for (int i = 0; i < 3; i++) {
+        coordinator_look(b.c, keys[i], &v);
+        ck_assert_ptr_null(v.report);
+    }
+    coordinator_aim(b.c, "n/b", NULL, &e);
+    ck_assert_int_eq(coordinators_turn(b.c), -1);
+    stop(&b);
+}
+END_TEST
+
 static void until_told(struct bench *b, int puts)
 {
     struct err e;
@@ -380,6 +412,7 @@ START_TEST(lasting_silence_makes_no_news)
 END_TEST
 
 UNIT_MAIN("coordinator", reports_come_again_and_again, silence_is_measured_and_the_last_report_kept,
-    another_pod_starts_with_nothing, what_is_told_arrives_and_is_asked_about,
-    what_is_refused_is_told_again_and_reports_go_on, a_report_is_no_larger_than_its_job_warrants,
-    hanging_agents_delay_nobody_elses, lasting_silence_makes_no_news)
+    another_pod_starts_with_nothing, agents_of_one_job_are_asked_side_by_side_until_it_is_forgotten,
+    what_is_told_arrives_and_is_asked_about, what_is_refused_is_told_again_and_reports_go_on,
+    a_report_is_no_larger_than_its_job_warrants, hanging_agents_delay_nobody_elses,
+    lasting_silence_makes_no_news)

@@ -21,6 +21,7 @@ struct world_pod {
     struct pod pod;
     char name[80], uid[40], node[16], ip[32];
     bool exists, lost;
+    struct report *report; /* of a replicated job: of its agent, or NULL */
 };
 
 struct world {
@@ -132,8 +133,8 @@ static inline void world_observe(struct world *w)
     int n = 0;
     for (int i = 0; i < WORLD_PODS; i++)
         if (w->pods[i].exists)
-            w->list[n++] = (struct observed_pod){
-                &w->pods[i].pod, !strcmp(w->pods[i].pod.owner_uid, "u1"), w->pods[i].lost};
+            w->list[n++] = (struct observed_pod){&w->pods[i].pod,
+                !strcmp(w->pods[i].pod.owner_uid, "u1"), w->pods[i].lost, w->pods[i].report};
     qsort(w->list, (size_t)n, sizeof *w->list, world_by_replica);
     w->o.job = w->job;
     w->o.pods = w->list;

@@ -30,7 +30,7 @@ static struct pod *pod_of(const char *text)
 
 #define POD(status) \
     "{\"metadata\":{\"name\":\"a-3\",\"namespace\":\"n\",\"uid\":\"u\",\"labels\":{" \
-    "\"llmjob.dev/job\":\"a\",\"llmjob.dev/replica\":\"3\"},\"ownerReferences\":[" \
+    "\"llmjob.dev/job\":\"a\",\"llmjob.dev/replica\":\"3\",\"llmjob.dev/revision\":\"00ff\"},\"ownerReferences\":[" \
     "{\"uid\":\"x\"},{\"uid\":\"o\",\"controller\":true}]},\"spec\":{\"nodeName\":\"k\"}," \
     "\"status\":{" status "}}"
 
@@ -45,6 +45,7 @@ START_TEST(a_running_pod)
     ck_assert_str_eq(p->name, "a-3");
     ck_assert_str_eq(p->job, "a");
     ck_assert_int_eq(p->replica, 3);
+    ck_assert_uint_eq(p->revision, 255);
     ck_assert_str_eq(p->owner_uid, "o");
     ck_assert_str_eq(p->node, "k");
     ck_assert_str_eq(p->ip, "10.0.0.1");
@@ -99,6 +100,7 @@ START_TEST(odd_objects_are_taken_as_they_are)
         json_auto struct json *v = parse(texts[i]);
         struct owned owned;
         ck_assert_int_eq(p->replica, -1);
+        ck_assert_uint_eq(p->revision, 0);
         ck_assert_str_eq(p->name, "");
         decode_owned(v, &owned);
         ck_assert_str_eq(owned.owner_uid, "");

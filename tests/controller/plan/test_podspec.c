@@ -121,6 +121,50 @@ START_TEST(a_job_may_bring_its_own_tmp)
 }
 END_TEST
 
+static bool selects_replica(const struct job *j)
+{
+    buf_auto struct buf b;
+    json_auto struct json *v = NULL;
+    struct err e;
+    buf_init(&b, PODSPEC_LIMIT);
+    ck_assert_int_eq(podspec_service(&j->spec, &b, &e), 0);
+    ck_assert_int_eq(json_parse(b.data, b.len, &v, &e), 0);
+    return json_get(json_path(v, "spec.selector"), NAME_LABEL_REPLICA);
+}
+
+/* Whose pods are led to: all that have the whole model, or the one that has rank 0. */
+START_TEST(a_served_model_is_replicated_where_ranks_do_not_share_it)
+{
+    static const char storage[] =
+        ",\"storage\":[{\"name\":\"m\",\"claimName\":\"c\",\"mountPath\":\"/m\"}]";
+    static const char serve[] = "\"model\":{\"source\":\"/m/a.gguf\"},\"serve\":{}";
+    char shared[256];
+    snprintf(shared, sizeof shared, "%s,\"parallelism\":{\"tensor\":2}", storage);
+    struct job *whole = world_job(1, 2, serve, storage, "{}");
+    struct job *share = world_job(1, 2, serve, shared, "{}");
+    ck_assert(jobspec_replicated(&whole->spec) && !jobspec_replicated(&share->spec));
+    ck_assert(!selects_replica(whole) && selects_replica(share));
+    for (int i = 0; i < 2; i++) {
+        json_auto struct json *v = pod(i ? share : whole, 1, false);
+        const char *revision = json_str(json_path(v, "metadata.labels"), NAME_LABEL_REVISION, "");
+        const struct json *c = json_first(json_path(v, "spec.containers"));
+        const char *alone = "false", *replica = "";
+        json_each (x, json_get(c, "env")) {
+            if (!strcmp(json_str(x, "name", ""), NAME_ENV_ALONE))
+                alone = json_str(x, "value", "");
+            if (!strcmp(json_str(x, "name", ""), NAME_ENV_REPLICA))
+                replica = json_str(x, "value", "");
+        }
+        ck_assert_uint_eq(strlen(revision), i ? 0 : PODSPEC_REVISION_BYTES - 1);
+        ck_assert_str_eq(alone, i ? "false" : "true");
+        ck_assert_str_eq(replica, i ? "1" : "0");
+        ck_assert_str_eq(json_str(json_path(v, "metadata.labels"), NAME_LABEL_REPLICA, ""), "1");
+    }
+    job_free(whole);
+    job_free(share);
+}
+END_TEST
+
 START_TEST(serving_drains_and_is_reached_by_a_service)
 {
     struct job *j = world_job(1, 1,
@@ -128,7 +172,8 @@ START_TEST(serving_drains_and_is_reached_by_a_service)
         "a.gguf\"},\"serve\":{\"drainSeconds\":90,\"apiKeySecret\":\"keys\"}",
         ",\"storage\":[{\"name\":\"m\",\"claimName\":\"c\",\"mountPath\":\"/m\"}]", "{}");
     json_auto struct json *v = pod(j, 0, false);
-    ck_assert_int_eq(json_int(json_get(v, "spec"), "terminationGracePeriodSeconds", 0), 100);
+    ck_assert_int_eq(json_int(json_get(v, "spec"), "terminationGracePeriodSeconds", 0),
+        105); /* it lingers, drains, and has some time to spare */
     ck_assert_uint_eq(
         json_count(json_get(json_first(json_path(v, "spec.containers")), "ports")), 2);
     const struct json *job = json_first(json_path(v, "spec.volumes"));
@@ -191,5 +236,6 @@ START_TEST(failed_allocation_is_reported)
 END_TEST
 
 UNIT_MAIN("podspec", every_pod_is_restricted_and_belongs_to_its_job, what_users_may_set_arrives,
-    a_job_may_bring_its_own_tmp, serving_drains_and_is_reached_by_a_service,
+    a_job_may_bring_its_own_tmp, a_served_model_is_replicated_where_ranks_do_not_share_it,
+    serving_drains_and_is_reached_by_a_service,
     the_secret_holds_the_job_file_that_decodes_to_the_same_job, failed_allocation_is_reported)
