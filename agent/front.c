@@ -517,7 +517,7 @@ static int authorize(const struct front *f, const struct web_exchange *x, struct
 
 static int admit(const struct front *f, size_t body_len, int choices, struct openai_refusal *r)
 {
-    if (f->draining || !f->ready)
+    if ((f->draining && !f->leaving) || !f->ready)
         return openai_refuse(
             r, 503, NULL, NULL, f->draining ? "the server is draining" : "the model is loading");
     if (f->count + choices > f->conf.max_queue || f->bytes + body_len > LIMIT_QUEUE_BYTES)
@@ -747,7 +747,8 @@ void front_leave(struct front *f)
 {
     f->leaving = true;
     for (struct front_request *r = f->head; r; r = r->next)
-        web_last(r->x);
+        if (!r->begun) /* the others' clients were told that they may ask again, and may */
+            web_last(r->x);
 }
 
 void front_drain(struct front *f)

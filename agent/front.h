@@ -56,10 +56,11 @@ int front_ready(struct front *f, int64_t context_length, enum wire_calls calls, 
 void front_does(struct front *f, enum wire_does does);
 /* The rank is gone: what is in flight ends with 503 or an error event; 503 until front_ready. */
 void front_lost(struct front *f);
-/* Not ready any more, though requests are taken: from those that have not heard of it yet. Each
- * answer ends its connection. */
+/* Not ready any more, though requests are taken to the end: from those that have not heard of it
+ * yet. Each answer that begins from now on ends its connection. */
 void front_leave(struct front *f);
-void front_drain(struct front *f); /* new requests get 503; those in flight finish */
+/* New requests get 503, unless it leaves; those in flight finish. */
+void front_drain(struct front *f);
 bool front_serving(const struct front *f);
 int front_in_flight(const struct front *f);
 uint16_t front_port(const struct front *f); /* bound, 0 before the first front_ready */

@@ -225,11 +225,11 @@ static int ask_coordinator(
     return 0;
 }
 
-/* The pod of a replica that is asked, or NULL. */
+/* The pod of a replica that can be asked, or NULL. */
 static struct observed_pod *asked_pod(struct observed_pod *pods, int count, int replica)
 {
     for (int i = 0; i < count; i++)
-        if (pods[i].ours && pods[i].pod->replica == replica && !plan_pod_ended(pods[i].pod))
+        if (pods[i].pod->replica == replica && observed_runs(&pods[i]))
             return &pods[i];
     return NULL;
 }

@@ -14,9 +14,13 @@ const struct observed_pod *observed_replica(const struct observed *o, int replic
     return NULL;
 }
 
+bool observed_runs(const struct observed_pod *p)
+{
+    return p->ours && p->pod->phase == POD_RUNNING && !p->node_lost && *p->pod->ip;
+}
+
 const struct observed_pod *observed_coordinator(const struct observed *o)
 {
     const struct observed_pod *p = observed_replica(o, 0);
-    bool live = p && p->pod->phase == POD_RUNNING && !p->node_lost && *p->pod->ip;
-    return live ? p : NULL;
+    return p && observed_runs(p) ? p : NULL;
 }

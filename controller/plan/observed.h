@@ -57,6 +57,8 @@ struct observed {
 
 /* The pod of a replica that is ours, or NULL. */
 const struct observed_pod *observed_replica(const struct observed *o, int replica);
+/* Whether it is ours, and its agent can be asked. */
+bool observed_runs(const struct observed_pod *p);
 /* The live pod of replica 0, or NULL. */
 const struct observed_pod *observed_coordinator(const struct observed *o);
 

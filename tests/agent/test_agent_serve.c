@@ -182,8 +182,39 @@ START_TEST(serves_alone_what_it_began_with)
 }
 END_TEST
 
+static int dial(void)
+{
+    int fd = io_connect("127.0.0.1", agents.serve_port, clock_ms() + 1000, &e);
+    ck_assert_int_ge(fd, 0);
+    return fd;
+}
+
+static void ask(int fd, int tokens, const char *stream)
+{
+    char head[256], body[128];
+    int n = snprintf(body, sizeof body,
+        "{\"model\":\"tiny\",\"prompt\":\"hi\",\"max_tokens\":%d,\"stream\":%s}", tokens, stream);
+    int all = snprintf(head, sizeof head,
+        "POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s", n, body);
+    ck_assert_int_eq(write(fd, head, (size_t)all), all);
+}
+
+/* Until `last` has come, NULL: to the connection's end. */
+static void hear(int fd, const char *last, struct buf *out)
+{
+    char text[4096];
+    buf_reset(out);
+    while (!last || !strstr(buf_cstr(out), last)) {
+        ssize_t n = read(fd, text, sizeof text);
+        if (n <= 0 && !last)
+            break;
+        ck_assert_int_gt(n, 0);
+        ck_assert_int_eq(buf_add(out, text, (size_t)n), 0);
+    }
+}
+
 /* Asked to go, it is not ready at once; but who has not heard of it is answered for a while, and
- * told to come to another. */
+ * told to come to another: also who had begun a stream, and asks again when all others are done. */
 START_TEST(lingers_for_those_who_have_not_heard)
 {
     agents_setup("token_ms=2");
@@ -191,27 +222,29 @@ START_TEST(lingers_for_those_who_have_not_heard)
     agents.alone = true;
     agents_start(0);
     agents_until(agents.report.state == JOB_SERVING);
+    buf_auto struct buf out;
+    buf_init(&out, 4 << 20);
+    int first = dial(), second = dial();
+    ask(first, 1000, "true");
+    hear(first, "data: ", &out);
     int64_t began_ms = clock_ms();
     kill(agents.pid[0], SIGTERM);
     while (ready() == 200)
         ck_assert_int_lt(clock_ms() - began_ms, 900);
-    int fd = io_connect("127.0.0.1", agents.serve_port, clock_ms() + 1000, &e);
-    ck_assert_int_ge(fd, 0);
-    static const char ask[] =
-        "POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 47\r\n\r\n"
-        "{\"model\":\"tiny\",\"prompt\":\"hi\",\"max_tokens\":700}";
-    char answer[4096];
-    size_t n = 0;
-    ck_assert_int_eq(write(fd, ask, sizeof ask - 1), sizeof ask - 1);
-    for (ssize_t got; (got = read(fd, answer + n, sizeof answer - 1 - n)) > 0;) /* to its end */
-        n += (size_t)got;
-    answer[n] = 0;
-    close(fd);
-    ck_assert_msg(!strncmp(answer, "HTTP/1.1 200 ", 13) && strstr(answer, "Connection: close") &&
-            strstr(answer, "\"completion_tokens\":700"),
-        "%s", answer);
+    ask(second, 700, "false");
+    hear(second, NULL, &out);
+    ck_assert_msg(!strncmp(out.data, "HTTP/1.1 200 ", 13) &&
+            strstr(out.data, "Connection: close") && strstr(out.data, "\"completion_tokens\":700"),
+        "%s", out.data);
+    hear(first, "0\r\n\r\n", &out);
+    ck_assert_int_ge(clock_ms() - began_ms, 1000); /* it drains by now */
+    ask(first, 20, "false");
+    hear(first, NULL, &out);
+    ck_assert_msg(!strncmp(out.data, "HTTP/1.1 200 ", 13) && strstr(out.data, "Connection: close"),
+        "%s", out.data);
+    close(first);
+    close(second);
     ck_assert_int_eq(agents_wait(0), 0);
-    ck_assert_int_ge(clock_ms() - began_ms, 1000);
 }
 END_TEST
 

@@ -77,8 +77,14 @@ allowed kjv '{"spec":{"restart":{"maxRestarts":1}}}'
 allowed kjv '{"spec":{"health":{"hangSeconds":30}}}'
 allowed kjv '{"spec":{"placement":{"nodeSelector":{"zone":"a"}}}}'
 allowed kjv-chat '{"spec":{"replicas":0}}'
-refused kjv-chat '{"spec":{"replicas":2}}' "spec.replicas"
-refused kjv-chat '{"spec":{"serve":{"maxQueue":8}}}' "spec.serve"
+allowed kjv-chat '{"spec":{"replicas":2}}'
+allowed kjv-chat '{"spec":{"serve":{"maxQueue":8}}}'
+allowed kjv-chat '{"spec":{"model":{"source":"/data/other"},"image":"other","resources":{"limits":{"cpu":"1"}}}}'
+refused kjv-chat '{"spec":{"parallelism":{"tensor":2},"replicas":2}}' "spec.parallelism"
+refused kjv-chat '{"spec":{"managedBy":"a.dev/b"}}' "spec.managedBy"
+refused smol '{"spec":{"replicas":4}}' "spec.parallelism"
+refused smol '{"spec":{"serve":{"maxQueue":8}}}' "spec.serve"
+refused smol '{"spec":{"image":"other"}}' "spec.image"
 refused kjv '{"spec":{"replicas":13}}' spec.train.batchSequences
 refused kjv '{"spec":{"replicas":1,"elastic":{"minReplicas":2}}}' spec.elastic.minReplicas
 refused kjv '{"spec":{"image":"other"}}' "spec.image"

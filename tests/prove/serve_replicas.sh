@@ -14,22 +14,22 @@ chmod 755 "$work"
 watcher=""
 trap '[ -z "$watcher" ] || kill $watcher 2>/dev/null; touch "$work/stop"; wait; rm -rf "$work"; at_exit' EXIT
 
-status() { kn get llmjob smol -o jsonpath="{.status.$1}"; }
+status() { kn get llmjob smol-many -o jsonpath="{.status.$1}"; }
 uids() { kn get pods -o jsonpath='{range .items[*]}{.metadata.uid}{"\n"}{end}' | sort; }
 ready_is() { [ "$(endpoints | wc -l)" = "$1" ]; }
-endpoints() { kn get endpointslices -l kubernetes.io/service-name=smol -o json |
+endpoints() { kn get endpointslices -l kubernetes.io/service-name=smol-many -o json |
 	jq -r '.items[].endpoints[]? | select(.conditions.ready) | .addresses[]'; }
 settled() { # replicas
-	[ "$(kn get llmjob smol -o json | jq -r '"\(.metadata.generation) \(.status.observedGeneration) \(.status.readyReplicas) " +
+	[ "$(kn get llmjob smol-many -o json | jq -r '"\(.metadata.generation) \(.status.observedGeneration) \(.status.readyReplicas) " +
 		"\(.status.updatedReplicas) \(.status.replicas) \(.status.conditions[] | select(.type == "Reconciling").status)"' |
-		awk '$1 == $2')" = "$(kn get llmjob smol -o jsonpath='{.metadata.generation}' | sed "s/.*/& & $1 $1 $1 False/")" ]
+		awk '$1 == $2')" = "$(kn get llmjob smol-many -o jsonpath='{.metadata.generation}' | sed "s/.*/& & $1 $1 $1 False/")" ]
 }
 begin_load() { # what
 	rm -f "$work/stop" "$work/asked"
 	nsenter -t "$(cat "$state/node-0/init")" -n -- python3 -IS "$top/tests/prove/steady.py" "http://$service:8000/v1" smol 4 12 "$work" \
 		>"$work/load" 2>&1 & load=$!
 	poll 60 "answers" asked_more 5
-	kn get endpointslices -l kubernetes.io/service-name=smol -o json --watch |
+	kn get endpointslices -l kubernetes.io/service-name=smol-many -o json --watch |
 		jq -r --unbuffered '[.endpoints[]? | select(.conditions.ready)] | length' >"$work/ready" & watcher=$!
 }
 asked_more() { [ "$(cat "$work/asked" 2>/dev/null || echo 0)" -ge "$1" ]; }
@@ -37,8 +37,10 @@ end_load() { # how many ready replicas at least
 	asked=$(cat "$work/asked")
 	poll 60 "further answers" asked_more $((asked + 10))
 	touch "$work/stop"
-	check "no request was lost" wait $load
-	echo "$(tail -n 1 "$work/load")"
+	lost=0
+	wait $load || lost=$?
+	check "no request was lost" equal "$lost $(sed '/ 0 lost,/d' "$work/load")" "0 "
+	tail -n 1 "$work/load"
 	kill $watcher 2>/dev/null || true
 	check "never were fewer than $1 ready" [ "$(sort -n "$work/ready" | head -n 1)" -ge "$1" ]
 	watcher=""
@@ -48,41 +50,41 @@ answers() { curl -sS --max-time 20 "http://$1:8000/v1/completions" -H 'content-t
 
 kn apply -f manifests/samples/serve-replicas.yaml >/dev/null
 check "three replicas are served" poll 180 "three replicas" settled 3
-service=$(kn get service smol -o jsonpath='{.spec.clusterIP}')
+service=$(kn get service smol-many -o jsonpath='{.spec.clusterIP}')
 check "the Service leads to three pods" ready_is 3
 check "of which each answers" eval 'for at in $(endpoints); do answers $at || exit 1; done'
 
 begin_load
 before=$(uids)
 began=$SECONDS
-kn patch llmjob smol --type=merge -p '{"spec": {"serve": {"maxSequences": 2}}}' >/dev/null
+kn patch llmjob smol-many --type=merge -p '{"spec": {"serve": {"maxSequences": 2}}}' >/dev/null
 check "another version is rolled out under load" poll 240 "the new version" settled 3
 echo "rolled out in $((SECONDS - began)) s"
 check "every pod is another one" [ -z "$(comm -12 <(uids) <(echo "$before"))" ]
 end_load 3
 
 begin_load
-kn scale llmjob smol --replicas=1 >/dev/null
+kn scale llmjob smol-many --replicas=1 >/dev/null
 check "replicas are scaled down under load" poll 120 "one replica" settled 1
-kn scale llmjob smol --replicas=2 >/dev/null
+kn scale llmjob smol-many --replicas=2 >/dev/null
 check "and up" poll 120 "two replicas" settled 2
 end_load 1
 
 before=$(uids)
-kn patch llmjob smol --type=merge -p '{"spec": {"model": {"source": "/data/models/none.gguf"}}}' >/dev/null
-check "a version that cannot be loaded is told" wait_for 60 llmjob/smol condition=Stalled
-check "by the pod that tried it" eval 'status "conditions[?(@.type==\"Stalled\")].message" | grep "pod smol-2 gave up: .*none.gguf"'
+kn patch llmjob smol-many --type=merge -p '{"spec": {"model": {"source": "/data/models/none.gguf"}}}' >/dev/null
+check "a version that cannot be loaded is told" wait_for 60 llmjob/smol-many condition=Stalled
+check "by the pod that tried it" eval 'status "conditions[?(@.type==\"Stalled\")].message" | grep "pod smol-many-2 gave up: .*none.gguf"'
 check "the others answer" eval 'for at in $(endpoints); do answers $at || exit 1; done'
 check "and are there still" [ "$(comm -12 <(uids) <(echo "$before") | wc -l)" = 2 ]
-kn patch llmjob smol --type=merge -p '{"spec": {"model": {"source": "/data/models/SmolLM2-135M-Instruct.Q4_1.gguf"}}}' >/dev/null
+kn patch llmjob smol-many --type=merge -p '{"spec": {"model": {"source": "/data/models/SmolLM2-135M-Instruct.Q4_1.gguf"}}}' >/dev/null
 check "when it is taken back they stay, and it goes" poll 60 "two replicas" settled 2
 check "without another roll-out" equal "$(uids)" "$before"
 
-address=$(kn get pod smol-1 -o jsonpath='{.status.podIP}')
-kill -STOP "$(pod_pids smol-1 llmjob-rank)"
+address=$(kn get pod smol-many-1 -o jsonpath='{.status.podIP}')
+kill -STOP "$(pod_pids smol-many-1 llmjob-rank)"
 began=$SECONDS
 answers "$address" >/dev/null 2>&1 & asking=$!
-hangs() { status verdict.message | grep '^pod smol-1: .*silent'; }
+hangs() { status verdict.message | grep '^pod smol-many-1: .*silent'; }
 check "a replica whose rank hangs is named" poll 60 "a verdict" hangs
 echo "named after $((SECONDS - began)) s"
 wait $asking || true
@@ -92,7 +94,7 @@ healthy() { [ "$(status 'conditions[?(@.type=="Healthy")].status')" = True ]; }
 check "the verdict goes" poll 60 "health" healthy
 
 begun=${EPOCHREALTIME/./}
-kill -9 "$(pod_pids smol-1 llmjob-rank)"
+kill -9 "$(pod_pids smol-many-1 llmjob-rank)"
 check "a killed rank is replaced" poll 30 "an answer" answers "$address"
 back_ms=$(((${EPOCHREALTIME/./} - begun) / 1000))
 check "within 5 s" [ $back_ms -lt 5000 ]
