@@ -33,6 +33,7 @@
 #define HELD_BYTES   (8 << 20)               /* of all choices of an answer, and their logprobs */
 #define MODELS_BYTES (LIMIT_ADAPTERS * 1024) /* names of 128 bytes, twice, and what is around */
 #define MODELS_PATH  "/v1/models"
+#define QUIET_MS     1000 /* that whoever asks again on a connection takes for that */
 #define API_SLOTS    (LIMIT_QUEUE_REQUESTS + 256) /* all that wait, and as many that ask */
 #define API_BYTES    (64 << 20) /* their bodies and what they have not read of their answers */
 
@@ -58,6 +59,10 @@ static struct metric item_tokens_total = {
 
 static struct metric waiting = {.name = NAME_METRIC_WAITING,
     .help = "Requests that the rank has not been handed yet",
+    .kind = METRIC_GAUGE};
+
+static struct metric longest_wait = {.name = NAME_METRIC_WAIT,
+    .help = "Since the oldest request came that the rank has not been handed yet, 0: there is none",
     .kind = METRIC_GAUGE};
 
 struct front_choice {
@@ -94,6 +99,7 @@ struct front {
     int at_rank_count;               /* while it is below max_at_rank, nobody waits */
     bool listening, ready, draining, leaving;
     uint16_t port;
+    int64_t ended_ms; /* when a request ended last */
     int64_t context_length;
     enum wire_calls calls; /* how the model calls tools */
     enum wire_does does;   /* what it does with a text */
@@ -112,7 +118,7 @@ int front_create(const struct front_conf *conf, struct front **out, struct err *
     assert(f->conf.max_at_rank >= 1 && f->conf.max_at_rank <= FRONT_AT_RANK);
     f->next_id = 1;
     struct metric *all[] = {&requests_total, &refused_total, &tokens_total, &first_token,
-        &in_flight, &waiting, &items_total, &item_tokens_total};
+        &in_flight, &waiting, &longest_wait, &items_total, &item_tokens_total};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         metric_register(all[i]);
     *out = f;
@@ -135,6 +141,7 @@ static void request_free(struct front_request *r)
             *at = r->next;
             break;
         }
+    f->ended_ms = clock_ms();
     f->count -= r->asked.choices;
     f->bytes -= r->body_len;
     metric_set(&in_flight, f->count);
@@ -761,9 +768,22 @@ bool front_serving(const struct front *f)
     return f->ready && !f->draining && !f->leaving;
 }
 
+void front_measure(const struct front *f)
+{
+    const struct front_request *r = f->head;
+    while (r && r->handed == r->asked.choices)
+        r = r->next;
+    metric_set(&longest_wait, r ? (double)(clock_ms() - r->started_ms) / 1000 : 0);
+}
+
 int front_in_flight(const struct front *f)
 {
     return f->count;
+}
+
+bool front_done(const struct front *f)
+{
+    return !f->count && (!f->leaving || clock_ms() - f->ended_ms >= QUIET_MS);
 }
 
 uint16_t front_port(const struct front *f)

@@ -681,7 +681,7 @@ static void beat(struct member *m, int64_t now_ms)
 
 static void tick_drain(struct member *m, int64_t now_ms)
 {
-    if (!m->drain_ms || (front_in_flight(m->conf.front) && now_ms < m->drain_ms))
+    if (!m->drain_ms || (!front_done(m->conf.front) && now_ms < m->drain_ms))
         return;
     struct err e = {0};
     m->drain_ms = 0;

@@ -87,6 +87,8 @@ static void get_metrics(const struct agent_status *s, struct web_exchange *x)
     buf_init(&out, 1 << 20);
     metric_set(&incarnation, (double)member_incarnation(s->member));
     metric_set(&in_world, member_in_world(s->member));
+    if (s->front)
+        front_measure(s->front);
     metric_set(&sequences, (double)member_sequences(s->member));
     struct arena *a = s->lead ? arena_create(2 * LIMIT_REPORT_BYTES) : NULL;
     struct report r;

@@ -184,6 +184,7 @@
 #define NAME_METRIC_REFUSED     "llmjob_requests_refused_total"
 #define NAME_METRIC_IN_FLIGHT   "llmjob_requests_in_flight"
 #define NAME_METRIC_WAITING     "llmjob_requests_waiting"
+#define NAME_METRIC_WAIT        "llmjob_queue_seconds"
 #define NAME_METRIC_TOKENS      "llmjob_generated_tokens_total"
 #define NAME_METRIC_FIRST_TOKEN "llmjob_first_token_seconds"
 #define NAME_METRIC_ITEMS       "llmjob_texts_read_total"

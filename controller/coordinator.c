@@ -1,9 +1,9 @@
 /*
- * coordinator: one line an agent that coordinates, with its address, what it is told and the last report.
- * A work queue says whose turn it is: one request a line at a time, first what it has not accepted
- * yet, then the question. A line that is dropped while a request is in flight lives until the
- * answer. A pod that was replaced, or whose container restarted, gets a new line, so that no report
- * of an earlier agent can be taken for one of the present. Decides nothing.
+ * coordinator: one line an agent that coordinates, with its address, what it is told and the last
+ * report. A work queue says whose turn it is: one request a line at a time, first what it has not
+ * accepted yet, then the question. A line that is dropped while a request is in flight lives until
+ * the answer. A pod that was replaced, or whose container restarted, gets a new line, so that no
+ * report of an earlier agent can be taken for one of the present. Decides nothing.
  */
 #include "controller/coordinator.h"
 

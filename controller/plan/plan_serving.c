@@ -1,6 +1,6 @@
 /*
- * plan_serving: the pods of a model that each of them serves whole. Names are <job>-<replica>, and a
- * pod carries the revision of the spec that it was made of. While one of 0..replicas-1 is of an
+ * plan_serving: the pods of a model that each of them serves whole. Names are <job>-<replica>, and
+ * a pod carries the revision of the spec that it was made of. While one of 0..replicas-1 is of an
  * earlier revision there is a pod more, <job>-<replicas>: so one of the present revision is ready
  * before one of the old is asked to go, and the number of those that answer never falls below
  * replicas by what is decided here. What answers nobody is replaced at once. Each pod coordinates

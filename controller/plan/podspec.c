@@ -464,6 +464,12 @@ int podspec_pod(const struct jobspec *s, int replica, const char *image, bool ga
     metadata(&w, s, name, replica, revision);
     jsonw_open(&w, "annotations", '{');
     jsonw_str(&w, "kubectl.kubernetes.io/default-container", NAME_CONTAINER);
+    if (s->task == TASK_SERVE) { /* for autoscalers */
+        char port_text[16];
+        snprintf(port_text, sizeof port_text, "%d", NAME_PORT_AGENT);
+        jsonw_str(&w, "prometheus.io/scrape", "true");
+        jsonw_str(&w, "prometheus.io/port", port_text);
+    }
     jsonw_close(&w);
     jsonw_close(&w);
     jsonw_open(&w, "spec", '{');

@@ -174,13 +174,14 @@ START_TEST(bounds_its_queue)
 }
 END_TEST
 
-static bool waiting_is(const char *n)
+static bool metric_is(const char *name_and_value)
 {
     buf_auto struct buf text;
     char line[64];
     buf_init(&text, 65536);
+    front_measure(f);
     metric_print(&text);
-    snprintf(line, sizeof line, "\n" NAME_METRIC_WAITING " %s\n", n);
+    snprintf(line, sizeof line, "\n%s\n", name_and_value);
     return strstr(buf_cstr(&text), line);
 }
 
@@ -196,8 +197,9 @@ START_TEST(the_rank_has_several)
         until(&c[i], front_in_flight(f) == i + 1);
     }
     ck_assert_int_eq(sent, 3);
-    ck_assert(waiting_is("2"));
-    say(3, "c", 1); /* each has its own words */
+    ck_assert(metric_is(NAME_METRIC_WAITING " 2"));
+    until(NULL, !metric_is(NAME_METRIC_WAIT " 0")); /* both wait on */
+    say(3, "c", 1);                                 /* each has its own words */
     say(1, "a", 1);
     until(&c[2], has(&c[2], "\"content\":\"c\""));
     until(&c[0], has(&c[0], "\"content\":\"a\""));
@@ -212,7 +214,8 @@ START_TEST(the_rank_has_several)
     ck_assert_int_eq(last_type, WIRE_CANCEL);
     finish(1, "cancelled", "");
     ck_assert_uint_eq(last_id(), 5);
-    ck_assert(waiting_is("0"));
+    ck_assert(metric_is(NAME_METRIC_WAITING " 0"));
+    ck_assert(metric_is(NAME_METRIC_WAIT " 0"));
     for (uint64_t id = 3; id <= 5; id++)
         finish(id, "stop", "");
     ck_assert_int_eq(front_in_flight(f), 0);
@@ -235,7 +238,7 @@ START_TEST(several_answers)
         "{\"model\":\"tiny\",\"prompt\":[\"A\",\"B\"],\"n\":2,\"logprobs\":0}");
     until(&c, sent == 1);
     ck_assert_int_eq(front_in_flight(f), 4);
-    ck_assert(waiting_is("3"));
+    ck_assert(metric_is(NAME_METRIC_WAITING " 3"));
     ask(&other, "/v1/chat/completions", CHAT ",\"n\":2}");
     until(&other, has(&other, " 429 "));
     finish(1, "stop", ""); /* without a word */

@@ -560,12 +560,8 @@ START_TEST(test_full_document_field_by_field)
     json_destroy(encoded(jobspecs_serve, &s));
     ck_assert_int_eq(s.task, TASK_SERVE);
     ck_assert_str_eq(s.serve.api_key_secret, "s");
-    ck_assert(jobspec_replicated(&s));
-    s.parallelism.pipeline = 2; /* they share it */
-    ck_assert(!jobspec_replicated(&s));
     json_destroy(encoded(jobspecs_convert, &s));
     ck_assert_int_eq(s.task, TASK_CONVERT);
-    ck_assert(!jobspec_replicated(&s));
     ck_assert_str_eq(task_name(s.task), "Convert");
     ck_assert_str_eq(quantize_name(s.convert.quantize), "Q4_K_M");
     ck_assert_str_eq(convert_format_name(s.convert.format), "GGUF");
@@ -591,6 +587,18 @@ START_TEST(test_full_document_field_by_field)
     ck_assert_str_eq(s.run.env.keys[0], "A");
     json_destroy(encoded(least_serve, &s));
     ck_assert_str_eq(s.serve.model_name, "j");
+}
+END_TEST
+
+START_TEST(test_who_serves_a_whole_model)
+{
+    struct jobspec s;
+    json_destroy(encoded(jobspecs_serve, &s));
+    ck_assert(jobspec_replicated(&s));
+    s.parallelism.pipeline = 2; /* they share it */
+    ck_assert(!jobspec_replicated(&s));
+    json_destroy(encoded(jobspecs_convert, &s));
+    ck_assert(!jobspec_replicated(&s));
 }
 END_TEST
 
@@ -717,6 +725,7 @@ int main(void)
     tcase_add_loop_test(t, test_defaults_equal_the_crds, 0, COUNT(least));
     tcase_add_loop_test(t, test_round_trip, 0, COUNT(full));
     tcase_add_test(t, test_full_document_field_by_field);
+    tcase_add_test(t, test_who_serves_a_whole_model);
     tcase_add_test(t, test_optimizers_have_their_own_defaults);
     tcase_add_loop_test(t, test_samples, 0, list_samples());
     tcase_add_test(t, test_small_arena);

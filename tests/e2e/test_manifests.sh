@@ -69,6 +69,7 @@ refused() { # name patch text
 	fi
 }
 k create -f "$top/manifests/samples" >/dev/null || bad "the samples could not be created"
+if k create --dry-run=server -f "$top/manifests/hpa.yaml" >/dev/null; then ok; else bad "hpa.yaml is refused"; fi
 allowed kjv '{"spec":{"replicas":3}}'
 allowed kjv '{"spec":{"replicas":0}}'
 allowed kjv '{"spec":{"suspend":true}}'

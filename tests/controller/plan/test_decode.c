@@ -30,7 +30,8 @@ static struct pod *pod_of(const char *text)
 
 #define POD(status) \
     "{\"metadata\":{\"name\":\"a-3\",\"namespace\":\"n\",\"uid\":\"u\",\"labels\":{" \
-    "\"llmjob.dev/job\":\"a\",\"llmjob.dev/replica\":\"3\",\"llmjob.dev/revision\":\"00ff\"},\"ownerReferences\":[" \
+    "\"llmjob.dev/job\":\"a\",\"llmjob.dev/replica\":\"3\"," \
+    "\"llmjob.dev/revision\":\"00ff\"},\"ownerReferences\":[" \
     "{\"uid\":\"x\"},{\"uid\":\"o\",\"controller\":true}]},\"spec\":{\"nodeName\":\"k\"}," \
     "\"status\":{" status "}}"
 

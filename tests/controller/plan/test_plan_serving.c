@@ -1,9 +1,9 @@
 /*
  * Goal: of a model that each pod serves whole, as many as are wanted answer throughout a roll-out
  * and any scaling, whatever happens; each place has one pod of the present version in the end; and
- * what gave up is made anew or told of. Method: a job in memory, one thing changed, the plan of that
- * snapshot; then random worlds (edits, scaling, pods that fail, are slow, or never get ready), seed
- * printed, with what the plan itself takes away counted.
+ * what gave up is made anew or told of. Method: a job in memory, one thing changed, the plan of
+ * that snapshot; then random worlds (edits, scaling, pods that fail, are slow, or never get ready),
+ * seed printed, with what the plan itself takes away counted.
  */
 #include "controller/plan/podspec.h"
 #include "tests/controller/world.h"

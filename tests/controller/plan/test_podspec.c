@@ -176,6 +176,8 @@ START_TEST(serving_drains_and_is_reached_by_a_service)
         105); /* it lingers, drains, and has some time to spare */
     ck_assert_uint_eq(
         json_count(json_get(json_first(json_path(v, "spec.containers")), "ports")), 2);
+    const struct json *notes = json_path(v, "metadata.annotations");
+    ck_assert_str_eq(json_str(notes, "prometheus.io/port", ""), "7070");
     const struct json *job = json_first(json_path(v, "spec.volumes"));
     ck_assert_str_eq(json_str(job, "name", ""), "job");
     const struct json *own = json_first(json_path(job, "projected.sources"));
