@@ -63,7 +63,7 @@ void front_leave(struct front *f);
 void front_drain(struct front *f);
 bool front_serving(const struct front *f);
 int front_in_flight(const struct front *f);
-/* Nothing is in flight; nor was it just now, if it leaves: who was answered may have asked again. */
+/* Nothing is in flight; nor was it just now, if it leaves: who was answered may ask again. */
 bool front_done(const struct front *f);
 void front_measure(const struct front *f);  /* sets metrics that time alone changes */
 uint16_t front_port(const struct front *f); /* bound, 0 before the first front_ready */
