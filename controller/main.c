@@ -226,27 +226,27 @@ static int ask_coordinator(
 }
 
 /* The pod of a replica that can be asked, or NULL. */
-static struct observed_pod *asked_pod(struct observed_pod *pods, int count, int replica)
+static struct observed_pod *asked_pod(const struct observed *o, int replica)
 {
-    for (int i = 0; i < count; i++)
-        if (pods[i].pod->replica == replica && observed_runs(&pods[i]))
-            return &pods[i];
+    for (int i = 0; i < o->pod_count; i++)
+        if (o->pods[i].pod->replica == replica && observed_runs(&o->pods[i]))
+            return &o->pods[i];
     return NULL;
 }
 
 /* Each pod of a replicated job coordinates itself. */
-static int ask_pods(struct controller *c, const char *key, struct memory *m,
-    struct observed_pod *pods, struct observed *o, struct err *e)
+static int ask_pods(
+    struct controller *c, const char *key, struct memory *m, struct observed *o, struct err *e)
 {
     int before = m->agents;
     m->agents = 0;
     for (int i = 0; i < o->pod_count; i++)
-        if (pods[i].pod->replica >= m->agents)
-            m->agents = pods[i].pod->replica + 1;
+        if (o->pods[i].pod->replica >= m->agents)
+            m->agents = o->pods[i].pod->replica + 1;
     for (int i = 0; i < m->agents || i < before; i++) {
         char agent[COORDINATOR_KEY_BYTES];
         struct coordinator_view view;
-        struct observed_pod *pod = asked_pod(pods, o->pod_count, i);
+        struct observed_pod *pod = asked_pod(o, i);
         coordinator_key(key, i, agent);
         int rc = aim_at_pod(c, agent, m, o, pod, 1, e);
         if (rc)
@@ -307,9 +307,8 @@ static int decide(struct controller *c, const char *key, struct memory *m, struc
     *job = o.job;
     o.image = image_for_job(&c->flags, &o.job->spec);
     o.gangs = c->informers[GANGS] != NULL;
-    rc = o.job->valid && jobspec_replicated(&o.job->spec)
-        ? ask_pods(c, key, m, (struct observed_pod *)o.pods, &o, e)
-        : ask_coordinator(c, key, m, &o, e);
+    rc = o.job->valid && jobspec_replicated(&o.job->spec) ? ask_pods(c, key, m, &o, e)
+                                                          : ask_coordinator(c, key, m, &o, e);
     return rc ? rc : plan_llmjob(&o, p, e);
 }
 

@@ -28,7 +28,7 @@ struct observed_trial { /* of a search, that has a job */
 struct observed {
     int64_t now_ms; /* wall */
     const struct job *job;
-    const struct observed_pod *pods; /* sorted by replica, then name */
+    struct observed_pod *pods; /* sorted by replica, then name */
     int pod_count;
     const char *image; /* the controller's own, for jobs that name none */
 
