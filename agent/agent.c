@@ -211,7 +211,7 @@ static void on_signal(void *user, int fd)
         log_info("asked to go: draining");
         a->leaving = true;
         a->leave_ms = clock_ms();
-        if (a->front && front_serving(a->front)) {
+        if (a->front && front_serving(a->front) && a->conf.linger_seconds > 0) {
             front_leave(a->front);
             a->leave_ms += 1000 * a->conf.linger_seconds;
         }
