@@ -80,7 +80,7 @@ allowed kjv '{"spec":{"placement":{"nodeSelector":{"zone":"a"}}}}'
 allowed kjv-chat '{"spec":{"replicas":0}}'
 allowed kjv-chat '{"spec":{"replicas":2}}'
 allowed kjv-chat '{"spec":{"serve":{"maxQueue":8}}}'
-allowed kjv-chat '{"spec":{"model":{"source":"/data/other"},"image":"other","resources":{"limits":{"cpu":"1"}}}}'
+allowed kjv-chat '{"spec":{"model":{"source":"/data/other"},"resources":{"limits":{"cpu":"1"}}}}'
 refused kjv-chat '{"spec":{"parallelism":{"tensor":2},"replicas":2}}' "spec.parallelism"
 refused kjv-chat '{"spec":{"managedBy":"a.dev/b"}}' "spec.managedBy"
 refused smol '{"spec":{"replicas":4}}' "spec.parallelism"
