@@ -183,7 +183,8 @@ static void make_request(struct request *r, const struct served *s, uint64_t *ra
         .repetition = 1.2f};
     if (up_to(random, 3) == 1)
         r->draws.shape = &r->shape;
-    r->adapter = (int)up_to(random, (uint64_t)beside_count(s->beside) + 1) - 1;
+    uint64_t adapters = (uint64_t)beside_count(s->beside) + 1; /* most of a text have the same */
+    r->adapter = (int)(up_to(random, 4) == 1 ? up_to(random, adapters) - 1 : text % adapters);
     r->draws.tells = up_to(random, 4) == 1;
     r->draws.scores = up_to(random, 4) == 1;
     if (!s->team)
