@@ -1,6 +1,7 @@
 /*
  * canary: the request that an agent asks itself, and a served model answers, before any client's is
- * taken: so a pod is ready when a token, or what was read of a text, has come all the way. Pure: a frame out, frames in.
+ * taken: so a pod is ready when a token, or what was read of a text, has come all the way. Pure: a
+ * frame out, frames in.
  */
 #ifndef AGENT_CANARY_H
 #define AGENT_CANARY_H

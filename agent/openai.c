@@ -750,9 +750,8 @@ int openai_read(const struct openai_conf *conf, uint64_t id, enum openai_place p
         return REFUSE(r, NULL, "the body must be a JSON object");
     *out = (struct openai_request){.place = place};
     if (read_model(conf, v, !(place & OPENAI_RENDERED), out, r) ||
-        openai_check_does(conf, place, r) ||
-        openai_check_fields(v, place, "", r) || read_stream(v, out, r) ||
-        read_choices(conf, v, out, r))
+        openai_check_does(conf, place, r) || openai_check_fields(v, place, "", r) ||
+        read_stream(v, out, r) || read_choices(conf, v, out, r))
         return -1;
     assert(choice < out->choices);
     jsonw_init(&w, frame);

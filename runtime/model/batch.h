@@ -49,9 +49,9 @@ struct batch {
     const int64_t *begins;    /* (texts + 1) host, of whole texts one behind the other (encoder.h):
                                  the row of each; NULL: there is one sequence, or the cache */
     int64_t texts;
-    bool stored;              /* every product is with the stored blocks: engine.c */
-    float *zeros;             /* (N or more): the operands of a product that only adds a bias */
-    const struct beside *beside;      /* adapters that rows may have (beside.h); or NULL */
+    bool stored;                 /* every product is with the stored blocks: engine.c */
+    float *zeros;                /* (N or more): the operands of a product that only adds a bias */
+    const struct beside *beside; /* adapters that rows may have (beside.h); or NULL */
     const struct beside_group *group; /* (groups) of rows that have one */
     int groups;
     float *beside_u, *beside_v; /* (N, r), (N, columns): scratch; r the greatest rank */
