@@ -86,6 +86,18 @@ int buf_char(struct buf *b, char c)
     return buf_add(b, &c, 1);
 }
 
+int buf_fill(struct buf *b, char c, size_t n)
+{
+    int rc = reserve(b, n);
+    if (rc)
+        return rc;
+    if (n)
+        memset(b->data + b->len, c, n);
+    b->len += n;
+    b->data[b->len] = 0;
+    return 0;
+}
+
 int buf_printf(struct buf *b, const char *fmt, ...)
 {
     va_list ap;

@@ -25,6 +25,7 @@ void buf_reset(struct buf *b); /* empties, keeps the memory, clears failed */
 int buf_add(struct buf *b, const void *data, size_t len); /* 0 or -ERR_MEMORY */
 int buf_str(struct buf *b, const char *s);
 int buf_char(struct buf *b, char c);
+int buf_fill(struct buf *b, char c, size_t n); /* n times c */
 int buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 int buf_vprintf(struct buf *b, const char *fmt, va_list ap);
 void buf_drop(struct buf *b, size_t n);    /* removes the first n bytes */

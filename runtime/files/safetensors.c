@@ -330,7 +330,6 @@ int safetensors_header(const struct safetensors_entry *entries, int count,
         length = pad_to - sizeof length;
     buf_add(out, &length, sizeof length);
     buf_add(out, text.data, text.len);
-    for (size_t i = text.len; i < length; i++)
-        buf_char(out, ' ');
+    buf_fill(out, ' ', length - text.len);
     return buf_ok(out) ? 0 : err_set(e, ERR_MEMORY, "no memory for a safetensors header");
 }

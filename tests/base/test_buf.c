@@ -76,6 +76,8 @@ START_TEST(failure_is_sticky_until_reset)
     ck_assert_str_eq(buf_cstr(&b), "");
     ck_assert_int_eq(buf_str(&b, "abcd"), 0);
     ck_assert_str_eq(buf_cstr(&b), "abcd");
+    ck_assert_int_eq(buf_fill(&b, 'e', 1), -ERR_MEMORY);
+    ck_assert_int_eq(buf_fill(&b, 'e', 0), -ERR_MEMORY);
     buf_done(&b);
 }
 END_TEST
@@ -99,7 +101,7 @@ static void step(struct buf *b, char *plain, size_t *len, unsigned *seed)
 {
     char piece[300];
     size_t n = (size_t)rand_r(seed) % sizeof piece;
-    switch (rand_r(seed) % 5) {
+    switch (rand_r(seed) % 6) {
     case 0:
         buf_drop(b, n);
         n = n > *len ? *len : n;
@@ -113,6 +115,11 @@ static void step(struct buf *b, char *plain, size_t *len, unsigned *seed)
     case 2:
         buf_char(b, (char)n);
         plain[(*len)++] = (char)n;
+        return;
+    case 3:
+        buf_fill(b, (char)n, n);
+        memset(plain + *len, (int)n, n);
+        *len += n;
         return;
     default:
         memset(piece, (int)n, n);
