@@ -52,6 +52,7 @@ static struct exception {
     bool used;
 } exceptions[] = {
     {"base/banned.h", RULE_DEAD, "the compiler includes it into every file", false},
+    {"tests/marks.h", RULE_DEAD, "the compiler includes it into every test", false},
     {"kernels/cpu/*.c", RULE_TEST, "twins of one table: test_ops runs each against the reference",
         false},
     {"tests/cudasim/runtime.cc", RULE_LENGTH, "one small function a function of the toolkit",
