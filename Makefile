@@ -198,7 +198,7 @@ LONG := $(addprefix %/test_,cuda ops optim pass cuda_model infer parallel zero l
   killed objective_dpo sched shard scale saver evaluate finished sparsity choose rebalance)
 long_first = $(foreach l,$(LONG),$(filter $(l),$(1))) -- $(filter-out $(LONG),$(1))
 export OMP_WAIT_POLICY
-run-asan run-asan-calm run-asan-rest run-tsan unit computing: OMP_WAIT_POLICY := passive
+run-asan run-asan-calm run-asan-rest run-tsan run-whole-tsan unit computing: OMP_WAIT_POLICY := passive
 sub = $(MAKE) --no-print-directory R=$(R) $(native)
 # All cores, unless the caller said how many.
 jobs = $(if $(findstring jobserver,$(MAKEFLAGS))$(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -213,7 +213,7 @@ built = $(sub) $(jobs) $(1) || { echo "build lost 0 1 0 0 0" >>$(O)/results; tes
 
 .PHONY: test check models unit computing computing-programs asan asan-rest tsan fault fuzz sim tidy short e2e bench beside unit-programs clean format \
   $(addprefix unit-,$(ROOMS)) $(addprefix run-,asan asan-calm asan-rest tsan fault fuzz) asan-programs tsan-programs \
-  $(addprefix whole-,unit asan e2e) run-whole-asan
+  $(addprefix whole-,unit asan tsan e2e) $(addprefix run-whole-,asan tsan)
 test: native := NATIVE=1
 test: ## everything, in 20 minutes: install, build, house rules, unit tests in three builds, fuzzers, end to end
 	@tests/deps.sh
@@ -299,8 +299,12 @@ whole-unit: $(filter $(COMPUTING),$(SAMPLED))
 	@$(RUN) -g whole-unit -t 1800 $^
 whole-asan:
 	@+$(sub) $(asan_build) run-whole-asan
-run-whole-asan: $(filter-out %/test_cuda,$(SAMPLED)) $(filter %/model/test_pass,$(UNIT_TESTS))
+run-whole-asan: $(filter-out %/test_cuda,$(SAMPLED))
 	@OMP_NUM_THREADS=2 $(tame) $(RUN) -g whole-asan -t 1800 $(PARALLEL) $^
+whole-tsan: $(call lib,kernels)
+	@+$(sub) $(tsan_build) run-whole-tsan
+run-whole-tsan: $(filter $(SAMPLED),$(TSAN_TESTS))
+	@OMP_NUM_THREADS=1 $(tame) $(RUN) -g whole-tsan -t 1800 $(PARALLEL) $^
 SIM_ROUNDS ?= 5000
 sim: $(addprefix $(O)/tests/,controller/plan/test_plan_sim agent/test_world agent/test_term) ## random worlds, SIM_ROUNDS=5000, for plan and coordinators
 	@CK_FORK=no LLMJOB_SIM_ROUNDS=$(SIM_ROUNDS) $(RUN) -g sim -t 3600 $^

@@ -30,6 +30,29 @@ static inline bool sample_takes(uint64_t i)
     return sample_takes_of(sample_setting("LLMJOB_SAMPLE"), i);
 }
 
+/* Of what shows the same in each build: under AddressSanitizer one of n neighbours, without it the
+   others, so that all are tried once. */
+static inline bool sample_takes_here(uint64_t n, uint64_t i)
+{
+#ifdef __SANITIZE_ADDRESS__
+    return sample_takes_of(n, i);
+#else
+    return n == 1 || !sample_takes_of(n, i);
+#endif
+}
+
+/* Of what threads do with much memory, each access of which ThreadSanitizer writes down: there one
+   of LLMJOB_SAMPLE neighbours, in the other builds all. */
+static inline bool sample_takes_traced(uint64_t i)
+{
+#ifdef __SANITIZE_THREAD__
+    return sample_takes(i);
+#else
+    (void)i;
+    return true;
+#endif
+}
+
 static inline void sample_print(void)
 {
     printf("LLMJOB_SAMPLE=%llu LLMJOB_SEED=%llu\n",

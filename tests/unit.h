@@ -81,6 +81,24 @@ static inline int unit_run_sampled(const struct unit *u, const TTest *const *tes
     return unit_run_with(u, taken);
 }
 
+/* Tests that compute, of a program that runs in the plain build as well and fails no calls: each is
+   tried in one of the two builds, one of LLMJOB_SAMPLE
+   neighbours under AddressSanitizer. */
+static inline int unit_run_divided(const struct unit *u, const TTest *const *tests)
+{
+    uint64_t n = sample_setting("LLMJOB_SAMPLE"), all = 0;
+    const TTest *taken[64] = {NULL};
+    int count = 0;
+    while (tests[all])
+        all++;
+    n = n > all ? all : n; /* so that there is one */
+    sample_print();
+    for (uint64_t i = 0; i < all; i++)
+        if (sample_takes_here(n, i))
+            taken[count++] = tests[i];
+    return unit_run_with(u, taken);
+}
+
 static inline int unit_run(const char *name, const TTest *const *tests)
 {
     return unit_run_with(&(struct unit){.name = name}, tests);

@@ -3,13 +3,14 @@
  * memory leaves there, and all-gather gives every rank every slice: of any cut of any size, over
  * every grouping of ranks into pods and over groups of a world; both end with the right error when
  * a peer dies, is silent or aborts. Method: worlds of real processes (ranks.h); host memory of
- * every kind, and the processor's.
- * needs: threads
+ * every kind, and the processor's. Under ThreadSanitizer a sample of the cuts.
+ * needs: sample threads
  */
 #include "runtime/coll/coll.h"
 
 #include "base/mem.h"
 #include "tests/runtime/coll/ranks.h"
+#include "tests/sample.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -95,7 +96,8 @@ static int check_memory(struct coll *c, const struct layout_group *g, struct mem
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
         for (int how = 0; how < CUTS; how++) {
             int64_t counts[RANKS_MAX];
-            if (sizes[k] == MOST && how % 2 != g->size % 2)
+            if ((sizes[k] == MOST && how % 2 != g->size % 2) ||
+                !sample_takes_traced(k * CUTS + (size_t)how))
                 continue;
             cut_range((enum cut)how, sizes[k], g->size, counts);
             int wrong = check_reduce_scatter(c, g, m, sizes[k], counts, DTYPE_F32);
@@ -205,6 +207,7 @@ END_TEST
 
 int main(void)
 {
+    sample_print();
     Suite *s = suite_create("slices");
     TCase *t = tcase_create("slices");
     tcase_set_timeout(t, 120);

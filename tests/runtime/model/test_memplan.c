@@ -4,6 +4,7 @@
  * family, type, adapters or nothing that is trained, and recomputation, and random shapes (the seed
  * is printed), are created with their pass and optimizer, or loaded with their engine, and compared
  * with their plan; shapes whose figures are known by hand; sizes that no machine has.
+ * needs: sample
  */
 #include "runtime/model/memplan.h"
 
@@ -527,8 +528,13 @@ START_TEST(absurd_sizes_saturate)
 }
 END_TEST
 
-UNIT_MAIN("memplan", training_takes_its_plan, chunks_take_their_plan,
-    states_of_fewer_bits_take_their_plan, divided_states_take_their_plan,
-    divided_models_take_their_plan, a_headless_model_takes_its_plan, serving_takes_its_plan,
-    a_quantized_base_takes_its_plan, random_shapes_take_their_plan, figures_of_smollm2,
-    figures_of_a_quantized_base, figures_of_gpt2, figures_of_a_divided_gpt2, absurd_sizes_saturate)
+int main(void)
+{
+    return unit_run_divided(&(struct unit){.name = "memplan"},
+        (const TTest *const[]){training_takes_its_plan, chunks_take_their_plan,
+            states_of_fewer_bits_take_their_plan, divided_states_take_their_plan,
+            divided_models_take_their_plan, a_headless_model_takes_its_plan, serving_takes_its_plan,
+            a_quantized_base_takes_its_plan, random_shapes_take_their_plan, figures_of_smollm2,
+            figures_of_a_quantized_base, figures_of_gpt2, figures_of_a_divided_gpt2,
+            absurd_sizes_saturate, NULL});
+}

@@ -4,6 +4,7 @@
  * of LoRA factors, fifty losses of AdamW under two schedules (twenty of GPT-2), the
  * logits of SmolLM2 on three prompts and of the BERT's labels, what MiniLM hands to its head; and
  * named tensors read back as they were loaded, with factors merged.
+ * needs: sample
  */
 #include "runtime/model/model.h"
 
@@ -696,10 +697,14 @@ START_TEST(bad_ids_are_refused)
 }
 END_TEST
 
-UNIT_MAIN("model", gradients_equal_torch, every_familys_gradients_equal_torch,
-    logits_of_labels_equal_transformers, padding_changes_no_bit,
-    a_classifier_is_trained_beside_adapters, a_classifier_of_other_labels_is_fresh,
-    what_predicts_no_next_token_is_refused, minilm_computes_what_transformers_computes,
-    twenty_steps_of_gpt2_follow_torch, lora_gradients_equal_peft, merged_equals_beside,
-    fifty_steps_follow_torch, smollm2_logits_equal_transformers, tensors_read_back,
-    fresh_weights_are_as_the_family_has_them, bad_ids_are_refused)
+int main(void)
+{
+    return unit_run_divided(&(struct unit){.name = "model"},
+        (const TTest *const[]){gradients_equal_torch, every_familys_gradients_equal_torch,
+            logits_of_labels_equal_transformers, padding_changes_no_bit,
+            a_classifier_is_trained_beside_adapters, a_classifier_of_other_labels_is_fresh,
+            what_predicts_no_next_token_is_refused, minilm_computes_what_transformers_computes,
+            twenty_steps_of_gpt2_follow_torch, lora_gradients_equal_peft, merged_equals_beside,
+            fifty_steps_follow_torch, smollm2_logits_equal_transformers, tensors_read_back,
+            fresh_weights_are_as_the_family_has_them, bad_ids_are_refused, NULL});
+}

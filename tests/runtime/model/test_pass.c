@@ -16,7 +16,7 @@
  * is 1e-5 of that, and differences of eighth order leave less than that of how the loss bends on
  * such a way. A tensor of which that would be too large a share (STEP_SHARE: the bend counts) is
  * left to the oracle.
- * needs: cuda
+ * needs: cuda sample
  */
 #include "runtime/model/pass.h"
 
@@ -780,10 +780,14 @@ START_TEST(shorter_rows_are_the_same_step)
 }
 END_TEST
 
-UNIT_MAIN("pass", full_tied, full_untied, gpt2_tied, gpt2_untied,
-    rotary_with_gelu_layer_norm_and_biases, learned_positions_with_swiglu_and_biases, bert,
-    labels_above_a_causal_model, norms_of_heads, window, scaled_frequencies,
-    documents_see_nothing_of_each_other, documents_of_one_step_are_not_those_of_the_next,
-    reference_kernels, reference_kernels_gpt2, lora_everywhere, lora_on_some, lora_with_dropout,
-    hidden_dropout, micro_batches_add_up, recomputation_changes_no_bit, half_precision_is_near,
-    shorter_rows_are_the_same_step, vocabulary_of_50257)
+int main(void)
+{
+    return unit_run_sampled(&(struct unit){.name = "pass"},
+        (const TTest *const[]){full_tied, full_untied, gpt2_tied, gpt2_untied,
+            rotary_with_gelu_layer_norm_and_biases, learned_positions_with_swiglu_and_biases, bert,
+            labels_above_a_causal_model, norms_of_heads, window, scaled_frequencies,
+            documents_see_nothing_of_each_other, documents_of_one_step_are_not_those_of_the_next,
+            reference_kernels, reference_kernels_gpt2, lora_everywhere, lora_on_some,
+            lora_with_dropout, hidden_dropout, micro_batches_add_up, recomputation_changes_no_bit,
+            half_precision_is_near, shorter_rows_are_the_same_step, vocabulary_of_50257, NULL});
+}

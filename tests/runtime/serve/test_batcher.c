@@ -9,6 +9,7 @@
  * that are told, of prompts and of what is drawn, are the engine's, each once. The same by ranks
  * that share the model, in worlds of real processes, of which rank 0 has the requests. And logits
  * of one pass of many sequences are those of each alone, to the bit.
+ * needs: sample
  */
 #include "runtime/serve/batcher.h"
 

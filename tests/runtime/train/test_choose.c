@@ -3,6 +3,7 @@
  * was told or is not allowed. Method: the tiny model under shrinking budgets, and a world's every
  * layout by hand; and the layouts that Megatron-LM's authors chose for models of 1.7 to 1,008
  * billion parameters, on figures of the devices that they had.
+ * needs: sample
  */
 #include "runtime/train/choose.h"
 
@@ -270,6 +271,10 @@ START_TEST(what_cannot_be_is_refused_as_told)
 }
 END_TEST
 
-UNIT_MAIN("choose", each_legal_layout_is_there_once, nothing_is_open_where_all_is_told,
-    the_fastest_that_fits_is_taken, what_cannot_be_is_refused_as_told,
-    published_layouts_are_among_the_two_best)
+int main(void)
+{
+    return unit_run_divided(&(struct unit){.name = "choose"},
+        (const TTest *const[]){each_legal_layout_is_there_once, nothing_is_open_where_all_is_told,
+            the_fastest_that_fits_is_taken, what_cannot_be_is_refused_as_told,
+            published_layouts_are_among_the_two_best, NULL});
+}

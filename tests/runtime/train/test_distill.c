@@ -4,6 +4,7 @@
  * first one's output teaches a fresh model; one and two ranks; a stop and a resume, to the bit; how
  * near to the teacher's its losses come; a tiny BERT that labels texts, by one that does; teachers
  * that cannot be.
+ * needs: sample
  */
 #include "runtime/train/train.h"
 
@@ -205,10 +206,10 @@ END_TEST
 
 int main(void)
 {
-    return unit_run_with(&(struct unit){.name = "distill",
-                             .timeout_s = 120,
-                             .setup = training_setup,
-                             .done = training_teardown},
+    return unit_run_divided(&(struct unit){.name = "distill",
+                                .timeout_s = 120,
+                                .setup = training_setup,
+                                .done = training_teardown},
         (const TTest *const[]){neither_world_nor_interruption_shows,
             teachers_that_cannot_be_are_refused, a_classifier_is_taught_by_one_with_its_labels,
             a_decoder_is_taught_at_the_last_token, a_teacher_of_other_labels_is_refused, NULL});

@@ -4,6 +4,7 @@
  * Llama, learn sentences and texts made here; their output is evaluated on the test's file, and
  * both report.json are compared, figure by figure; a file of pairs that transformers evaluated; a
  * model whose labels are not sorted; a stop.
+ * needs: sample
  */
 #include "base/buf.h"
 #include "base/io.h"
@@ -358,7 +359,7 @@ END_TEST
 
 int main(void)
 {
-    return unit_run_with(&(struct unit){"finished", 120, training_setup, training_teardown},
+    return unit_run_divided(&(struct unit){"finished", 120, training_setup, training_teardown},
         (const TTest *const[]){words_are_reported_as_in_training, texts_are_reported_as_in_training,
             sets_of_labels_are_reported_as_in_training, pairs_are_reported_as_in_training,
             texts_by_a_decoder_are_reported_as_in_training,

@@ -5,6 +5,7 @@
  * what the engine of serving makes of the model that was written; losses and checkpoints are those
  * of a training without prompts, to the bit; prompts that cannot be gone on with are refused
  * before the first step.
+ * needs: sample
  */
 #include "runtime/train/train.h"
 
@@ -185,10 +186,10 @@ END_TEST
 
 int main(void)
 {
-    return unit_run_with(&(struct unit){.name = "generate",
-                             .timeout_s = 120,
-                             .setup = training_setup,
-                             .done = training_teardown},
+    return unit_run_divided(&(struct unit){.name = "generate",
+                                .timeout_s = 120,
+                                .setup = training_setup,
+                                .done = training_teardown},
         (const TTest *const[]){what_is_said_is_what_is_served, by_ranks_that_share_the_model_too,
             by_a_mixture_of_experts_too, no_more_than_the_sequence_holds, NULL});
 }

@@ -300,7 +300,7 @@ END_TEST
 
 int main(void)
 {
-    return unit_run_with(&(struct unit){"layouts", 1500, training_setup, training_teardown},
+    return unit_run_divided(&(struct unit){"layouts", 1500, training_setup, training_teardown},
         (const TTest *const[]){each_axis_learns_what_one_rank_learns,
             products_of_axes_learn_what_one_rank_learns,
             ranks_with_some_experts_learn_what_one_rank_learns,

@@ -3,6 +3,7 @@
  * are, alike in any world and through an interruption, and the folder is a BertForMaskedLM with
  * which the next training goes on. Method: real ranks on the golden BERT with that head and on a
  * text in which tokens tell their neighbours; and what must be refused.
+ * needs: sample
  */
 #include "runtime/train/train.h"
 
@@ -188,7 +189,7 @@ END_TEST
 
 int main(void)
 {
-    return unit_run_with(&(struct unit){"objective_tokens", 120, setup, training_teardown},
+    return unit_run_divided(&(struct unit){"objective_tokens", 120, setup, training_teardown},
         (const TTest *const[]){masked_tokens_are_learnt_alike_in_any_world,
             an_interruption_does_not_show, each_epoch_hides_other_tokens, heads_are_fresh_or_frozen,
             what_is_refused, NULL});

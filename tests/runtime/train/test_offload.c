@@ -4,6 +4,7 @@
  * a folder of memory, and none; trainings with state in a file beside those without, to the bit:
  * optimizers, kinds of state, several windows, slices of it, a resume; the memory of one whose
  * state does not fit into what it may have.
+ * needs: sample
  */
 #include "runtime/train/offload.h"
 
@@ -232,7 +233,7 @@ END_TEST
 
 int main(void)
 {
-    return unit_run_with(&(struct unit){"offload", 120, setup, teardown},
+    return unit_run_divided(&(struct unit){"offload", 120, setup, teardown},
         (const TTest *const[]){windows_come_and_go, what_cannot_be_is_told_at_once,
             the_bits_are_those_of_memory, state_that_does_not_fit_is_trained_with, NULL});
 }

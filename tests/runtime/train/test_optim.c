@@ -5,7 +5,7 @@
  * Llama; sixty with states in BF16 and Int8 beside F32's; schedules at their corners; a step whose
  * gradient is not finite changes nothing and names the tensor, on the processor and on the
  * simulated GPU.
- * needs: cuda
+ * needs: cuda sample
  */
 #include "runtime/train/optim.h"
 
@@ -514,7 +514,11 @@ START_TEST(the_first_infinite_tensor_is_named)
 }
 END_TEST
 
-UNIT_MAIN_WITHIN("optim", 120, rates, rates_end_at_the_least, rates_stay_then_fall,
-    updates_follow_their_definitions, no_momentum_no_state, fifty_steps_follow_the_references,
-    losses_hold_with_states_of_fewer_bits, infinite_gradient_changes_nothing,
-    the_first_infinite_tensor_is_named)
+int main(void)
+{
+    return unit_run_divided(&(struct unit){.name = "optim", .timeout_s = 120},
+        (const TTest *const[]){rates, rates_end_at_the_least, rates_stay_then_fall,
+            updates_follow_their_definitions, no_momentum_no_state,
+            fifty_steps_follow_the_references, losses_hold_with_states_of_fewer_bits,
+            infinite_gradient_changes_nothing, the_first_infinite_tensor_is_named, NULL});
+}

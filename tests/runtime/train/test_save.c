@@ -248,7 +248,7 @@ END_TEST
 
 int main(void)
 {
-    return unit_run_with(&(struct unit){"save", 120, training_setup, training_teardown},
+    return unit_run_divided(&(struct unit){"save", 120, training_setup, training_teardown},
         (const TTest *const[]){the_same_files, a_next_one_and_a_stop_wait,
             a_death_before_the_commit_costs_that_generation, a_failure_is_told_in_the_same_words,
             without_room_the_training_waits, NULL});

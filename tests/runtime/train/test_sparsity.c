@@ -5,6 +5,7 @@
  * on real ranks: the groups of four of the exported BF16 matrices counted; losses of one and two
  * ranks; a stop between two prunings; a pruned model trained on with its own zeros; what is
  * refused.
+ * needs: sample
  */
 #include "runtime/train/sparsity.h"
 
@@ -278,10 +279,10 @@ END_TEST
 
 int main(void)
 {
-    return unit_run_with(&(struct unit){.name = "sparsity",
-                             .timeout_s = 120,
-                             .setup = training_setup,
-                             .done = training_teardown},
+    return unit_run_divided(&(struct unit){.name = "sparsity",
+                                .timeout_s = 120,
+                                .setup = training_setup,
+                                .done = training_teardown},
         (const TTest *const[]){the_share_grows_by_a_cubic,
             two_of_four_are_zero_under_every_optimizer, neither_world_nor_interruption_shows,
             a_pruned_source_keeps_its_zeros, what_cannot_be_is_refused, NULL});
