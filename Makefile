@@ -265,8 +265,8 @@ asan: ## unit tests with AddressSanitizer and UndefinedBehaviourSanitizer, fault
 ASAN_TESTS := $(filter-out %/test_cuda %/model/test_pass,$(UNIT_TESTS))
 asan-programs: $(ASAN_TESTS) $(FUZZERS)
 # They only compute, so it does not matter how long they wait for a processor.
-CALM := $(filter $(addprefix $(O)/tests/,kernels/test_ops kernels/test_quant runtime/family/% runtime/files/% runtime/data/% \
-  runtime/text/test_tok% runtime/model/% runtime/convert/% runtime/train/test_optim),$(ASAN_TESTS))
+CALM := $(filter $(addprefix $(O)/tests/,api/test_jobspec% controller/plan/% kernels/test_ops kernels/test_quant runtime/family/% runtime/files/% \
+  runtime/data/% runtime/text/test_tok% runtime/model/% runtime/convert/% runtime/train/test_optim),$(ASAN_TESTS))
 run_asan = OMP_NUM_THREADS=2 $(tame) $(RUN) -g $(1) $(PARALLEL) $(2) $(call long_first,$(3))
 run-asan: $(ASAN_TESTS)
 	@$(call run_asan,asan,,$(ASAN_TESTS))
