@@ -170,8 +170,9 @@ $(TIDY): %: %.o
 # A test says what it needs in its comment: "needs: cuda faults gpu sample threads", any of them.
 needing = $(patsubst tests/%.c,$(O)/tests/%,$(shell grep -lE '^( \*|/\*) needs:.* $(1)\b' $(wildcard tests/*/test_*.c tests/*/*/test_*.c) /dev/null))
 UNIT_TESTS  := $(foreach r,$(ROOMS),$(call room_tests,$(r)))
-# An assertion that holds costs nothing.
-$(UNIT_TESTS:%=%.o): ALL_CFLAGS += -include tests/marks.h
+# An assertion that holds costs nothing, in a test nor in a fixture.
+asserting := $(shell grep -l 'ck_assert' $(foreach r,$(ROOMS),$(filter-out $(call test_files,$(r),test_),$(call test_files,$(r),))))
+$(UNIT_TESTS:%=%.o) $(asserting:%.c=$(O)/%.o): ALL_CFLAGS += -include tests/marks.h
 TSAN_TESTS  := $(call needing,threads)
 FAULT_TESTS := $(call needing,faults)
 FUZZERS     := $(foreach r,$(ROOMS),$(call room_fuzzers,$(r)))

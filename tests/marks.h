@@ -1,7 +1,8 @@
 /*
  * marks: how Check learns where a test was when it crashed. It writes each assertion that holds to
  * a file, which was nine tenths of the work of a test that has a hundred thousand; here each line
- * does so when a process reaches it first. The compiler includes it before the text of a test_*.c.
+ * does so when a process reaches it first. The compiler includes it before the text of tests, and
+ * of fixtures that assert.
  */
 #ifndef TESTS_MARKS_H
 #define TESTS_MARKS_H
