@@ -194,8 +194,8 @@ RUN := tests/run.sh $(if $(R),-r $(R))
 # Those that compute long, the longest first: three on two cores, and their threads sleep at barriers. All others wait
 # more than they compute, and run beside them.
 PARALLEL := -j $(shell echo $$((($$(nproc) * 3 + 1) / 2)))
-LONG := $(addprefix %/test_,cuda ops optim pass cuda_model infer parallel zero layouts objective_match outer engine resume weights tok \
-  cuda_train train powercut save exchange ckpt world dev model objective_tokens nccl coll jobspec generate distill batcher \
+LONG := $(addprefix %/test_,cuda infer ops cuda_model optim pass parallel engine batcher copies zero layouts objective_match outer resume weights tok \
+  cuda_train train powercut save exchange ckpt world dev model objective_tokens nccl coll jobspec generate distill \
   killed objective_dpo sched shard scale saver evaluate finished sparsity choose rebalance)
 long_first = $(foreach l,$(LONG),$(filter $(l),$(1))) -- $(filter-out $(LONG),$(1))
 export OMP_WAIT_POLICY
