@@ -26,7 +26,11 @@ static void read_as(enum openai_place place, const char *body, size_t size)
     enum wire_does does = place == OPENAI_CLASSIFY ? WIRE_DOES_CLASSIFY
         : place & OPENAI_ITEMS                     ? WIRE_DOES_EMBED
                                                    : WIRE_DOES_GENERATE;
-    const struct openai_conf conf = {"m", 4096, LIMIT_CHOICES, WIRE_CALLS_HERMES, does};
+    const struct openai_conf conf = {.model = "m",
+        .context_length = 4096,
+        .most_choices = LIMIT_CHOICES,
+        .calls = WIRE_CALLS_HERMES,
+        .does = does};
     buf_auto struct buf out;
     json_auto struct json *again = NULL;
     struct openai_refusal no;

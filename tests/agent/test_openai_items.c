@@ -17,7 +17,8 @@ static struct buf frame;
 
 static int read_as(enum wire_does does, enum openai_place place, const char *body)
 {
-    const struct openai_conf conf = {"m", 256, 20, WIRE_CALLS_NONE, does};
+    const struct openai_conf conf = {
+        .model = "m", .context_length = 256, .most_choices = 20, .does = does};
     struct openai_request took;
     buf_done(&frame);
     buf_init(&frame, LIMIT_FRAME_BYTES);

@@ -19,7 +19,8 @@ static struct buf frame;
 
 static int read_of(enum wire_calls calls, enum openai_place place, const char *body)
 {
-    const struct openai_conf conf = {"m", 4096, 20, calls};
+    const struct openai_conf conf = {
+        .model = "m", .context_length = 4096, .most_choices = 20, .calls = calls};
     buf_done(&frame);
     buf_init(&frame, LIMIT_FRAME_BYTES);
     no = (struct openai_refusal){0};

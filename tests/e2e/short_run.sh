@@ -48,7 +48,7 @@ prepare() {
 	for sample in zero sharded long-context experts communication evaluate-sharded; do
 		sed -E "s|/data/models/.*|/data/model|; s|/data/kjv.txt|/data/text.txt|; s/^( *precision:).*/\1 FP32/
 			s/^( *sequenceLength:).*/\1 16/; s/^( *batchSequences:).*/\1 $batch/; s/^( *steps:).*/\1 $steps/
-			s/^( *learningRate:).*/\1 0.01/; s/^( *warmupSteps:).*/\1 0/; s/^( *everySteps:).*/\1 0/" \
+			s/^( *learningRate:).*/\1 0.01/; s/^( *warmupSteps:).*/\1 0/; s/^( *everySteps:).*/\1 0/; s/^( *virtualStages:).*/\1 1/" \
 			manifests/samples/$sample.yaml >"$work/$sample.yaml"
 	done
 	sed -E 's/^( *(replicas|perReplica|tensor|pipeline):).*/\1 1/; s|out/perplexity|out/alone|' \
