@@ -98,6 +98,35 @@ add_objectives() {
 }
 add_smollm2() { cp --reflink=auto "$("$top/tests/golden/fetch.sh" smollm2)" "$work/data/smollm2.gguf"; }
 
+# llama.cpp in a python, which is $theirs: PYTHON, or what comes from llamacpp.txt, once a machine.
+need_llamacpp() { # an environment that is there is whole
+    local requirements=$top/tests/prove/llamacpp.txt venv
+    venv=${LLMJOB_CACHE:-$HOME/.cache/llmjob}/venv-llamacpp-$(sha256sum <"$requirements" | cut -c 1-12)
+    theirs=${PYTHON:-$venv/bin/python}
+    [ ! -x "$theirs" ] || return 0
+    (
+        flock 9
+        [ ! -x "$theirs" ] || exit 0
+        rm -rf "$venv.new"
+        python3 -m venv "$venv.new"
+        "$venv.new/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r "$requirements"
+        mv "$venv.new" "$venv"
+    ) 9>"$venv.lock"
+}
+convert_model() { # source output task: of models in $work/data
+    cat >"$work/job.yaml" <<-E
+	apiVersion: llmjob.dev/v1alpha1
+	kind: LLMJob
+	metadata: {name: prove}
+	spec:
+	  storage: [{name: data, claimName: data, mountPath: /data}]
+	  model: {source: /data/$1}
+	  convert: {output: /data/$2, $3}
+	E
+    start "$A" "data=$work/data"
+    ended || { explain "converting to $2"; fail; return 1; }
+}
+
 # ---- jobs ----------------------------------------------------------------------------------------
 # A job from words key=value: what is not said has the value here; empty values are left out.
 write_training() { # file [key=value...]

@@ -5,35 +5,8 @@
 # llama.cpp comes from tests/prove/llamacpp.txt, once a machine, or is PYTHON. Minutes on two cores.
 A=$(realpath "${O:-$(dirname "$0")/../../build}") B=$A
 . "$(dirname "$0")/lib.sh"
-requirements=$top/tests/prove/llamacpp.txt
-theirs=${PYTHON:-${LLMJOB_CACHE:-$HOME/.cache/llmjob}/venv-llamacpp-$(sha256sum <"$requirements" | cut -c 1-12)/bin/python}
 prompts=('In the beginning God' 'The capital of France is' $'<|im_start|>user\nWho made the heaven?<|im_end|>\n<|im_start|>assistant\n')
 
-need_python() { # an environment that is there is whole
-    local venv=${theirs%/bin/python}
-    [ ! -x "$theirs" ] || return 0
-    (
-        flock 9
-        [ ! -x "$theirs" ] || exit 0
-        rm -rf "$venv.new"
-        python3 -m venv "$venv.new"
-        "$venv.new/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r "$requirements"
-        mv "$venv.new" "$venv"
-    ) 9>"$venv.lock"
-}
-convert() { # source output task
-    cat >"$work/job.yaml" <<-E
-	apiVersion: llmjob.dev/v1alpha1
-	kind: LLMJob
-	metadata: {name: prove}
-	spec:
-	  storage: [{name: data, claimName: data, mountPath: /data}]
-	  model: {source: /data/$1}
-	  convert: {output: /data/$2, $3}
-	E
-    start "$A" "data=$work/data"
-    ended || { explain "converting to $2"; fail; return 1; }
-}
 ours() { # model: a line a prompt, as JSON
     local url prompt
     write_serving "$work/job.yaml" "$1" FP32
@@ -58,12 +31,12 @@ compare() { # what ours theirs characters
 }
 
 begin
-need_python
+need_llamacpp
 add_smollm2
-convert smollm2.gguf folder 'format: HuggingFace, quantize: BF16'
+convert_model smollm2.gguf folder 'format: HuggingFace, quantize: BF16'
 for quantize in F32:1000 Q8_0:12 Q4_K_M:12; do
     name=${quantize%:*}
-    convert folder "$name" "quantize: $name" || continue
+    convert_model folder "$name" "quantize: $name" || continue
     ours "$name/model.gguf" >"$work/ours"
     for prompt in "${prompts[@]}"; do jq -n --arg p "$prompt" '$p' -c; done |
         "$theirs" "$top/tests/prove/llamacpp.py" "$work/data/$name/model.gguf" >"$work/theirs" 2>"$work/log"
