@@ -76,7 +76,8 @@ $(if $(ASAN)$(TSAN),$(foreach r,$(unhurried),$(O)/tests/$(r)/test_%.o): ALL_CFLA
 # Of a build's time these four are half; what a debugger would say of their variables is a third of that, and for the
 # slowest, which no AVX2 machine runs, so is the choice of induction variables.
 $(O)/kernels/cpu/isa_%.o: ALL_CFLAGS += -fno-var-tracking
-$(O)/kernels/cpu/isa_base.o: ALL_CFLAGS += -fno-ivopts
+# How vectors that it has no registers for are passed concerns nobody: all such functions are inlined.
+$(O)/kernels/cpu/isa_base.o: ALL_CFLAGS += -fno-ivopts -Wno-psabi
 # Where checks stand between all accesses, registers are given out function by function, not loop by loop: a seventh less.
 $(if $(ASAN),$(addprefix $(O)/kernels/cpu/,isa_base.o isa_avx2.o): ALL_CFLAGS += -fira-region=one)
 # Where AVX-512 is left out, these are empty.

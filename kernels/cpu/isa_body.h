@@ -58,6 +58,8 @@ typedef float isa_vec __attribute__((vector_size(4 * ISA_VECTOR), may_alias));
 #include "kernels/cpu/attention_body.h"
 #include "kernels/cpu/attention_back_body.h"
 #include "kernels/cpu/quant_body.h"
+#include "kernels/cpu/quant_ints_body.h"
+#include "kernels/cpu/attention_cached_body.h"
 
 static bool isa_usable(void)
 {

@@ -1,20 +1,21 @@
 /*
- * quant_body: products with stored weight blocks, y = x W^T, for any number of rows of x. Part of
- * isa_body.h.
+ * quant_body: products with stored weights, y = x W^T, for any number of rows of x: those of types
+ * without blocks here, those with in quant_ints_body.h. Part of isa_body.h.
  *
  * Each y is four sums of vectors that take turns along k (one would wait for its own multiply-add),
  * added up by quant_total; what is left of k comes last. Nothing of that depends on which other
  * rows are computed with it, nor on how many: a served token is the same alone and in any batch.
  *
  * Threads share the rows of W. Few rows of x (decoding) are multiplied with QUANT_GROUP weights at
- * a time that are decoded into registers, so W is read once from memory; more rows with a tile of
- * W that a thread decodes to its cache. x stays F32 (also where it has been rounded: memory is the
+ * a time that are widened in registers, so W is read once from memory; more rows with a tile of
+ * W that a thread widens in its cache. x stays F32 (also where it has been rounded: memory is the
  * bound).
  */
-#define QUANT_GROUP 32 /* weights that share a scale in every format but Q6_K, which has two */
-#define QUANT_VECS  (QUANT_GROUP / ISA_VECTOR)
-#define QUANT_SUMS  4
-#define QUANT_FEW   12 /* rows of x that are multiplied with weights in registers */
+#define QUANT_GROUP \
+    32 /* weights at a time; they share a scale in every format but Q6_K, with two */
+#define QUANT_VECS (QUANT_GROUP / ISA_VECTOR)
+#define QUANT_SUMS 4
+#define QUANT_FEW  12 /* rows of x that are multiplied with weights in registers */
 #if defined(__AVX512F__) || defined(__aarch64__)
 #define QUANT_ROWS 6 /* of them, as many as have their sums in registers */
 #else
@@ -22,44 +23,15 @@
 #endif
 
 typedef uint32_t quant_words __attribute__((vector_size(4 * ISA_VECTOR)));
-typedef int32_t quant_ints __attribute__((vector_size(4 * ISA_VECTOR)));
 
-/* -- ISA_VECTOR small numbers from memory, widened to 32 bits -- */
+/* -- ISA_VECTOR numbers of 16 bits from memory, widened -- */
 #if defined(__AVX512F__)
-#define QUANT_WIDEN(p, bytes, how) \
-    ((quant_words)_mm512_##how(_mm_loadu_si128((const __m128i *)(p))))
 #define QUANT_WIDEN_16(p) \
     ((quant_words)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(p))))
 #elif defined(__AVX2__)
-#define QUANT_WIDEN(p, bytes, how) \
-    ((quant_words)_mm256_##how(_mm_loadl_epi64((const __m128i *)(p))))
 #define QUANT_WIDEN_16(p) \
     ((quant_words)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(p))))
 #endif
-
-ISA_INLINE quant_words quant_bytes(const uint8_t *p)
-{
-#ifdef QUANT_WIDEN
-    return QUANT_WIDEN(p, ISA_VECTOR, cvtepu8_epi32);
-#else
-    quant_words v;
-    for (int i = 0; i < ISA_VECTOR; i++)
-        v[i] = p[i];
-    return v;
-#endif
-}
-
-ISA_INLINE quant_words quant_signed_bytes(const uint8_t *p)
-{
-#ifdef QUANT_WIDEN
-    return QUANT_WIDEN(p, ISA_VECTOR, cvtepi8_epi32);
-#else
-    quant_words v;
-    for (int i = 0; i < ISA_VECTOR; i++)
-        v[i] = (uint32_t)(int8_t)p[i];
-    return v;
-#endif
-}
 
 ISA_INLINE quant_words quant_halves(const uint8_t *p)
 {
@@ -98,129 +70,25 @@ ISA_INLINE float quant_scalar_f16(const uint8_t *p)
 #endif
 }
 
-/* -- decoding a group -- */
-/* The low four bits of each word, times scale, plus min. */
-ISA_INLINE isa_vec quant_nibbles(quant_words v, float scale, float min)
+/* Group g of a row of W. */
+ISA_INLINE void quant_group(enum dtype t, const uint8_t *row, int64_t g, isa_vec *w)
 {
-#if defined(__AVX512F__)
-    /* A permutation looks only at the low four bits: the table holds the 16 results. */
-    const isa_vec values = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    return (isa_vec)_mm512_permutexvar_ps((__m512i)v, (__m512)(values * scale + min));
-#else
-    return __builtin_convertvector((quant_ints)(v & 15), isa_vec) * scale + min;
-#endif
-}
-
-/* 16 bytes of nibbles: low ones are the first half of the group. */
-ISA_INLINE void quant_group_4(const uint8_t *p, float scale, float min, isa_vec *w)
-{
-#pragma GCC unroll 8
-    for (int i = 0; i < QUANT_VECS / 2; i++) {
-        quant_words v = quant_bytes(p + i * ISA_VECTOR);
-        w[i] = quant_nibbles(v, scale, min);
-        w[i + QUANT_VECS / 2] = quant_nibbles(v >> 4, scale, min);
-    }
-}
-
-/* As quant_group_4, behind 32 fifth bits. */
-ISA_INLINE void quant_group_5(const uint8_t *p, float scale, float min, isa_vec *w)
-{
-    uint32_t high;
-    quant_words bit;
-    memcpy(&high, p, 4);
-    for (int i = 0; i < ISA_VECTOR; i++)
-        bit[i] = (uint32_t)i;
-#pragma GCC unroll 8
-    for (int i = 0; i < QUANT_VECS; i++) {
-        quant_words v = quant_bytes(p + 4 + i % (QUANT_VECS / 2) * ISA_VECTOR);
-        v = (i < QUANT_VECS / 2 ? v : v >> 4) & 15;
-        v |= ((high >> i * ISA_VECTOR) >> bit & 1) << 4;
-        w[i] = __builtin_convertvector((quant_ints)v, isa_vec) * scale + min;
-    }
-}
-
-ISA_INLINE void quant_group_q4_k(const uint8_t *p, int sub, isa_vec *w)
-{
-    uint8_t scale, min;
-    quant_q4_k_scale(p + 4, sub, &scale, &min);
-    float d = quant_scalar_f16(p) * scale, m = -quant_scalar_f16(p + 2) * min;
-#pragma GCC unroll 8
-    for (int i = 0; i < QUANT_VECS; i++) {
-        quant_words v = quant_bytes(p + 16 + sub / 2 * 32 + i * ISA_VECTOR);
-        w[i] = quant_nibbles(sub & 1 ? v >> 4 : v, d, m);
-    }
-}
-
-ISA_INLINE void quant_group_q6_k(const uint8_t *p, int sub, isa_vec *w)
-{
-    int half = sub / 4, quarter = sub % 4;
-    const uint8_t *low = p + 64 * half + 32 * (quarter & 1), *high = p + 128 + 32 * half;
-    const uint8_t *scale = p + 192 + 2 * sub;
-    float d = quant_scalar_f16(p + 208);
-#pragma GCC unroll 8
-    for (int i = 0; i < QUANT_VECS; i++) {
-        quant_words l = (quant_bytes(low + i * ISA_VECTOR) >> (4 * (quarter >> 1))) & 15;
-        quant_words h = (quant_bytes(high + i * ISA_VECTOR) >> (2 * quarter)) & 3;
-        float s = d * (float)(int8_t)scale[i * ISA_VECTOR / 16];
-        w[i] = __builtin_convertvector((quant_ints)(l | h << 4), isa_vec) * s - 32 * s;
-    }
-}
-
-/* Group number first + sub of a row; for super-blocks first is a multiple of 8 and sub a
-   constant. */
-ISA_INLINE void quant_group(enum dtype t, const uint8_t *row, int64_t first, int sub, isa_vec *w)
-{
-    const uint8_t *p = row;
-    int64_t g = first + sub;
-    switch (t) {
-    case DTYPE_Q4_0:
-        p += g * 18;
-        float d = quant_scalar_f16(p);
-        quant_group_4(p + 2, d, -8 * d, w);
-        return;
-    case DTYPE_Q4_1:
-        p += g * 20;
-        quant_group_4(p + 4, quant_scalar_f16(p), quant_scalar_f16(p + 2), w);
-        return;
-    case DTYPE_Q5_0:
-        p += g * 22;
-        float d5 = quant_scalar_f16(p);
-        quant_group_5(p + 2, d5, -16 * d5, w);
-        return;
-    case DTYPE_Q5_1:
-        p += g * 24;
-        quant_group_5(p + 4, quant_scalar_f16(p), quant_scalar_f16(p + 2), w);
-        return;
-    case DTYPE_Q4_K:
-        quant_group_q4_k(p + first / 8 * 144, sub, w);
-        return;
-    case DTYPE_Q6_K:
-        quant_group_q6_k(p + first / 8 * 210, sub, w);
-        return;
-    default:
-        break;
-    }
 #pragma GCC unroll 8
     for (int i = 0; i < QUANT_VECS; i++) {
         int64_t at = g * QUANT_GROUP + i * ISA_VECTOR;
-        if (t == DTYPE_Q8_0)
-            w[i] = __builtin_convertvector(
-                       (quant_ints)quant_signed_bytes(p + g * 34 + 2 + i * ISA_VECTOR), isa_vec) *
-                quant_scalar_f16(p + g * 34);
-        else if (t == DTYPE_BF16)
-            w[i] = (isa_vec)(quant_halves(p + 2 * at) << 16);
+        if (t == DTYPE_BF16)
+            w[i] = (isa_vec)(quant_halves(row + 2 * at) << 16);
         else if (t == DTYPE_F16)
-            w[i] = quant_from_f16(p + 2 * at);
+            w[i] = quant_from_f16(row + 2 * at);
         else
-            memcpy(&w[i], p + 4 * at, sizeof w[i]);
+            memcpy(&w[i], row + 4 * at, sizeof w[i]);
     }
 }
 
 /* -- products -- */
-/* All of a y's sums, and their lanes by halves. */
-ISA_INLINE float quant_total(const isa_vec *sum)
+/* The lanes of v, by halves. */
+ISA_INLINE float quant_lanes(isa_vec v)
 {
-    isa_vec v = (sum[0] + sum[1]) + (sum[2] + sum[3]);
 #if defined(__AVX2__)
 #if defined(__AVX512F__)
     __m256 half = _mm256_add_ps(
@@ -239,13 +107,19 @@ ISA_INLINE float quant_total(const isa_vec *sum)
 #endif
 }
 
+/* All of a y's sums. */
+ISA_INLINE float quant_total(const isa_vec *sum)
+{
+    return quant_lanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
+}
+
 static inline const uint8_t *quant_w(const struct op_quant_matmul *a, int64_t j)
 {
     int64_t row = a->k / dtype_block(a->w_type) * dtype_block_bytes(a->w_type);
     return (const uint8_t *)a->w + j * row;
 }
 
-/* What vectors do not cover, of types without blocks. */
+/* What vectors do not cover. */
 ISA_INLINE float quant_rest(enum dtype t, const struct op_quant_matmul *a, const float *x,
     const uint8_t *w, const isa_vec *sum)
 {
@@ -270,11 +144,11 @@ ISA_INLINE void quant_multiply(
 }
 
 ISA_INLINE void quant_add(enum dtype t, int rows, const uint8_t *w, const float *x, int64_t k,
-    int64_t first, int sub, isa_vec (*sum)[QUANT_SUMS])
+    int64_t g, int odd, isa_vec (*sum)[QUANT_SUMS])
 {
     isa_vec weight[QUANT_VECS];
-    quant_group(t, w, first, sub, weight);
-    quant_multiply(rows, weight, x + (first + sub) * QUANT_GROUP, k, sub & 1, sum);
+    quant_group(t, w, g + odd, weight);
+    quant_multiply(rows, weight, x + (g + odd) * QUANT_GROUP, k, odd, sum);
 }
 
 /* y of row j of W and `rows` rows of x from i; rows is a constant. */
@@ -285,19 +159,12 @@ ISA_INLINE void quant_row(
     int64_t k = a->k, groups = k / QUANT_GROUP, g = 0;
     const uint8_t *w = quant_w(a, j);
     const float *x = a->x + i * k;
-    if (t == DTYPE_Q4_K || t == DTYPE_Q6_K) {
-        for (; g < groups; g += 8)
-#pragma GCC unroll 8
-            for (int sub = 0; sub < 8; sub++)
-                quant_add(t, rows, w, x, k, g, sub, sum);
-    } else {
-        for (; g + 2 <= groups; g += 2) {
-            quant_add(t, rows, w, x, k, g, 0, sum);
-            quant_add(t, rows, w, x, k, g, 1, sum);
-        }
-        if (g < groups)
-            quant_add(t, rows, w, x, k, g, 0, sum);
+    for (; g + 2 <= groups; g += 2) {
+        quant_add(t, rows, w, x, k, g, 0, sum);
+        quant_add(t, rows, w, x, k, g, 1, sum);
     }
+    if (g < groups)
+        quant_add(t, rows, w, x, k, g, 0, sum);
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
         a->y[(i + r) * a->n + j] = quant_rest(t, a, x + r * k, w, sum[r]);
@@ -337,24 +204,13 @@ struct quant_tiles {
     float *memory; /* (threads, rows, k) */
 };
 
-ISA_INLINE void quant_tile_group(enum dtype t, const uint8_t *w, int64_t first, int sub, float *out)
-{
-    isa_vec weight[QUANT_VECS];
-    quant_group(t, w, first, sub, weight);
-    memcpy(out + (first + sub) * QUANT_GROUP, weight, sizeof weight);
-}
-
 ISA_INLINE void quant_tile_row(enum dtype t, const uint8_t *w, int64_t k, float *out)
 {
     int64_t groups = k / QUANT_GROUP;
-    if (t == DTYPE_Q4_K || t == DTYPE_Q6_K) {
-        for (int64_t g = 0; g < groups; g += 8)
-#pragma GCC unroll 8
-            for (int sub = 0; sub < 8; sub++)
-                quant_tile_group(t, w, g, sub, out);
-    } else {
-        for (int64_t g = 0; g < groups; g++)
-            quant_tile_group(t, w, g, 0, out);
+    for (int64_t g = 0; g < groups; g++) {
+        isa_vec weight[QUANT_VECS];
+        quant_group(t, w, g, weight);
+        memcpy(out + g * QUANT_GROUP, weight, sizeof weight);
     }
     for (int64_t l = groups * QUANT_GROUP; l < k; l++)
         out[l] = math_load(t, w, l);
@@ -379,7 +235,7 @@ ISA_INLINE void quant_tile(enum dtype t, const struct quant_tiles *s, int64_t ta
     quant_tile_product(&a, rows);
 }
 
-#define QUANT_TYPES(X) X(F32) X(BF16) X(F16) X(Q8_0) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q4_K) X(Q6_K)
+#define QUANT_TYPES(X) X(F32) X(BF16) X(F16)
 #define QUANT_KERNELS_OF(T) \
     static void quant_task_##T(const struct op_quant_matmul *a, int64_t task) \
     { \
@@ -413,7 +269,7 @@ static void quant_many(struct dev *d, const struct op_quant_matmul *a)
         quant_kernels[a->w_type].many(&s, i);
 }
 
-static void isa_quant_matmul(struct dev *d, const struct op_quant_matmul *a)
+static void quant_dense(struct dev *d, const struct op_quant_matmul *a)
 {
     if (a->m > QUANT_FEW) {
         quant_many(d, a);

@@ -52,7 +52,7 @@ static void case_quant_matmul(struct parity_run *r, const int64_t *s)
     a.w = parity_blocks(r, a.n * a.k, a.w_type);
     a.y = parity_space(r, a.m * a.n, DTYPE_F32);
     r->ops->quant_matmul(r->d, &a);
-    parity_output(r, a.y, a.m * a.n, DTYPE_F32, 2e-5);
+    parity_output(r, a.y, a.m * a.n, DTYPE_F32, op_case_blocks_tolerance(a.w_type));
 }
 
 /* shape: n, c, v, 1: adds to out, type of the table when out is F32, if not F32, a row's padding */

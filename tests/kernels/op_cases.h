@@ -45,6 +45,9 @@ void op_case_expert_weigh(struct parity_run *r, const int64_t *s);
 void op_case_expert_matmul(struct parity_run *r, const int64_t *s);
 void op_case_expert_quant_matmul(struct parity_run *r, const int64_t *s);
 
+/* Of a product with weights of type t: with blocks x may be rounded to 16 bits (kernels/ops.h). */
+double op_case_blocks_tolerance(enum dtype t);
+
 extern const struct op_case *const op_cases;
 extern const int op_case_count;
 

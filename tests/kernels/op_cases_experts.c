@@ -119,6 +119,11 @@ void op_case_expert_matmul(struct parity_run *r, const int64_t *s)
     parity_output(r, a.dw, a.experts * a.ldw, DTYPE_F32, 2e-5);
 }
 
+double op_case_blocks_tolerance(enum dtype t)
+{
+    return dtype_block(t) > 1 ? 1e-4 : 2e-5;
+}
+
 /* shape: n, experts, in, out, type of W, rows between experts */
 void op_case_expert_quant_matmul(struct parity_run *r, const int64_t *s)
 {
@@ -130,5 +135,5 @@ void op_case_expert_quant_matmul(struct parity_run *r, const int64_t *s)
     a.x = parity_input(r, a.n * a.in, DTYPE_F32, 1);
     a.y = parity_space(r, a.n * a.out, DTYPE_F32);
     r->ops->expert_quant_matmul(r->d, &a);
-    parity_output(r, a.y, a.n * a.out, DTYPE_F32, 2e-5);
+    parity_output(r, a.y, a.n * a.out, DTYPE_F32, op_case_blocks_tolerance(a.w_type));
 }

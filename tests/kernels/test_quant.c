@@ -2,8 +2,9 @@
  * Goal: GGUF blocks decode to what the gguf package decodes them to, and f16 and bf16 conversions
  * are exact. Method: golden blocks (tests/golden/make_quants.py) through quant_decode and through
  * the convert and quant_matmul operations of both kinds (a product with the identity gives the
- * weights back); all 65536 f16 and bf16 patterns back and forth. A row's products have the same
- * bits alone and among any number of others, by every instruction set, which serving stands on.
+ * weights back); all 65536 f16 and bf16 patterns back and forth. A row's products, and its
+ * attention to a cache, have the same bits alone and among any number of others, by every
+ * instruction set, which serving stands on.
  */
 #include "kernels/quant.h"
 
@@ -96,12 +97,12 @@ START_TEST(test_golden_operations)
 }
 END_TEST
 
-#define ROWS 41 /* more than are multiplied with weights in registers */
+#define ROWS 70 /* more than are multiplied with weights in registers, or with a tile at once */
 
 /* Each row of x by itself, and the first `rows` of them at once: to the bit. */
 static void same_rows(struct dev *d, struct op_quant_matmul a)
 {
-    static const int64_t rows[] = {2, 3, 4, 5, 7, 8, 11, 12, 13, 16, 17, ROWS};
+    static const int64_t rows[] = {2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 16, 17, 64, 65, ROWS};
     mem_autofree float *alone = mem_array((size_t)(ROWS * a.n), sizeof *alone);
     mem_autofree float *batch = mem_array((size_t)(ROWS * a.n), sizeof *batch);
     struct op_quant_matmul one = a;
@@ -170,6 +171,140 @@ START_TEST(test_rows_do_not_depend_on_others)
 }
 END_TEST
 
+/* A product with whole numbers that the blocks can hold is exact, however large or small what the
+   others of a group are multiplied by; an infinity stays in its own row. */
+static void check_extremes(struct dev *d, int64_t m)
+{
+    enum { K = 64, N = 11 };
+    uint8_t w[N][K / 32][34] = {{{0}}};
+    float x[5][K] = {{0}}, y[5][N];
+    struct err e = {0};
+    for (int j = 0; j < N; j++)
+        for (int g = 0; g < K / 32; g++) {
+            uint16_t one = f32_to_f16(1);
+            memcpy(w[j][g], &one, 2);
+            for (int l = 0; l < 32; l++)
+                w[j][g][2 + l] = (uint8_t)(int8_t)(l == j ? -128 : 0);
+        }
+    for (int j = 0; j < N; j++) {
+        x[0][j] = 0x1p100f;
+        x[1][j] = 0x1p-100f;
+        x[2][j] = 32767;
+        x[2][32 + j] = -32767;
+        x[3][j] = (float)(j - 5);
+    }
+    x[4][40] = INFINITY;
+    dev_ops(d)->quant_matmul(d,
+        &(struct op_quant_matmul){
+            .m = m, .n = N, .k = K, .x = x[5 - m], .w = w, .w_type = DTYPE_Q8_0, .y = y[5 - m]});
+    ck_assert_int_eq(dev_sync(d, &e), 0);
+    for (int64_t i = 5 - m; i < 4; i++)
+        for (int j = 0; j < N; j++)
+            ck_assert_msg(y[i][j] == -128 * (x[i][j] + x[i][32 + j]), "%s, row %d: %g for %g",
+                cpu_isa_chosen()->name, (int)i, y[i][j], x[i][j]);
+    for (int j = 0; j < N; j++)
+        ck_assert(!isfinite(y[4][j]));
+}
+
+START_TEST(test_extremes)
+{
+    struct err e = {0};
+    struct dev *d;
+    ck_assert_int_eq(dev_open("cpu", 0, 1, &d, &e), 0);
+    for (int i = 0; cpu_isa_usable(i); i++) {
+        cpu_isa_force(cpu_isa_usable(i));
+        for (int64_t m = 1; m <= 5; m++)
+            check_extremes(d, m);
+    }
+    cpu_isa_force(NULL);
+    dev_close(d);
+}
+END_TEST
+
+/* -- queries of one sequence against its cache -- */
+enum { QUERIES = 40, HEADS = 6, GROUPS = 2, PAGE = 16, PAGES = 10 };
+
+/* Each row by itself, and all at once: to the bit. */
+static void same_queries(struct dev *d, struct op_attention_decode a)
+{
+    int64_t width = a.h * a.d;
+    mem_autofree float *alone = mem_array((size_t)(QUERIES * width), sizeof *alone);
+    mem_autofree float *batch = mem_array((size_t)(QUERIES * width), sizeof *batch);
+    struct err e = {0};
+    a.o = batch;
+    dev_ops(d)->attention_decode(d, &a);
+    for (int64_t i = 0; i < QUERIES; i++) {
+        struct op_attention_decode one = a;
+        one.n = 1;
+        one.q = a.q + i * width;
+        one.length = a.length + i;
+        one.pages = a.pages + i * a.pages_ld;
+        one.o = alone + i * width;
+        dev_ops(d)->attention_decode(d, &one);
+    }
+    ck_assert_int_eq(dev_sync(d, &e), 0);
+    for (int64_t i = 0; i < QUERIES * width; i++)
+        ck_assert_msg(!memcmp(&alone[i], &batch[i], sizeof *alone),
+            "%s, head size %lld, window %lld: row %lld is %g, alone %g", cpu_isa_chosen()->name,
+            (long long)a.d, (long long)a.window, (long long)(i / width), batch[i], alone[i]);
+}
+
+/* Two sequences: a chunk of one, which a page of its own ends, and single tokens of another. */
+static void same_queries_of_all(struct dev *d, enum dtype t, int64_t dim, int64_t window)
+{
+    int64_t count = PAGES * PAGE * GROUPS * dim, width = HEADS * dim;
+    mem_autofree float *x = mem_array((size_t)(QUERIES * width), sizeof *x);
+    mem_autofree float *f32 = mem_array((size_t)(2 * count), sizeof *f32);
+    mem_autofree uint16_t *f16 = mem_array((size_t)(2 * count), sizeof *f16);
+    int32_t length[QUERIES], pages[QUERIES][PAGES];
+    for (int64_t i = 0; i < QUERIES * width; i++)
+        x[i] = (float)(random_mix((uint64_t)i) >> 40) * 0x1p-22f - 2;
+    for (int64_t i = 0; i < 2 * count; i++) {
+        f32[i] = (float)(random_mix(~(uint64_t)i) >> 40) * 0x1p-22f - 2;
+        f16[i] = t == DTYPE_BF16 ? f32_to_bf16(f32[i]) : f32_to_f16(f32[i]);
+    }
+    for (int i = 0; i < QUERIES; i++) {
+        length[i] = i < 35 ? 41 + i : 150 - 3 * (i - 35);
+        for (int p = 0; p < PAGES; p++)
+            pages[i][p] = i < 35 ? (p * 7 + 3) % PAGES : (p * 3 + i) % PAGES;
+    }
+    const void *cache = t == DTYPE_F32 ? (const void *)f32 : f16;
+    same_queries(d,
+        (struct op_attention_decode){.n = QUERIES,
+            .h = HEADS,
+            .g = GROUPS,
+            .d = dim,
+            .scale = 0.2f,
+            .q = x,
+            .k_cache = cache,
+            .v_cache = (const char *)cache + count * (t == DTYPE_F32 ? 4 : 2),
+            .length = length,
+            .window = window,
+            .pages = pages[0],
+            .pages_ld = PAGES,
+            .page_tokens = PAGE,
+            .kv_type = t});
+}
+
+START_TEST(test_queries_do_not_depend_on_others)
+{
+    static const enum dtype types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
+    struct err e = {0};
+    struct dev *d;
+    ck_assert_int_eq(dev_open("cpu", 0, 2, &d, &e), 0);
+    for (int i = 0; cpu_isa_usable(i); i++) {
+        cpu_isa_force(cpu_isa_usable(i));
+        for (int t = 0; t < 3; t++)
+            for (int64_t window = 0; window <= 40; window += 40) {
+                same_queries_of_all(d, types[t], 48, window);
+                same_queries_of_all(d, types[t], 33, window);
+            }
+    }
+    cpu_isa_force(NULL);
+    dev_close(d);
+}
+END_TEST
+
 START_TEST(test_half_round_trip)
 {
     for (uint32_t h = 0; h < 65536; h++) {
@@ -213,6 +348,8 @@ int main(void)
     tcase_add_loop_test(t, test_golden_decode, 0, GOLDEN);
     tcase_add_loop_test(t, test_golden_operations, 0, GOLDEN);
     tcase_add_test(t, test_rows_do_not_depend_on_others);
+    tcase_add_test(t, test_extremes);
+    tcase_add_test(t, test_queries_do_not_depend_on_others);
     tcase_add_test(t, test_half_round_trip);
     tcase_add_test(t, test_half_rounding);
     suite_add_tcase(s, t);

@@ -1,0 +1,550 @@
+/*
+ * quant_ints_body: products with weights that are stored as blocks of integers. Part of
+ * isa_body.h, behind quant_body.h.
+ *
+ * x becomes integers, too: QUANT_GROUP values of a row are 16 bits each times a power of two. What
+ * a group of weights and one of x give is then a whole number, which no order of summing changes:
+ *
+ *     y = sum over groups g of (scale_w[g] * scale_x[g]) * whole_g  (+ min_w[g] * sum_x[g])
+ *
+ * in F32, one group after the other. So a row has the same bits by both kernels here, whatever the
+ * others are: with weights in registers for a few rows of x, and with panels of INTS_LANES rows of
+ * W in a thread's cache for more.
+ */
+#define INTS_LANES 8          /* rows of W that are multiplied at once */
+#define INTS_FEW   4          /* rows of x for which W is not laid out in panels */
+#define INTS_ROWS  4          /* rows of x whose sums stand in registers beside a panel */
+#define INTS_CHUNK 64         /* rows of x that stay in a cache while a tile is multiplied */
+#define INTS_TILE  (96 << 10) /* bytes of a tile's panels */
+#define INTS_MOST  4          /* panels of a tile */
+
+typedef int16_t ints_half __attribute__((vector_size(32))); /* half of a group */
+typedef uint16_t ints_bits __attribute__((vector_size(32)));
+typedef int8_t ints_bytes __attribute__((vector_size(16)));
+typedef uint8_t ints_nibbles __attribute__((vector_size(16)));
+typedef int32_t ints_wholes __attribute__((vector_size(4 * INTS_LANES)));
+typedef float ints_floats __attribute__((vector_size(4 * INTS_LANES), may_alias));
+
+struct ints_x {
+    int16_t *q;        /* (m, k) */
+    float *scale;      /* (m, groups) */
+    float *sum;        /* (m, groups) scale times the sum of q */
+    int64_t k, groups; /* of a row */
+};
+
+struct ints_work {
+    struct op_quant_matmul op;
+    struct ints_x x;
+    int64_t panels; /* of a tile */
+    char *memory;   /* tiles, one a thread */
+    size_t tile_bytes, panel_bytes;
+};
+
+/* -- x -- */
+/* 2^14 / 2^e, where 2^e is the greatest power of two in the group: so the integers have all of 16
+   bits but the one that may be lost to e. What is below 2^-113 is zero; a group with an infinity
+   or a NaN is NaN. */
+ISA_INLINE void ints_group_of_x(const float *x, int16_t *q, float *scale, float *sum)
+{
+    int32_t bits[QUANT_GROUP], most = 0, total = 0;
+    memcpy(bits, x, sizeof bits);
+#pragma omp simd reduction(max : most)
+    for (int i = 0; i < QUANT_GROUP; i++) {
+        int32_t magnitude = bits[i] & 0x7fffffff;
+        most = magnitude > most ? magnitude : most;
+    }
+    int32_t e = most >> 23;
+    union math_bits up = {.u = e > 14 ? (uint32_t)(268 - e) << 23 : 0};
+    union math_bits down = {.u = e > 14 ? (uint32_t)(e - 14) << 23 : 0};
+    if (e == 255) {
+        up.u = 0;
+        down.f = NAN;
+    }
+#pragma omp simd reduction(+ : total)
+    for (int i = 0; i < QUANT_GROUP; i++) {
+        union math_bits v = {.f = x[i] * up.f + 12582912.0f}; /* 1.5 * 2^23: rounds to even */
+        int32_t whole = (int32_t)v.u - 0x4b400000;
+        whole = whole > 32767 ? 32767 : whole;
+        q[i] = (int16_t)whole;
+        total += (int16_t)whole;
+    }
+    *scale = down.f;
+    *sum = down.f * (float)total;
+}
+
+static void ints_row_of_x(const struct op_quant_matmul *a, const struct ints_x *x, int64_t i)
+{
+    for (int64_t g = 0; g < x->groups; g++)
+        ints_group_of_x(a->x + i * x->k + g * QUANT_GROUP, x->q + i * x->k + g * QUANT_GROUP,
+            x->scale + i * x->groups + g, x->sum + i * x->groups + g);
+}
+
+/* -- a group of weights -- */
+/* 16 bytes, widened. */
+ISA_INLINE ints_half ints_unsigned(const uint8_t *p)
+{
+    ints_nibbles v;
+    memcpy(&v, p, sizeof v);
+#if defined(__AVX2__)
+    return (ints_half)_mm256_cvtepu8_epi16((__m128i)v);
+#else
+    return __builtin_convertvector(v, ints_half);
+#endif
+}
+
+ISA_INLINE ints_half ints_signed(const uint8_t *p)
+{
+    ints_bytes v;
+    memcpy(&v, p, sizeof v);
+#if defined(__AVX2__)
+    return (ints_half)_mm256_cvtepi8_epi16((__m128i)v);
+#else
+    return __builtin_convertvector(v, ints_half);
+#endif
+}
+
+/* 16 of 32 bits, each in the fifth place of its number. */
+ISA_INLINE ints_half ints_fifth(uint32_t high, int half)
+{
+    const ints_bits place = {
+        1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
+    ints_bits all = place & (uint16_t)(high >> 16 * half);
+    return (ints_half)(all == place) & 16;
+}
+
+ISA_INLINE void ints_nibbles_of(const uint8_t *p, int16_t bias, ints_half w[2])
+{
+    ints_half v = ints_unsigned(p);
+    w[0] = (v & 15) - bias;
+    w[1] = (ints_half)((ints_bits)v >> 4) - bias;
+}
+
+ISA_INLINE void ints_q5(const uint8_t *p, int16_t bias, ints_half w[2])
+{
+    uint32_t high;
+    memcpy(&high, p, 4);
+    ints_nibbles_of(p + 4, 0, w);
+    w[0] = (w[0] | ints_fifth(high, 0)) - bias;
+    w[1] = (w[1] | ints_fifth(high, 1)) - bias;
+}
+
+/* Its scales are of 16 weights: they go into these, in 14 bits. */
+ISA_INLINE void ints_q6_k(const uint8_t *p, int sub, ints_half w[2])
+{
+    int half = sub / 4, quarter = sub % 4;
+    const uint8_t *low = p + 64 * half + 32 * (quarter & 1), *high = p + 128 + 32 * half;
+    for (int i = 0; i < 2; i++) {
+        ints_bits l = (ints_bits)ints_unsigned(low + 16 * i) >> (4 * (quarter >> 1)) & 15;
+        ints_bits h = (ints_bits)ints_unsigned(high + 16 * i) >> (2 * quarter) & 3;
+        w[i] = ((ints_half)(l | h << 4) - 32) * (int16_t)(int8_t)p[192 + 2 * sub + i];
+    }
+}
+
+ISA_INLINE int64_t ints_block_bytes(enum dtype t)
+{
+    return t == DTYPE_Q8_0 ? 34
+        : t == DTYPE_Q4_0  ? 18
+        : t == DTYPE_Q4_1  ? 20
+        : t == DTYPE_Q5_0  ? 22
+                           : 24;
+}
+
+/* Group g of a row: two halves, their scale and, of types that have one, a minimum. */
+ISA_INLINE void ints_group(
+    enum dtype t, const uint8_t *row, int64_t g, ints_half w[2], float *scale, float *min)
+{
+    const uint8_t *p = row + g * ints_block_bytes(t);
+    uint8_t sub_scale, sub_min;
+    *min = 0;
+    switch (t) {
+    case DTYPE_Q4_0:
+        ints_nibbles_of(p + 2, 8, w);
+        break;
+    case DTYPE_Q4_1:
+        *min = quant_scalar_f16(p + 2);
+        ints_nibbles_of(p + 4, 0, w);
+        break;
+    case DTYPE_Q5_0:
+        ints_q5(p + 2, 16, w);
+        break;
+    case DTYPE_Q5_1:
+        *min = quant_scalar_f16(p + 2);
+        ints_q5(p + 4, 0, w);
+        break;
+    case DTYPE_Q4_K:
+        p = row + g / 8 * 144;
+        quant_q4_k_scale(p + 4, (int)(g % 8), &sub_scale, &sub_min);
+        for (int i = 0; i < 2; i++) {
+            ints_bits v = (ints_bits)ints_unsigned(p + 16 + g % 8 / 2 * 32 + 16 * i);
+            w[i] = (ints_half)(g & 1 ? v >> 4 : v & 15);
+        }
+        *scale = quant_scalar_f16(p) * sub_scale;
+        *min = -quant_scalar_f16(p + 2) * sub_min;
+        return;
+    case DTYPE_Q6_K:
+        p = row + g / 8 * 210;
+        ints_q6_k(p, (int)(g % 8), w);
+        *scale = quant_scalar_f16(p + 208);
+        return;
+    default: /* Q8_0 */
+        w[0] = ints_signed(p + 2);
+        w[1] = ints_signed(p + 18);
+        break;
+    }
+    *scale = quant_scalar_f16(p);
+}
+
+ISA_INLINE bool ints_have_min(enum dtype t)
+{
+    return t == DTYPE_Q4_1 || t == DTYPE_Q5_1 || t == DTYPE_Q4_K;
+}
+
+/* sum += a group of INTS_LANES rows of W times one of x. */
+ISA_INLINE ints_floats ints_add(enum dtype t, ints_floats sum, ints_wholes whole, ints_floats scale,
+    ints_floats min, float x_scale, float x_sum)
+{
+    sum = __builtin_convertvector(whole, ints_floats) * (scale * x_scale) + sum;
+    if (ints_have_min(t))
+        sum = min * x_sum + sum;
+    return sum;
+}
+
+/* Row j of W; beyond the last one that of `first`, whose y is computed in vain. */
+ISA_INLINE const uint8_t *ints_row(
+    enum dtype t, const struct op_quant_matmul *a, int64_t first, int64_t j)
+{
+    int64_t bytes = t == DTYPE_Q4_K ? a->k / 256 * 144
+        : t == DTYPE_Q6_K           ? a->k / 256 * 210
+                                    : a->k / QUANT_GROUP * ints_block_bytes(t);
+    return (const uint8_t *)a->w + (j < a->n ? j : first) * bytes;
+}
+
+/* -- few rows of x -- */
+/* A group's whole product, in parts that are not yet added up. */
+#if defined(__AVX2__)
+typedef __m256i ints_part;
+#else
+typedef int32_t ints_part;
+#endif
+
+ISA_INLINE ints_part ints_dot(const ints_half w[2], const int16_t *x)
+{
+#if defined(__AVX2__)
+    const __m256i_u *half = (const __m256i_u *)(const void *)x;
+    return _mm256_add_epi32(_mm256_madd_epi16((__m256i)w[0], _mm256_loadu_si256(half)),
+        _mm256_madd_epi16((__m256i)w[1], _mm256_loadu_si256(half + 1)));
+#else
+    int16_t row[QUANT_GROUP];
+    int32_t sum = 0;
+    memcpy(row, w, sizeof row);
+    for (int l = 0; l < QUANT_GROUP; l++)
+        sum += row[l] * x[l];
+    return sum;
+#endif
+}
+
+ISA_INLINE ints_wholes ints_join(const ints_part *part)
+{
+    ints_wholes all;
+#if defined(__AVX2__)
+    __m256i four[2];
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++)
+        four[i] = _mm256_hadd_epi32(_mm256_hadd_epi32(part[4 * i], part[4 * i + 1]),
+            _mm256_hadd_epi32(part[4 * i + 2], part[4 * i + 3]));
+    all = (ints_wholes)_mm256_add_epi32(_mm256_permute2x128_si256(four[0], four[1], 0x20),
+        _mm256_permute2x128_si256(four[0], four[1], 0x31));
+#else
+    memcpy(&all, part, sizeof all);
+#endif
+    return all;
+}
+
+/* y of all m rows of x, a constant, and INTS_LANES rows of W from j. */
+ISA_INLINE void ints_few(enum dtype t, int m, const struct ints_work *s, int64_t j)
+{
+    const struct op_quant_matmul *a = &s->op;
+    const struct ints_x *x = &s->x;
+    const uint8_t *row[INTS_LANES];
+    ints_floats sum[INTS_FEW] = {0};
+    for (int l = 0; l < INTS_LANES; l++)
+        row[l] = ints_row(t, a, j, j + l);
+    /* The rows behind these stand behind them: eight streams are more than processors foresee. */
+    const int64_t bytes = INTS_LANES * (row[1] - row[0]) / x->groups;
+    const uint8_t *ahead = row[0] + INTS_LANES * (row[1] - row[0]);
+    for (int64_t g = 0; g < x->groups; g++, ahead += bytes) {
+        ints_part part[INTS_FEW][INTS_LANES];
+        for (int64_t b = 0; b < bytes; b += 64)
+            __builtin_prefetch(ahead + b);
+        ints_floats scale, min;
+#pragma GCC unroll 8
+        for (int l = 0; l < INTS_LANES; l++) {
+            float one, least;
+            ints_half w[2];
+            ints_group(t, row[l], g, w, &one, &least);
+            scale[l] = one;
+            min[l] = least;
+#pragma GCC unroll 4
+            for (int i = 0; i < m; i++)
+                part[i][l] = ints_dot(w, x->q + i * x->k + g * QUANT_GROUP);
+        }
+#pragma GCC unroll 4
+        for (int i = 0; i < m; i++)
+            sum[i] = ints_add(t, sum[i], ints_join(part[i]), scale, min,
+                x->scale[i * x->groups + g], x->sum[i * x->groups + g]);
+    }
+    for (int i = 0; i < m; i++)
+        for (int64_t l = 0; l < INTS_LANES && j + l < a->n; l++)
+            a->y[i * a->n + j + l] = sum[i][l];
+}
+
+ISA_INLINE void ints_task(enum dtype t, const struct ints_work *s, int64_t i)
+{
+    switch (s->op.m) {
+    case 1:
+        ints_few(t, 1, s, i * INTS_LANES);
+        return;
+    case 2:
+        ints_few(t, 2, s, i * INTS_LANES);
+        return;
+    case 3:
+        ints_few(t, 3, s, i * INTS_LANES);
+        return;
+    default:
+        ints_few(t, INTS_FEW, s, i * INTS_LANES);
+        return;
+    }
+}
+
+/* -- panels -- */
+/* A panel: groups of (k pairs, INTS_LANES, 2) integers, then scales and minima (groups,
+   INTS_LANES). Without AVX2 of (k, INTS_LANES). */
+struct ints_panel {
+    int16_t *w;
+    ints_floats *scale, *min;
+};
+
+ISA_INLINE struct ints_panel ints_panel_at(const struct ints_work *s, int64_t panel)
+{
+    char *at =
+        s->memory + s->tile_bytes * (size_t)omp_get_thread_num() + s->panel_bytes * (size_t)panel;
+    size_t scales = (size_t)s->x.groups * sizeof(ints_floats);
+    return (struct ints_panel){.scale = (ints_floats *)(void *)at,
+        .min = (ints_floats *)(void *)(at + scales),
+        .w = (int16_t *)(void *)(at + 2 * scales)};
+}
+
+/* out = a half of a group, of INTS_LANES rows, a pair of k after the other. */
+ISA_INLINE void ints_transpose(const ints_half (*w)[2], int half, int16_t *out)
+{
+#if defined(__AVX2__)
+    __m256i a[8], b[8];
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+        a[i] = _mm256_unpacklo_epi32((__m256i)w[i][half], (__m256i)w[i + 1][half]);
+        a[i + 1] = _mm256_unpackhi_epi32((__m256i)w[i][half], (__m256i)w[i + 1][half]);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4)
+#pragma GCC unroll 2
+        for (int l = 0; l < 2; l++) {
+            b[i + 2 * l] = _mm256_unpacklo_epi64(a[i + l], a[i + 2 + l]);
+            b[i + 2 * l + 1] = _mm256_unpackhi_epi64(a[i + l], a[i + 2 + l]);
+        }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        _mm256_store_si256(
+            (__m256i *)(void *)(out + 16 * i), _mm256_permute2x128_si256(b[i], b[i + 4], 0x20));
+        _mm256_store_si256((__m256i *)(void *)(out + 16 * (i + 4)),
+            _mm256_permute2x128_si256(b[i], b[i + 4], 0x31));
+    }
+#else
+    for (int l = 0; l < 16; l++)
+        for (int j = 0; j < INTS_LANES; j++)
+            out[l * INTS_LANES + j] = w[j][half][l];
+#endif
+}
+
+ISA_INLINE void ints_pack(
+    enum dtype t, const struct ints_work *s, int64_t j, const struct ints_panel *out)
+{
+    const uint8_t *row[INTS_LANES];
+    for (int l = 0; l < INTS_LANES; l++)
+        row[l] = ints_row(t, &s->op, j, j + l);
+    for (int64_t g = 0; g < s->x.groups; g++) {
+        int16_t *to = out->w + g * QUANT_GROUP * INTS_LANES;
+        ints_half w[INTS_LANES][2];
+        ints_floats scale, min;
+#pragma GCC unroll 8
+        for (int l = 0; l < INTS_LANES; l++) {
+            float one, least;
+            ints_group(t, row[l], g, w[l], &one, &least);
+            scale[l] = one;
+            min[l] = least;
+        }
+        out->scale[g] = scale;
+        out->min[g] = min;
+        ints_transpose(w, 0, to);
+        ints_transpose(w, 1, to + 16 * INTS_LANES);
+    }
+}
+
+/* Whole products of a group of a panel with one of x, which has rows of k. */
+ISA_INLINE void ints_wholes_of(
+    int rows, const int16_t *w, const int16_t *x, int64_t k, ints_wholes *whole)
+{
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; i++)
+        whole[i] = (ints_wholes){0};
+#if defined(__AVX2__)
+#pragma GCC unroll 2 /* more, and sums are spilled */
+    for (int l = 0; l < QUANT_GROUP / 2; l++) {
+        __m256i pair = _mm256_load_si256((const __m256i *)(const void *)(w + l * 2 * INTS_LANES));
+#pragma GCC unroll 4
+        for (int i = 0; i < rows; i++) {
+            int32_t both;
+            memcpy(&both, x + i * k + 2 * l, sizeof both);
+            whole[i] = (ints_wholes)_mm256_add_epi32(
+                (__m256i)whole[i], _mm256_madd_epi16(pair, _mm256_set1_epi32(both)));
+        }
+    }
+#else
+    for (int l = 0; l < QUANT_GROUP; l++)
+        for (int i = 0; i < rows; i++)
+            for (int j = 0; j < INTS_LANES; j++)
+                whole[i][j] += w[l * INTS_LANES + j] * x[i * k + l];
+#endif
+}
+
+/* y of `rows` rows of x from i and the panel that begins at row j of W. */
+ISA_INLINE void ints_multiply(enum dtype t, int rows, const struct ints_work *s,
+    const struct ints_panel *p, int64_t j, int64_t i)
+{
+    const struct op_quant_matmul *a = &s->op;
+    const struct ints_x *x = &s->x;
+    const int16_t *q = x->q + i * x->k;
+    const float *x_scale = x->scale + i * x->groups, *x_sum = x->sum + i * x->groups;
+    ints_floats sum[INTS_ROWS] = {0};
+    for (int64_t g = 0; g < x->groups; g++) {
+        ints_wholes whole[INTS_ROWS];
+        ints_wholes_of(rows, p->w + g * QUANT_GROUP * INTS_LANES, q + g * QUANT_GROUP, x->k, whole);
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++)
+            sum[r] = ints_add(t, sum[r], whole[r], p->scale[g], p->min[g],
+                x_scale[r * x->groups + g], x_sum[r * x->groups + g]);
+    }
+    for (int r = 0; r < rows; r++)
+        for (int64_t l = 0; l < INTS_LANES && j + l < a->n; l++)
+            a->y[(i + r) * a->n + j + l] = sum[r][l];
+}
+
+/* Tile i of W times all of x. */
+ISA_INLINE void ints_tile(enum dtype t, const struct ints_work *s, int64_t tile)
+{
+    int64_t first = tile * s->panels, left = (s->op.n + INTS_LANES - 1) / INTS_LANES - first;
+    int64_t panels = left < s->panels ? left : s->panels, m = s->op.m;
+    struct ints_panel p[INTS_MOST];
+    for (int64_t k = 0; k < panels; k++) {
+        p[k] = ints_panel_at(s, k);
+        ints_pack(t, s, (first + k) * INTS_LANES, &p[k]);
+    }
+    for (int64_t from = 0; from < m; from += INTS_CHUNK) {
+        int64_t to = from + INTS_CHUNK < m ? from + INTS_CHUNK : m;
+        for (int64_t k = 0; k < panels; k++) {
+            int64_t i = from, j = (first + k) * INTS_LANES;
+            for (; i + INTS_ROWS <= to; i += INTS_ROWS)
+                ints_multiply(t, INTS_ROWS, s, &p[k], j, i);
+            for (; i < to; i++)
+                ints_multiply(t, 1, s, &p[k], j, i);
+        }
+    }
+}
+
+#define INTS_TYPES(X) X(Q8_0) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q4_K) X(Q6_K)
+#define INTS_KERNELS_OF(T) \
+    static void ints_task_##T(const struct ints_work *s, int64_t i) \
+    { \
+        struct ints_work copy = *s; \
+        ints_task(DTYPE_##T, &copy, i); \
+    } \
+    static void ints_tile_##T(const struct ints_work *s, int64_t i) \
+    { \
+        struct ints_work copy = *s; \
+        ints_tile(DTYPE_##T, &copy, i); \
+    }
+INTS_TYPES(INTS_KERNELS_OF)
+#undef INTS_KERNELS_OF
+
+static const struct {
+    void (*few)(const struct ints_work *, int64_t);
+    void (*many)(const struct ints_work *, int64_t);
+} ints_kernels[DTYPES] = {
+#define INTS_ENTRY(T) [DTYPE_##T] = {ints_task_##T, ints_tile_##T},
+    INTS_TYPES(INTS_ENTRY)
+#undef INTS_ENTRY
+};
+
+static size_t ints_padded(int64_t bytes)
+{
+    return ((size_t)bytes + 63) / 64 * 64;
+}
+
+/* Memory of x as integers and of the tiles; false after dev_fail. */
+static bool ints_open(struct dev *d, struct ints_work *s)
+{
+    const struct op_quant_matmul *a = &s->op;
+    int64_t groups = a->k / QUANT_GROUP;
+    size_t q = ints_padded(a->m * a->k * 2), scales = ints_padded(a->m * groups * 4);
+    s->panel_bytes = ints_padded(
+        groups * 2 * (int64_t)sizeof(ints_floats) + groups * QUANT_GROUP * INTS_LANES * 2);
+    s->panels = INTS_TILE / (int64_t)s->panel_bytes;
+    s->panels = s->panels < 1 ? 1 : s->panels > INTS_MOST ? INTS_MOST : s->panels;
+    s->tile_bytes = a->m > INTS_FEW ? s->panel_bytes * (size_t)s->panels : 0;
+    char *memory = cpu_scratch(
+        d, CPU_SCRATCH_OP, q + 2 * scales + s->tile_bytes * (size_t)omp_get_max_threads());
+    s->memory = memory + q + 2 * scales;
+    s->x = (struct ints_x){.q = (int16_t *)(void *)memory,
+        .scale = (float *)(void *)(memory + q),
+        .sum = (float *)(void *)(memory + q + scales),
+        .k = a->k,
+        .groups = groups};
+    return memory;
+}
+
+static void ints_matmul(struct dev *d, const struct op_quant_matmul *a)
+{
+    struct ints_work s = {.op = *a};
+    if (!ints_open(d, &s))
+        return;
+    bool few = a->m <= INTS_FEW;
+    int64_t panels = (a->n + INTS_LANES - 1) / INTS_LANES;
+    int64_t tasks = few ? panels : (panels + s.panels - 1) / s.panels;
+    if (a->m * a->k <= ISA_PARALLEL_BYTES)
+        for (int64_t i = 0; i < a->m; i++)
+            ints_row_of_x(a, &s.x, i);
+#pragma omp parallel if (a->n * a->k > ISA_PARALLEL_BYTES)
+    {
+        if (a->m * a->k > ISA_PARALLEL_BYTES) {
+#pragma omp for schedule(static)
+            for (int64_t i = 0; i < a->m; i++)
+                ints_row_of_x(a, &s.x, i);
+        }
+        if (few) {
+#pragma omp for schedule(static)
+            for (int64_t i = 0; i < tasks; i++)
+                ints_kernels[a->w_type].few(&s, i);
+        } else {
+#pragma omp for schedule(dynamic, 1)
+            for (int64_t i = 0; i < tasks; i++)
+                ints_kernels[a->w_type].many(&s, i);
+        }
+    }
+}
+
+static void isa_quant_matmul(struct dev *d, const struct op_quant_matmul *a)
+{
+    if (dtype_block(a->w_type) > 1)
+        ints_matmul(d, a);
+    else
+        quant_dense(d, a);
+}
