@@ -87,7 +87,8 @@ struct agent {
     struct arena *arena;
     struct jobspec spec;
     char job_file[LIMIT_PATH_BYTES], rank_program[LIMIT_PATH_BYTES];
-    char token[TOKEN_BYTES], api_key[TOKEN_BYTES];
+    char token[TOKEN_BYTES];
+    struct api_keys keys;               /* of the OpenAI API */
     char pod_token[SECRET_TOKEN_BYTES]; /* what the controller presents */
     struct net_address listen, serve;
     struct web *web;
@@ -127,6 +128,16 @@ static int read_secret(const char *dir, const char *file, char out[TOKEN_BYTES],
         return err_set(e, ERR_USER, "%s is empty", path);
     snprintf(out, TOKEN_BYTES, "%.*s", (int)n, text.data);
     return 0;
+}
+
+static int read_keys(const char *dir, struct api_keys *out, struct err *e)
+{
+    char path[LIMIT_PATH_BYTES];
+    buf_auto struct buf text;
+    buf_init(&text, LIMIT_API_KEYS_BYTES + 1);
+    snprintf(path, sizeof path, "%s/%s", dir, NAME_API_KEY_FILE);
+    int rc = io_read_file(path, LIMIT_API_KEYS_BYTES, &text, e);
+    return rc ? rc : keys_read(buf_cstr(&text), text.len, out, e);
 }
 
 static int find_rank_program(struct agent *a, struct err *e)
@@ -177,7 +188,7 @@ static int read_job(struct agent *a, struct err *e)
         jobspec_decode(v, a->arena, &a->spec, e))
         return err_wrap(e, "%s", a->job_file);
     if (a->spec.task == TASK_SERVE && a->spec.serve.api_key_secret)
-        return read_secret(a->conf.job_dir, NAME_API_KEY_FILE, a->api_key, e);
+        return read_keys(a->conf.job_dir, &a->keys, e);
     return 0;
 }
 
@@ -254,9 +265,10 @@ static int create_front(struct agent *a, struct err *e)
         .model = a->spec.serve.model_name,
         .adapters = a->spec.serve.adapters,
         .adapter_count = a->spec.serve.adapter_count,
-        .api_key = a->api_key[0] ? a->api_key : NULL,
+        .keys = &a->keys,
         .max_queue = a->spec.serve.max_queue,
-        .max_at_rank = a->spec.serve.max_sequences + LIMIT_RANK_REQUESTS,
+        .max_at_rank = a->spec.serve.max_sequences + LIMIT_RANK_REQUESTS - LIMIT_RANK_TURNS,
+        .max_turns = LIMIT_RANK_TURNS,
         .send_fn = no_rank};
     return front_create(&conf, &a->front, e);
 }

@@ -15,6 +15,7 @@
 #include "agent/openai_answer.h"
 #include "agent/openai_items.h"
 #include "agent/page.h"
+#include "agent/share.h"
 #include "base/clock.h"
 #include "base/json.h"
 #include "api/limits.h"
@@ -22,13 +23,13 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metric.h"
-#include "base/secret.h"
 #include "base/utf8.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
+#define TOKEN_BYTES  4                       /* of a body, that a token is thought to take */
 #define ANSWER_BYTES (1 << 20)               /* of one choice */
 #define HELD_BYTES   (8 << 20)               /* of all choices of an answer, and their logprobs */
 #define MODELS_BYTES (LIMIT_ADAPTERS * 1024) /* names of 128 bytes, twice, and what is around */
@@ -82,9 +83,9 @@ struct front_request {
     struct web_exchange *x;
     struct openai_answer a; /* its id is the first choice's, the others' follow */
     struct openai_request asked;
+    struct share_cost cost;
     bool begun; /* of a stream */
     int64_t started_ms;
-    size_t body_len;
     struct front_choice *choice; /* (asked.choices) */
     int handed;                  /* of these, to the rank */
     int finished;
@@ -95,16 +96,13 @@ struct front {
     struct front_conf conf;
     struct front_request *head; /* the oldest */
     uint64_t next_id;
-    uint64_t at_rank[FRONT_AT_RANK]; /* ids that the rank has not finished; a client may be gone */
-    int at_rank_count;               /* while it is below max_at_rank, nobody waits */
+    struct key_shares share; /* knows what the rank has not finished; a client may be gone */
     bool listening, ready, draining, leaving;
     uint16_t port;
     int64_t ended_ms; /* when a request ended last */
     int64_t context_length;
     enum wire_calls calls; /* how the model calls tools */
     enum wire_does does;   /* what it does with a text */
-    int count;             /* of choices in flight */
-    size_t bytes;          /* of the bodies of all */
 };
 
 int front_create(const struct front_conf *conf, struct front **out, struct err *e)
@@ -115,7 +113,13 @@ int front_create(const struct front_conf *conf, struct front **out, struct err *
     f->conf = *conf;
     if (f->conf.max_queue <= 0 || f->conf.max_queue > LIMIT_QUEUE_REQUESTS)
         f->conf.max_queue = LIMIT_QUEUE_REQUESTS;
-    assert(f->conf.max_at_rank >= 1 && f->conf.max_at_rank <= FRONT_AT_RANK);
+    share_init(&f->share,
+        &(struct share_conf){.most = f->conf.max_queue,
+            .most_bytes = LIMIT_QUEUE_BYTES,
+            .at_rank = f->conf.max_at_rank,
+            .at_rank_more = f->conf.max_turns});
+    for (int i = 0; i < f->conf.keys->count; i++)
+        share_weigh(&f->share, i, f->conf.keys->key[i].weight);
     f->next_id = 1;
     struct metric *all[] = {&requests_total, &refused_total, &tokens_total, &first_token,
         &in_flight, &waiting, &longest_wait, &items_total, &item_tokens_total};
@@ -142,9 +146,8 @@ static void request_free(struct front_request *r)
             break;
         }
     f->ended_ms = clock_ms();
-    f->count -= r->asked.choices;
-    f->bytes -= r->body_len;
-    metric_set(&in_flight, f->count);
+    share_leave(&f->share, &r->cost);
+    metric_set(&in_flight, f->share.answers);
     count_waiting(f);
     for (int i = 0; i < r->asked.choices; i++) {
         buf_done(&r->choice[i].text);
@@ -184,8 +187,11 @@ static void answer_error(struct web_exchange *x, const struct openai_refusal *r)
     buf_auto struct buf body;
     buf_init(&body, 8192);
     openai_error(&body, r);
-    if (r->status == 429 || r->status == 503)
-        web_add_header(x, "Retry-After: 1");
+    if (r->status == 429 || r->status == 503) {
+        char line[32];
+        snprintf(line, sizeof line, "Retry-After: %d", r->retry_seconds ? r->retry_seconds : 1);
+        web_add_header(x, line);
+    }
     metric_add(&refused_total, 1);
     answer_json(x, r->status, &body);
 }
@@ -285,7 +291,7 @@ static void end_well(struct front_request *r)
 
 /* -- the rank's turn -- */
 
-static struct openai_conf api_of(const struct front *f)
+static struct openai_conf api_of(const struct front *f, int key)
 {
     return (struct openai_conf){.model = f->conf.model,
         .context_length = f->context_length,
@@ -293,12 +299,18 @@ static struct openai_conf api_of(const struct front *f)
         .does = f->does,
         .adapters = f->conf.adapters,
         .adapter_count = f->conf.adapter_count,
+        .keys = f->conf.keys,
+        .key = key,
         .most_choices = f->conf.max_queue < LIMIT_CHOICES ? f->conf.max_queue : LIMIT_CHOICES};
 }
 
-static bool rank_is_free(const struct front *f)
+/* Of its next choice; the prompt is computed once. */
+static int64_t tokens_of(const struct front_request *r)
 {
-    return f->at_rank_count < f->conf.max_at_rank;
+    const struct openai_request *a = &r->asked;
+    int64_t prompt = (int64_t)r->cost.bytes / TOKEN_BYTES * a->answers / a->choices;
+    return (r->handed % a->answers ? 0 : prompt) +
+        share_usual(&r->front->share, r->cost.key, a->most_tokens);
 }
 
 /* The next choice of r, as frame has it. */
@@ -307,7 +319,9 @@ static int hand_over(
 {
     if (f->conf.send_fn(f->conf.user, WIRE_REQUEST, frame->data))
         return openai_refuse(why, 503, NULL, NULL, "the model does not answer");
-    f->at_rank[f->at_rank_count++] = r->a.id + (unsigned)r->handed++;
+    share_hand(
+        &f->share, r->a.id + (unsigned)r->handed, r->cost.key, r->asked.priority, tokens_of(r));
+    r->handed++;
     count_waiting(f);
     return 0;
 }
@@ -320,19 +334,28 @@ static bool may_go(const struct front_request *r)
         (r->handed % r->asked.answers == 0 || first->spoken || first->finish);
 }
 
-static struct front_request *oldest_waiting(struct front *f)
+/* Whose turn it is, if the rank has a place for it. */
+static struct front_request *next_waiting(struct front *f)
 {
-    struct front_request *r = f->head;
-    while (r && !may_go(r))
-        r = r->next;
-    return r;
+    bool wants[LIMIT_API_KEYS] = {false};
+    struct front_request *next = NULL;
+    for (const struct front_request *r = f->head; r; r = r->next)
+        wants[r->cost.key] |= may_go(r);
+    share_round(&f->share, wants);
+    for (struct front_request *r = f->head; r; r = r->next)
+        if (may_go(r) && share_has_place(&f->share, r->cost.key, r->asked.priority) &&
+            (!next ||
+                !share_is_first(&f->share, next->cost.key, next->asked.priority, r->cost.key,
+                    r->asked.priority)))
+            next = r;
+    return next;
 }
 
-/* As many as the rank has places for, the oldest first. */
+/* As many as the rank has places for. */
 static void hand_waiting(struct front *f)
 {
-    struct openai_conf api = api_of(f);
-    for (struct front_request *r; rank_is_free(f) && (r = oldest_waiting(f));) {
+    for (struct front_request *r; (r = next_waiting(f));) {
+        struct openai_conf api = api_of(f, r->cost.key);
         struct openai_refusal why;
         struct openai_request again;
         buf_auto struct buf frame;
@@ -346,14 +369,14 @@ static void hand_waiting(struct front *f)
     }
 }
 
-/* The rank has finished a request: the oldest that waits is its next. */
-static void next_turn(struct front *f, uint64_t finished)
+/* The rank has finished a request. */
+static void next_turn(struct front *f, uint64_t finished, const struct json *v)
 {
-    for (int i = 0; i < f->at_rank_count; i++)
-        if (f->at_rank[i] == finished) {
-            f->at_rank[i] = f->at_rank[--f->at_rank_count];
-            break;
-        }
+    const char *reason = json_str(v, "reason", "");
+    share_end(&f->share, finished,
+        json_int(v, "prompt_tokens", 0) - json_int(v, "cached_tokens", 0),
+        json_int(v, "completion_tokens", 0), !strcmp(reason, "stop") || !strcmp(reason, "length"),
+        clock_ms());
     hand_waiting(f);
 }
 
@@ -491,7 +514,7 @@ static void on_finished(struct front *f, const struct wire_frame *frame)
     } else if (r) {
         end_choice(r, c, v);
     }
-    next_turn(f, id);
+    next_turn(f, id, v);
 }
 
 void front_frame(struct front *f, const struct wire_frame *frame)
@@ -515,25 +538,50 @@ static void on_gone(void *user)
 
 static int authorize(const struct front *f, const struct web_exchange *x, struct openai_refusal *r)
 {
-    if (!f->conf.api_key)
-        return 0;
-    return secret_bearer(web_header(x, "authorization"), f->conf.api_key)
+    return keys_find(f->conf.keys, web_header(x, "authorization")) >= 0
         ? 0
         : openai_refuse(r, 401, "invalid_api_key", NULL, "Incorrect API key provided");
 }
 
-static int admit(const struct front *f, size_t body_len, int choices, struct openai_refusal *r)
+/* The last in order of those of a key of which the rank has nothing; NULL: there is none. */
+static struct front_request *last_waiting(struct front *f, int key)
+{
+    struct front_request *last = NULL;
+    for (struct front_request *r = f->head; r; r = r->next)
+        if (r->cost.key == key && !r->handed &&
+            (!last || r->asked.priority >= last->asked.priority))
+            last = r;
+    return last;
+}
+
+static int refuse_full(const struct front *f, struct openai_refusal *r)
+{
+    openai_refuse(r, 429, "queue_full", NULL, "too many requests are in flight");
+    r->retry_seconds = share_retry_seconds(&f->share, clock_ms());
+    return -1;
+}
+
+/* enters: those that have a place which is c's leave it; else that is only asked. */
+static int admit(struct front *f, const struct share_cost *c, bool enters, struct openai_refusal *r)
 {
     if ((f->draining && !f->leaving) || !f->ready)
         return openai_refuse(
             r, 503, NULL, NULL, f->draining ? "the server is draining" : "the model is loading");
-    if (f->count + choices > f->conf.max_queue || f->bytes + body_len > LIMIT_QUEUE_BYTES)
-        return openai_refuse(r, 429, "queue_full", NULL, "too many requests are in flight");
+    while (!share_admits(&f->share, c)) {
+        struct openai_refusal why;
+        struct front_request *last = last_waiting(f, share_beyond(&f->share, c));
+        if (!last)
+            return refuse_full(f, r);
+        if (!enters)
+            return 0;
+        refuse_full(f, &why);
+        end_with_error(last, &why);
+    }
     return 0;
 }
 
-static struct front_request *request_create(
-    struct front *f, struct web_exchange *x, size_t body_len, const struct openai_request *asked)
+static struct front_request *request_create(struct front *f, struct web_exchange *x,
+    const struct share_cost *cost, const struct openai_request *asked)
 {
     struct front_request *r = mem_zalloc(sizeof *r), **at = &f->head;
     struct front_choice *choice = mem_array((size_t)asked->choices, sizeof *choice);
@@ -550,8 +598,8 @@ static struct front_request *request_create(
             .created = clock_wall_ms() / 1000,
             .model = asked->model},
         .asked = *asked,
+        .cost = *cost,
         .started_ms = clock_ms(),
-        .body_len = body_len,
         .choice = choice};
     size_t most = asked->place & OPENAI_ITEMS ? LIMIT_ITEMS_BYTES : ANSWER_BYTES;
     for (int i = 0; i < asked->choices; i++) {
@@ -564,32 +612,36 @@ static struct front_request *request_create(
         at = &(*at)->next;
     *at = r;
     f->next_id += (unsigned)asked->choices;
-    f->bytes += body_len;
-    f->count += asked->choices;
-    metric_set(&in_flight, f->count);
+    share_enter(&f->share, cost, r->started_ms);
+    metric_set(&in_flight, f->share.answers);
     return r;
 }
 
 /* What the model answers. */
 static void on_asked(struct front *f, struct web_exchange *x, enum openai_place place)
 {
-    struct openai_conf api = api_of(f);
+    struct share_cost cost = {
+        .key = keys_find(f->conf.keys, web_header(x, "authorization")), .answers = 1};
+    struct openai_conf api = api_of(f, cost.key);
     struct openai_request asked;
     struct openai_refusal why;
     struct front_request *r = NULL;
     buf_auto struct buf frame;
-    size_t len;
-    const char *body = web_body(x, &len);
+    const char *body = web_body(x, &cost.bytes);
     buf_init(&frame, LIMIT_FRAME_BYTES);
-    if (!admit(f, len, 1, &why) &&
-        !openai_read(&api, f->next_id, place, 0, body, len, &asked, &frame, &why) &&
-        !admit(f, len, asked.choices, &why) && !(r = request_create(f, x, len, &asked)))
-        openai_refuse(&why, 503, NULL, NULL, "out of memory");
+    if (!admit(f, &cost, false, &why) &&
+        !openai_read(&api, f->next_id, place, 0, body, cost.bytes, &asked, &frame, &why)) {
+        cost.answers = asked.choices;
+        cost.tokens = (int64_t)cost.bytes / TOKEN_BYTES +
+            asked.choices * share_usual(&f->share, cost.key, asked.most_tokens);
+        if (!admit(f, &cost, true, &why) && !(r = request_create(f, x, &cost, &asked)))
+            openai_refuse(&why, 503, NULL, NULL, "out of memory");
+    }
     if (!r) {
         answer_error(x, &why);
         return;
     }
-    if (rank_is_free(f) && hand_over(f, r, &frame, &why)) {
+    if (next_waiting(f) == r && hand_over(f, r, &frame, &why)) {
         end_with_error(r, &why);
         return;
     }
@@ -604,7 +656,7 @@ static void on_models(const struct front *f, struct web_exchange *x, const char 
 {
     buf_auto struct buf out;
     buf_init(&out, MODELS_BYTES);
-    struct openai_conf api = api_of(f);
+    struct openai_conf api = api_of(f, 0);
     struct openai_refusal why;
     const char *adapter = *path ? openai_find_adapter(&api, path + 1) : NULL;
     if (*path && !adapter && strcmp(path + 1, f->conf.model)) {
@@ -736,7 +788,7 @@ int front_ready(struct front *f, int64_t context_length, enum wire_calls calls, 
 void front_lost(struct front *f)
 {
     f->ready = false;
-    f->at_rank_count = 0;
+    share_lost(&f->share);
     while (f->head) {
         struct openai_refusal why;
         f->head->handed = 0; /* nobody is left to be told */
@@ -778,12 +830,12 @@ void front_measure(const struct front *f)
 
 int front_in_flight(const struct front *f)
 {
-    return f->count;
+    return f->share.answers;
 }
 
 bool front_done(const struct front *f)
 {
-    return !f->count && (!f->leaving || clock_ms() - f->ended_ms >= QUIET_MS);
+    return !f->share.answers && (!f->leaving || clock_ms() - f->ended_ms >= QUIET_MS);
 }
 
 uint16_t front_port(const struct front *f)

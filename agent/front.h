@@ -6,17 +6,18 @@
  * the page (page.h).
  *
  * It bounds requests (429 beyond max_queue or LIMIT_QUEUE_BYTES, 413 beyond LIMIT_REQUEST_BYTES,
- * 503 while loading or draining), hands them to the rank as WIRE_REQUEST in the order they came, so
- * many at once, and turns WIRE_TOKEN, WIRE_LOGPROBS and WIRE_FINISHED into answers, streamed as
- * server-sent events or whole. A request for several answers is as many to the queue and the rank.
- * What a request may say is openai.c's, and what of an answer calls a tool calls.c's. Only whole
- * UTF-8 characters leave it. A client that goes away frees its places, and cancels its request, at
- * once. The rank applies chat templates, stop strings and sampling; nothing here knows about
- * tokens' meaning.
+ * 503 while loading or draining), hands them to the rank as WIRE_REQUEST, so many at once, in the
+ * order that share.h decides, and turns WIRE_TOKEN, WIRE_LOGPROBS and WIRE_FINISHED into answers,
+ * streamed as server-sent events or whole. A request for several answers is as many to the queue
+ * and the rank. What a request may say is openai.c's, and what of an answer calls a tool calls.c's.
+ * Only whole UTF-8 characters leave it. A client that goes away frees its places, and cancels its
+ * request, at once. The rank applies chat templates, stop strings and sampling; nothing here knows
+ * about tokens' meaning.
  */
 #ifndef AGENT_FRONT_H
 #define AGENT_FRONT_H
 
+#include "agent/keys.h"
 #include "base/err.h"
 #include "base/web.h"
 #include "api/jobspec.h"
@@ -25,8 +26,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-
-#define FRONT_AT_RANK (LIMIT_SEQUENCES + LIMIT_RANK_REQUESTS)
 
 struct front;
 
@@ -37,9 +36,10 @@ struct front_conf {
     const char *model;                             /* serve.modelName */
     const struct jobspec_served_adapter *adapters; /* (adapter_count) borrowed */
     int adapter_count;
-    const char *api_key; /* or NULL: open */
-    int max_queue;       /* answers in flight, at most LIMIT_QUEUE_REQUESTS */
-    int max_at_rank;     /* of these, handed to the rank; 1 to FRONT_AT_RANK */
+    const struct api_keys *keys; /* borrowed */
+    int max_queue;               /* answers in flight, at most LIMIT_QUEUE_REQUESTS */
+    int max_at_rank;             /* of these, handed to the rank; at least 1 */
+    int max_turns;               /* likewise beside those (agent/share.h) */
     /* Hands a frame to the rank. */
     int (*send_fn)(void *user, enum wire_type type, const char *json);
     void *user;

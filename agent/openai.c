@@ -114,6 +114,11 @@ static const struct openai_field fields[] = {
     RANGE("min_tokens", BOTH, OPENAI_WHOLE, 0, 1 << 24,
         "before so many no end of a turn is drawn, and no stop text looked for"),
     USED("skip_special_tokens", BOTH, OPENAI_BOOL, "false: special tokens are text of the answer"),
+    RANGE("priority", BOTH, OPENAI_WHOLE, -LIMIT_PRIORITY, LIMIT_PRIORITY,
+        "0 when absent; of the requests whose API key has a turn the lower goes first"),
+    USED("cache_salt", BOTH, OPENAI_OWN,
+        "a text of 1 to 256 bytes: what is computed is found again by who gives the same, of any "
+        "API key; when absent, by the same key"),
     IGNORED("cache_prompt", BOTH, "the cache changes no answer"),
     IGNORED("user", BOTH, "names the client's own user"),
     IGNORED("safety_identifier", BOTH, "likewise"),
@@ -586,7 +591,7 @@ static int64_t seed_of(int64_t seed, int answer)
 }
 
 static int copy_sampling(const struct openai_conf *conf, const struct json *v, bool chat,
-    int answer, struct jsonw *w, struct openai_refusal *r)
+    int answer, struct jsonw *w, struct openai_request *out, struct openai_refusal *r)
 {
     const struct json *newer = openai_given(v, "max_completion_tokens"),
                       *older = openai_given(v, "max_tokens"), *tokens = newer ? newer : older;
@@ -599,7 +604,8 @@ static int copy_sampling(const struct openai_conf *conf, const struct json *v, b
         most = json_number_value(tokens);
     if (most < 1 && !json_bool(v, "echo", false))
         return REFUSE(r, "max_tokens", "max_tokens may be 0 with echo alone");
-    jsonw_int(w, "max_tokens", (int64_t)(most < limit ? most : limit));
+    out->most_tokens = (int64_t)(most < limit ? most : limit);
+    jsonw_int(w, "max_tokens", out->most_tokens);
     jsonw_num(w, "temperature", json_num(v, "temperature", 1));
     jsonw_num(w, "top_p", json_num(v, "top_p", 1));
     if (openai_given(v, "seed"))
@@ -699,9 +705,10 @@ static int copy_asked(const struct openai_conf *conf, const struct json *v, int 
     if (out->adapter)
         jsonw_str(w, "adapter", out->adapter);
     return (chat ? copy_messages(v, w, r) : copy_prompt(v, choice / out->answers, w, r)) ||
-            copy_sampling(conf, v, chat, choice % out->answers, w, r) ||
+            copy_sampling(conf, v, chat, choice % out->answers, w, out, r) ||
             copy_logprobs(v, chat, w, &out->logprobs, r) || copy_stop(v, w, r) ||
-            copy_format(v, w, r) || (chat && openai_copy_tools(conf, v, w, out, r))
+            copy_format(v, w, r) || (chat && openai_copy_tools(conf, v, w, out, r)) ||
+            openai_copy_terms(conf, v, w, out, r)
         ? -1
         : 0;
 }

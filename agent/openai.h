@@ -11,6 +11,7 @@
 #ifndef AGENT_OPENAI_H
 #define AGENT_OPENAI_H
 
+#include "agent/keys.h"
 #include "base/buf.h"
 #include "api/jobspec.h"
 #include "api/wire.h"
@@ -80,10 +81,13 @@ struct openai_conf {
     enum wire_does does;                           /* which places it answers */
     const struct jobspec_served_adapter *adapters; /* (adapter_count) beside it */
     int adapter_count;
+    const struct api_keys *keys; /* borrowed; NULL: there are none */
+    int key;                     /* who asks */
 };
 
 struct openai_refusal {
     int status;
+    int retry_seconds; /* after which it is worth to ask again; 0: not said */
     const char *type, *code;
     char param[128]; /* "": none */
     char message[256];
@@ -94,9 +98,11 @@ struct openai_request { /* what the rank need not know */
     const char *model;   /* as asked for: the conf's, or the name of one of its adapters */
     const char *adapter; /* that; or NULL */
     bool stream, include_usage, logprobs;
-    int choices; /* answers in all: prompt by prompt, */
-    int answers; /* so many to each (n) */
-    int calls;   /* of tools, that an answer may have; 0: what looks like one is text */
+    int choices;         /* answers in all: prompt by prompt, */
+    int answers;         /* so many to each (n) */
+    int priority;        /* the lower goes first */
+    int64_t most_tokens; /* of an answer */
+    int calls;           /* of tools, that an answer may have; 0: what looks like one is text */
 };
 
 /* Fills r; -1, for `return openai_refuse(...)`. param may be NULL. */

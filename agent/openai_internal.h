@@ -1,5 +1,6 @@
 /*
- * openai_internal: what the readers of a request share (openai.c, openai_tools.c).
+ * openai_internal: what the readers of a request share (openai.c, openai_tools.c,
+ * openai_terms.c).
  */
 #ifndef AGENT_OPENAI_INTERNAL_H
 #define AGENT_OPENAI_INTERNAL_H
@@ -17,6 +18,9 @@ int openai_check_fields(const struct json *object, enum openai_place place, cons
 
 /* The tools that the model may call, and whether it must, if there are any. */
 int openai_copy_tools(const struct openai_conf *conf, const struct json *v, struct jsonw *w,
+    struct openai_request *out, struct openai_refusal *r);
+/* For whom the rank serves it, and before which others. */
+int openai_copy_terms(const struct openai_conf *conf, const struct json *v, struct jsonw *w,
     struct openai_request *out, struct openai_refusal *r);
 /* What a message has of calls, of a role that is known. */
 int openai_copy_calls(const struct json *message, const char *role, const char *prefix,

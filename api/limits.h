@@ -42,7 +42,8 @@
 #define LIMIT_LOSS_HISTORY       64         /* points of the sparkline in a report */
 #define LIMIT_QUEUE_REQUESTS     256        /* of one serving pod, beyond it 429 */
 #define LIMIT_SEQUENCES          64         /* of those, that a rank answers at once */
-#define LIMIT_RANK_REQUESTS      2          /* handed to a rank beside those: its next ones */
+#define LIMIT_RANK_REQUESTS      10         /* handed to a rank beside those: its next ones, */
+#define LIMIT_RANK_TURNS         8          /* of these, of keys or priorities without one */
 #define LIMIT_QUEUE_BYTES        (16 << 20) /* of their bodies, likewise */
 #define LIMIT_REQUEST_BYTES      (1 << 20)
 #define LIMIT_STOP_STRINGS       4 /* of a request */
@@ -53,6 +54,12 @@
 #define LIMIT_AGENT_VALUES       64   /* of JSON, that the agent adds to a client's request */
 #define LIMIT_ANSWERS            8    /* to a prompt: n */
 #define LIMIT_CHOICES            128  /* of a request: answers to all its prompts */
+#define LIMIT_API_KEYS           64   /* of a served model */
+#define LIMIT_API_KEY_BYTES      256  /* of one, plus NUL */
+#define LIMIT_API_KEYS_BYTES     (LIMIT_API_KEYS * (LIMIT_API_KEY_BYTES + 16)) /* of their text */
+#define LIMIT_KEY_WEIGHT         100                                           /* of one, at most */
+#define LIMIT_PRIORITY           1000 /* of a request, at most, and below 0 */
+#define LIMIT_SALT_BYTES         256  /* of a request's cache_salt */
 
 /* Of a model that reads whole texts: texts, or pairs of them, of a request; bytes of its answer. */
 #define LIMIT_ITEMS       2048

@@ -55,7 +55,7 @@ static const struct conf_item run_items[] = {
         "start with so many, whatever the file says; -1: as the file says"},
     {"port", CONF_INT, offsetof(struct run_conf, port), NULL, "8000", "of a served model, if free"},
     {"api-key-file", CONF_STR, offsetof(struct run_conf, api_key_file), NULL, "",
-        "file that holds the API key, in place of spec.serve.apiKeySecret"},
+        "file that holds the API keys, a line each, in place of spec.serve.apiKeySecret"},
     {"agent", CONF_STR, offsetof(struct run_conf, agent), NULL, "",
         "path of llmjob-agent; else beside llmjob"},
     {"rank-program", CONF_STR, offsetof(struct run_conf, rank_program), NULL, "",
@@ -134,16 +134,15 @@ static int write_api_key(const struct local_run *r, struct err *e)
     if (!*r->conf.api_key_file)
         return 0;
     buf_auto struct buf key;
-    buf_init(&key, 4096);
-    int rc = io_read_file(r->conf.api_key_file, 4095, &key, e);
+    buf_init(&key, LIMIT_API_KEYS_BYTES + 1);
+    int rc = io_read_file(r->conf.api_key_file, LIMIT_API_KEYS_BYTES, &key, e);
     if (rc)
         return rc;
-    size_t len = strcspn(buf_cstr(&key), "\r\n");
-    if (len == 0)
+    if (strspn(buf_cstr(&key), " \t\r\n") == key.len)
         return err_set(e, ERR_USER, "%s: no API key", r->conf.api_key_file);
     char path[320];
     snprintf(path, sizeof path, "%s/job/%s", r->folder, NAME_API_KEY_FILE);
-    return io_write_file(path, buf_cstr(&key), len, 0600, e);
+    return io_write_file(path, buf_cstr(&key), key.len, 0600, e);
 }
 
 static int make_folder(struct local_run *r, struct err *e)

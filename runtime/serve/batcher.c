@@ -7,6 +7,7 @@
 #include "runtime/serve/batcher.h"
 
 #include "base/clock.h"
+#include "base/fair.h"
 #include "base/mem.h"
 #include "runtime/model/kvcache.h"
 #include "runtime/serve/pages.h"
@@ -20,19 +21,20 @@
 #define CHUNK_STEP  8   /* rows of prompts come in such multiples: what the products like */
 #define FIRST_RATE  0.2 /* rows a millisecond, before any was measured */
 #define RATE_WEIGHT 0.2 /* of the newest figure in a running mean */
+#define QUANTUM     256 /* tokens of a key in a round, for a weight of 1 */
 #define SCORE_ROWS  32  /* of a step whose logits come to the host because prompts are scored */
 
 struct batcher_seq {
     void *user;
     int32_t *ids; /* (context) */
     int64_t count, done;
-    int adapter;    /* 0: none */
-    int32_t *pages; /* of a context */
-    int64_t paged;  /* how many it has */
-    int64_t sealed; /* of these, which are findable */
-    int64_t cached; /* -1: it has not run yet */
-    bool running;
+    int32_t *pages;     /* of a context */
+    int64_t paged;      /* how many it has */
+    int64_t sealed;     /* of these, which are findable */
+    int64_t cached;     /* -1: it has not run yet */
+    bool running, drew; /* a token, since it began to run */
     struct sampler sampler;
+    struct batcher_terms terms;
     struct sample_draw draw; /* of the token that follows; drawn once, whatever is stopped */
     int64_t prompt;          /* tokens that it began with; */
     int64_t scored;          /* of these, whose logits were told */
@@ -42,15 +44,16 @@ struct batcher_seq {
 struct batcher {
     struct batcher_conf conf;
     struct pages *pages;
-    struct batcher_seq **seq; /* (most) the oldest first */
+    struct batcher_seq **seq; /* (most + waiting) the oldest first */
     int count;
-    struct sched_seq *view;    /* (most) */
-    int64_t *rows;             /* (most) */
-    int *order;                /* (most) of sequences in a pass: those of an adapter side by side */
+    struct sched_seq *view;    /* (most + waiting) */
+    int64_t *rows;             /* likewise */
+    int *order;                /* likewise: in a pass those of an adapter stand side by side */
     struct engine_part *parts; /* (batcher_parts) */
     int *whose;                /* likewise: of each part */
     float *scores;             /* (SCORE_ROWS, V); NULL: no prompt was to be scored yet */
     struct shaper *shaper;     /* NULL: nobody has asked for one yet */
+    struct fair turns;         /* of keys, in tokens */
     double busy_ms;            /* a step without prompts */
     double rows_per_ms;        /* of prompts */
     struct batcher_figures figures;
@@ -69,8 +72,9 @@ int batcher_create(const struct batcher_conf *c, struct batcher **out, struct er
     if (!b)
         return err_set(e, ERR_MEMORY, "no memory for a batcher");
     assert(c->most >= 1 && c->most <= ENGINE_ROWS && c->pages >= kvcache_pages(c->context));
-    size_t most = (size_t)c->most;
+    size_t most = (size_t)c->most + (size_t)c->waiting;
     b->conf = *c;
+    fair_init(&b->turns, QUANTUM, QUANTUM);
     b->rows_per_ms = FIRST_RATE;
     b->seq = mem_array(most, sizeof *b->seq);
     b->view = mem_array(most, sizeof *b->view);
@@ -138,19 +142,19 @@ static int add_logits(struct batcher *b, struct batcher_seq *q, struct err *e)
     return shaper_create(b->conf.dev, b->conf.vocab, &b->shaper, e);
 }
 
-int batcher_add(struct batcher *b, const int32_t *ids, int64_t count, int adapter,
-    const struct sampler *draws, void *user, struct batcher_seq **out, struct err *e)
+int batcher_add(struct batcher *b, const int32_t *ids, int64_t count, const struct sampler *draws,
+    const struct batcher_terms *terms, void *user, struct batcher_seq **out, struct err *e)
 {
     size_t context = (size_t)b->conf.context;
     struct batcher_seq *q = mem_zalloc(sizeof *q);
-    assert(b->count < b->conf.most && count >= 1 && count < b->conf.context);
+    assert(b->count < b->conf.most + b->conf.waiting && count >= 1 && count < b->conf.context);
     if (q) {
         *q = (struct batcher_seq){.user = user,
             .count = count,
-            .adapter = adapter,
             .prompt = count,
             .cached = -1,
-            .sampler = *draws};
+            .sampler = *draws,
+            .terms = *terms};
         q->ids = mem_array(context, sizeof *q->ids);
         q->pages = mem_array((size_t)kvcache_pages(b->conf.context), sizeof *q->pages);
     }
@@ -165,6 +169,7 @@ int batcher_add(struct batcher *b, const int32_t *ids, int64_t count, int adapte
     }
     memcpy(q->ids, ids, (size_t)count * sizeof *ids);
     q->draw = sampler_draw(&q->sampler);
+    fair_weigh(&b->turns, terms->key, terms->weight);
     b->seq[b->count++] = q;
     *out = q;
     return 0;
@@ -175,7 +180,7 @@ static void drop_pages(struct batcher *b, struct batcher_seq *q)
     while (q->paged)
         pages_drop(b->pages, q->pages[--q->paged]);
     q->sealed = q->done = 0;
-    q->running = false;
+    q->running = q->drew = false;
 }
 
 void batcher_remove(struct batcher *b, struct batcher_seq *q)
@@ -221,10 +226,16 @@ static void take_pages(struct batcher *b, struct batcher_seq *q, int64_t tokens)
 
 /* The last token is computed whatever is found: what follows is drawn from it. So are all whose
    logits are still to be told. */
+/* Keys follow from the adapter, too; of one salt those of each stand apart. */
+static uint64_t salt_of(const struct batcher_seq *q)
+{
+    return q->terms.salt + (uint64_t)q->terms.adapter * 0x9e3779b97f4a7c15u;
+}
+
 static void begin(struct batcher *b, struct batcher_seq *q)
 {
     int64_t known = scores(q) ? q->scored : q->count - 1;
-    q->sealed = q->paged = pages_find(b->pages, (uint32_t)q->adapter, q->ids, known, q->pages);
+    q->sealed = q->paged = pages_find(b->pages, salt_of(q), q->ids, known, q->pages);
     q->done = q->paged * KVCACHE_PAGE;
     if (q->cached < 0) {
         q->cached = q->done;
@@ -237,7 +248,7 @@ static void begin(struct batcher *b, struct batcher_seq *q)
 static void seal_pages(struct batcher *b, struct batcher_seq *q)
 {
     for (; (q->sealed + 1) * KVCACHE_PAGE <= q->done; q->sealed++)
-        pages_seal(b->pages, (uint32_t)q->adapter, q->pages[q->sealed],
+        pages_seal(b->pages, salt_of(q), q->pages[q->sealed],
             q->sealed ? q->pages[q->sealed - 1] : PAGE_NONE, q->ids + q->sealed * KVCACHE_PAGE);
 }
 
@@ -267,7 +278,13 @@ static struct sched_step ask(struct batcher *b, bool may_begin)
 {
     for (int i = 0; i < b->count; i++) {
         const struct batcher_seq *q = b->seq[i];
-        b->view[i] = (struct sched_seq){q->count, q->done, q->paged, q->running};
+        b->view[i] = (struct sched_seq){.tokens = q->count,
+            .done = q->done,
+            .pages = q->paged,
+            .running = q->running,
+            .drew = q->drew,
+            .credit = fair_has(&b->turns, q->terms.key),
+            .priority = q->terms.priority};
     }
     const struct sched_view v = {.seq = b->view,
         .count = b->count,
@@ -280,10 +297,21 @@ static struct sched_step ask(struct batcher *b, bool may_begin)
     return sched_next(&v, b->rows);
 }
 
-/* Whoever is to stop or begin does; returns how many rows are to run. */
+/* A round of the keys that want more than their next tokens, if all have spent their credit. */
+static void begin_round(struct batcher *b)
+{
+    bool wants[FAIR_CLASSES] = {false};
+    for (int i = 0; i < b->count; i++)
+        wants[b->seq[i]->terms.key] |= !decodes(b->seq[i]);
+    fair_round(&b->turns, wants);
+}
+
+/* Whoever is to stop or begin does; returns how many rows are to run. The order stays while this is
+   decided. */
 static int64_t decide(struct batcher *b)
 {
     bool may_begin = true;
+    begin_round(b);
     for (;;) {
         const struct sched_step s = ask(b, may_begin);
         if (s.change == SCHED_NONE)
@@ -294,7 +322,8 @@ static int64_t decide(struct batcher *b)
         }
         drop_pages(b, b->seq[s.which]);
         b->figures.stopped++;
-        may_begin = false;
+        b->figures.gave_way += s.change == SCHED_GIVE_WAY;
+        may_begin &= s.change == SCHED_GIVE_WAY;
     }
 }
 
@@ -312,7 +341,7 @@ static int lay_scores(struct batcher *b, int i, int64_t rows, int n, int room)
             .count = 1,
             .past = at,
             .pages = q->pages,
-            .adapter = q->adapter,
+            .adapter = q->terms.adapter,
             .draw = last && !q->sampler.shape ? &q->draw : NULL,
             .logits = last ? q->logits : row};
     }
@@ -324,7 +353,7 @@ static void order_sequences(struct batcher *b)
 {
     for (int i = 0; i < b->count; i++) {
         int at = i;
-        for (; at && b->seq[b->order[at - 1]]->adapter > b->seq[i]->adapter; at--)
+        for (; at && b->seq[b->order[at - 1]]->terms.adapter > b->seq[i]->terms.adapter; at--)
             b->order[at] = b->order[at - 1];
         b->order[at] = i;
     }
@@ -361,7 +390,7 @@ static int lay_parts(struct batcher *b, int64_t *prompts, int64_t *all)
             .count = rows,
             .past = q->done,
             .pages = q->pages,
-            .adapter = q->adapter,
+            .adapter = q->terms.adapter,
             .draw = last && !q->sampler.shape ? &q->draw : NULL,
             .logits = last ? q->logits : NULL};
     }
@@ -387,6 +416,7 @@ static int settle(struct batcher *b, struct batcher_seq *q, struct engine_part *
 {
     int rc = 0;
     q->done += p->count;
+    fair_spend(&b->turns, q->terms.key, p->count);
     seal_pages(b, q);
     if (scores(q) && q->done > q->scored && q->done < q->prompt)
         rc = b->conf.score_fn(q->user, q->scored++, p->logits, e);
@@ -398,6 +428,7 @@ static int settle(struct batcher *b, struct batcher_seq *q, struct engine_part *
     if (rc)
         return rc;
     q->ids[q->count++] = p->next;
+    q->drew = true;
     q->draw = sampler_draw(&q->sampler);
     return 0;
 }

@@ -24,12 +24,20 @@ struct batcher_conf {
     int64_t vocab;         /* of its model */
     int64_t context;       /* tokens of a sequence, at most */
     int64_t pages;         /* of the engine's cache; at least those of a context */
-    int most;              /* sequences at once, running or waiting; 1 to ENGINE_ROWS */
+    int most;              /* sequences that run at once; 1 to ENGINE_ROWS */
+    int waiting;           /* beside as many, that wait or give way to each other */
     int64_t rows;          /* of a step, at most ENGINE_ROWS */
     double target_ms;      /* of a step in which others wait for their next token; 0: unbounded */
     /* Logits (V), valid during the call, that follow token `at` of the prompt of a sequence whose
        sampler scores: each once, in order, but for the last one's. May be NULL when none does. */
     int (*score_fn)(void *user, int64_t at, const float *logits, struct err *e);
+};
+
+struct batcher_terms { /* for whom a sequence runs */
+    uint64_t salt;     /* what is computed is found by sequences with the same */
+    int key, weight;   /* whose tokens count together (base/fair.h); and its weight */
+    int priority;      /* the lower goes first */
+    int adapter;       /* engine_part's */
 };
 
 struct batcher_drawn { /* of a step */
@@ -45,9 +53,10 @@ int batcher_create(const struct batcher_conf *c, struct batcher **out, struct er
 void batcher_destroy(struct batcher *b);
 /* A sequence that begins with ids (count), at least one, fewer than a context; ids are the model's
    (checked by the caller), and so is the adapter (engine_part). There must be a place:
-   batcher_count below `most`. What draws borrows lives until the sequence is removed. */
-int batcher_add(struct batcher *b, const int32_t *ids, int64_t count, int adapter,
-    const struct sampler *draws, void *user, struct batcher_seq **out, struct err *e);
+   batcher_count below `most` and `waiting` together. What draws borrows lives until the sequence is
+   removed. */
+int batcher_add(struct batcher *b, const int32_t *ids, int64_t count, const struct sampler *draws,
+    const struct batcher_terms *terms, void *user, struct batcher_seq **out, struct err *e);
 /* Any time between steps; its pages stay findable. */
 void batcher_remove(struct batcher *b, struct batcher_seq *q);
 int batcher_count(const struct batcher *b);
@@ -62,7 +71,8 @@ int batcher_step(struct batcher *b, struct batcher_drawn *drawn, int *n, struct 
 
 /* Since create. */
 struct batcher_figures {
-    int64_t steps, stopped;      /* passes; sequences that gave up their pages */
+    int64_t steps, stopped;      /* passes; sequences that gave up their pages; */
+    int64_t gave_way;            /* of these, to one whose turn it was */
     int64_t prompt_rows, cached; /* tokens computed without a draw; found */
 };
 void batcher_tell(const struct batcher *b, struct batcher_figures *out);

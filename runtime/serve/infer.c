@@ -34,12 +34,13 @@ struct infer {
     struct batcher *batcher;
     struct turn_conf turns;
     struct batcher_drawn *drawn; /* (most) */
-    int most;                    /* sequences at once */
+    int most;                    /* sequences at once, */
+    int places;                  /* and beside them those that give way to each other */
     struct served {
         struct turn_conf *turns;
         struct turn turn;
         struct batcher_seq *seq;
-    } * served; /* (most) those without a request are free */
+    } * served; /* (places) those without a request are free */
 };
 
 /* -- requests -- */
@@ -78,8 +79,8 @@ static int begin_turn(struct infer *s, struct inbox_request *q, struct err *e)
     if (!turn_read(&s->turns, &v->turn, &fault)) {
         if (v->turn.reason)
             return end_turn(s, v, v->turn.reason, "", e);
-        if (!batcher_add(s->batcher, v->turn.prompt.id, v->turn.prompt.count, v->turn.adapter,
-                &v->turn.draws, v, &v->seq, &fault))
+        if (!batcher_add(s->batcher, v->turn.prompt.id, v->turn.prompt.count, &v->turn.draws,
+                &v->turn.terms, v, &v->seq, &fault))
             return 0;
     }
     if (fault.code == ERR_USER || fault.code == ERR_DATA)
@@ -92,7 +93,7 @@ static int begin_turn(struct infer *s, struct inbox_request *q, struct err *e)
 static int take_requests(struct infer *s, struct err *e)
 {
     int rc = 0, before = batcher_count(s->batcher);
-    while (!rc && batcher_count(s->batcher) < s->most) {
+    while (!rc && batcher_count(s->batcher) < s->places) {
         bool idle = batcher_count(s->batcher) == 0;
         if (idle)
             beat_phase(s->conf.door->page, WIRE_PHASE_SERVE_IDLE);
@@ -114,7 +115,7 @@ static int take_requests(struct infer *s, struct err *e)
 static int end_cancelled(struct infer *s, struct err *e)
 {
     int rc = 0;
-    for (int i = 0; i < s->most && !rc; i++) {
+    for (int i = 0; i < s->places && !rc; i++) {
         struct served *v = &s->served[i];
         if (v->turn.q && atomic_load(&v->turn.q->cancelled))
             rc = end_turn(s, v, "cancelled", "", e);
@@ -217,6 +218,7 @@ static int open_model(struct infer *s, struct err *e)
         .context = c.kv_capacity,
         .pages = c.kv_pages,
         .most = s->most,
+        .waiting = s->places - s->most,
         .rows = ENGINE_ROWS,
         .target_ms = STEP_MS,
         .score_fn = give_score};
@@ -247,8 +249,9 @@ static int open_all(struct infer *s, struct err *e)
 
     beat_phase(s->conf.door->page, WIRE_PHASE_LOAD);
     s->most = spec->serve.max_sequences;
+    s->places = s->most + LIMIT_RANK_REQUESTS;
     s->drawn = mem_array((size_t)s->most, sizeof *s->drawn);
-    s->served = mem_array((size_t)s->most, sizeof *s->served);
+    s->served = mem_array((size_t)s->places, sizeof *s->served);
     if (!s->drawn || !s->served)
         return err_set(e, ERR_MEMORY, "no memory for %d requests", s->most);
     if ((rc = team_open(s->conf.coll, s->conf.orders, &s->team, e)) ||
@@ -276,12 +279,13 @@ static void tell_figures(const struct infer *s)
     struct batcher_figures f;
     batcher_tell(s->batcher, &f);
     log_info("served", LOG_I("steps", f.steps), LOG_I("stopped", f.stopped),
-        LOG_I("prompt_tokens", f.prompt_rows), LOG_I("cached_tokens", f.cached));
+        LOG_I("gave_way", f.gave_way), LOG_I("prompt_tokens", f.prompt_rows),
+        LOG_I("cached_tokens", f.cached));
 }
 
 static void close_all(struct infer *s)
 {
-    for (int i = 0; s->served && i < s->most; i++)
+    for (int i = 0; s->served && i < s->places; i++)
         if (s->served[i].turn.q)
             turn_done(&s->served[i].turn);
     mem_free(s->served);

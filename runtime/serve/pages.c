@@ -1,9 +1,9 @@
 /*
  * pages: a sealed page has a serial, which no other text ever gets; a page's key is its tokens and
- * the serial of the page before it, of the first page a root that its salt gives. Of two pages that
- * were computed side by side for the same text one is known, and the other bears its serial, so
- * that what follows either is found. Pages without a user stand in one list, those that hold
- * nothing first, then by when they were dropped.
+ * the serial of the page before it; before the first stands its salt, in the upper half of numbers,
+ * which no serial reaches. Of two pages that were computed side by side for the same text one is
+ * known, and the other bears its serial, so that what follows either is found. Pages without a user
+ * stand in one list, those that hold nothing first, then by when they were dropped.
  */
 #include "runtime/serve/pages.h"
 
@@ -19,7 +19,7 @@ struct page {
     int32_t next, prior;     /* of the list of those without a user */
     int32_t same;            /* the next of its bucket */
     bool known;              /* it is in its bucket */
-    uint64_t serial, before; /* 0: not sealed; of the page before it, or its root */
+    uint64_t serial, before; /* 0: not sealed; of the page before it, or its salt */
 };
 
 struct pages {
@@ -114,12 +114,6 @@ static int32_t *bucket_of(struct pages *p, uint64_t before, const int32_t *ids)
     return &p->bucket[h & (p->buckets - 1)];
 }
 
-/* No page has such a serial. */
-static uint64_t root_of(uint32_t salt)
-{
-    return UINT64_MAX - salt;
-}
-
 static int32_t *ids_of(const struct pages *p, int32_t page)
 {
     return p->ids + (int64_t)page * p->tokens;
@@ -159,10 +153,15 @@ int32_t pages_take(struct pages *p)
     return page;
 }
 
-void pages_seal(struct pages *p, uint32_t salt, int32_t page, int32_t before, const int32_t *ids)
+static uint64_t beginning(uint64_t salt)
+{
+    return salt | (uint64_t)1 << 63;
+}
+
+void pages_seal(struct pages *p, uint64_t salt, int32_t page, int32_t before, const int32_t *ids)
 {
     struct page *x = &p->page[page];
-    uint64_t serial = before == PAGE_NONE ? root_of(salt) : p->page[before].serial;
+    uint64_t serial = before == PAGE_NONE ? beginning(salt) : p->page[before].serial;
     assert(x->users && !x->serial && serial);
     int32_t twin = find_known(p, serial, ids);
     x->before = serial;
@@ -178,10 +177,10 @@ void pages_seal(struct pages *p, uint32_t salt, int32_t page, int32_t before, co
     *bucket = page;
 }
 
-int64_t pages_find(struct pages *p, uint32_t salt, const int32_t *ids, int64_t count, int32_t *out)
+int64_t pages_find(struct pages *p, uint64_t salt, const int32_t *ids, int64_t count, int32_t *out)
 {
     int64_t n = 0;
-    uint64_t before = root_of(salt);
+    uint64_t before = beginning(salt);
     for (; (n + 1) * p->tokens <= count; n++) {
         int32_t page = find_known(p, before, ids + n * p->tokens);
         if (page == PAGE_NONE)

@@ -4,7 +4,8 @@
  * others, the longest unused first, and until then a sequence that begins with them finds it.
  *
  * A full page is known by its tokens and the page before it, and found by a hash of both; what is
- * found is compared, so that no two texts can be taken for each other. Pure: no device, no clock.
+ * found is compared, so that no two texts can be taken for each other. Where a text begins stands a
+ * salt: what was computed under another is not found. Pure: no device, no clock.
  */
 #ifndef RUNTIME_SERVE_PAGES_H
 #define RUNTIME_SERVE_PAGES_H
@@ -28,11 +29,11 @@ void pages_drop(struct pages *p, int32_t page);
 /* How many pages_take would give. */
 int32_t pages_left(const struct pages *p);
 /* The keys of ids (tokens) stand in the page, behind those of page `before` of the sequence, sealed
-   too; PAGE_NONE: it is the first. From now on it is found, by sequences of the same salt: what
-   else keys depend on (an adapter). */
-void pages_seal(struct pages *p, uint32_t salt, int32_t page, int32_t before, const int32_t *ids);
+   too; PAGE_NONE: it is the first. From now on it is found, by who names the same salt: what else
+   keys depend on, and who may know them. */
+void pages_seal(struct pages *p, uint64_t salt, int32_t page, int32_t before, const int32_t *ids);
 /* The pages that a sequence of `count` tokens can begin with, whole ones; each is taken. Returns
    how many. */
-int64_t pages_find(struct pages *p, uint32_t salt, const int32_t *ids, int64_t count, int32_t *out);
+int64_t pages_find(struct pages *p, uint64_t salt, const int32_t *ids, int64_t count, int32_t *out);
 
 #endif

@@ -4,10 +4,14 @@
  * scheduler is asked again, or says how many rows of each sequence run.
  *
  * Decoding comes first: every sequence that only lacks its next token gets a row. What else fits a
- * step goes to prompts, the oldest first; the caller bounds it by time (sched_chunk), so that a
- * long prompt never stalls the others. Who comes first runs first: a sequence begins when all pages
- * that its tokens take are left, and none that came after it begins before. When pages run out, the
- * one that came last gives its pages up and is computed again later: the oldest always goes on.
+ * step goes to prompts; the caller bounds it by time (sched_chunk), so that a long prompt never
+ * stalls the others. There is one order, for beginning, for prompts and, from its end, for giving
+ * way: who has credit (whose API key has not had its share of tokens, base/fair.h) before who has
+ * none, then the lower priority, then who came first. A sequence begins when all pages that its
+ * tokens take are left, and none behind it begins before. Where it lacks them, or a place, one that
+ * has less credit or a greater priority gives way. When pages run out, the last in order gives its
+ * pages up. Who stops is computed again later. The oldest that runs always goes on, and nobody
+ * gives way before it has drawn a token: so all end, whatever the order becomes.
  */
 #ifndef RUNTIME_SERVE_SCHED_H
 #define RUNTIME_SERVE_SCHED_H
@@ -20,6 +24,9 @@ struct sched_seq {  /* a sequence, waiting or running */
     int64_t done;   /* of these, how many have keys in its pages */
     int64_t pages;  /* it has; 0: it waits */
     bool running;
+    bool drew; /* a token, since it began */
+    bool credit;
+    int priority; /* the lower goes first */
 };
 
 struct sched_view {
@@ -27,13 +34,18 @@ struct sched_view {
     int count;
     int64_t pages_left;
     int64_t page_tokens;
-    int most_running; /* at least 1, at most rows */
+    int most_running; /* at least 1, at most rows; there may be more sequences */
     int64_t rows;     /* of a step, at most */
     int64_t chunk;    /* of these, of prompts, at most */
     bool may_begin;   /* false: one was stopped for this step */
 };
 
-enum sched_change { SCHED_NONE, SCHED_BEGIN, SCHED_STOP };
+enum sched_change {
+    SCHED_NONE,
+    SCHED_BEGIN,
+    SCHED_STOP,    /* pages ran out: nobody begins in this step */
+    SCHED_GIVE_WAY /* to one that begins */
+};
 
 struct sched_step {
     enum sched_change change; /* of one sequence; then there are no rows */

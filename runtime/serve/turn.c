@@ -3,6 +3,7 @@
  */
 #include "runtime/serve/turn.h"
 
+#include "base/fair.h"
 #include "base/io.h"
 #include "base/utf8.h"
 #include "api/wire.h"
@@ -12,6 +13,7 @@
 #include "runtime/text/guard.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 void turn_init(struct turn *t, struct inbox_request *q)
 {
@@ -270,6 +272,20 @@ static int read_shape(struct turn_conf *s, struct turn *t, struct err *e)
     return 0;
 }
 
+/* For whom it is. */
+static int read_terms(struct turn *t, struct err *e)
+{
+    int64_t key = json_int(t->body, "key", 0), weight = json_int(t->body, "weight", 1);
+    if (key < 0 || key >= FAIR_CLASSES || weight < 1 || weight > FAIR_WEIGHT)
+        return err_set(e, ERR_USER, "key %lld of weight %lld", (long long)key, (long long)weight);
+    t->terms = (struct batcher_terms){.salt = strtoull(json_str(t->body, "salt", "0"), NULL, 16),
+        .key = (int)key,
+        .weight = (int)weight,
+        .priority = (int)json_int(t->body, "priority", 0),
+        .adapter = t->adapter};
+    return 0;
+}
+
 /* What is told beside the answer. */
 static int read_told(struct turn_conf *s, struct turn *t, struct err *e)
 {
@@ -316,7 +332,7 @@ static int read_request(struct turn_conf *s, struct turn *t, struct err *e)
         sampler_start(&t->draws, 0, 1, drawn);
     if ((rc = read_shape(s, t, e)))
         return rc;
-    if ((rc = read_told(s, t, e)))
+    if ((rc = read_told(s, t, e)) || (rc = read_terms(t, e)))
         return rc;
     room = s->context - t->prompt.count;
     t->max_tokens = json_int(body, "max_tokens", room);

@@ -14,8 +14,8 @@
 #include "api/limits.h"
 #include "runtime/door/door.h"
 #include "runtime/family/weights.h"
+#include "runtime/serve/batcher.h"
 #include "runtime/serve/inbox.h"
-#include "runtime/serve/sample.h"
 #include "runtime/serve/shape.h"
 #include "runtime/text/chat.h"
 #include "runtime/text/tok.h"
@@ -38,6 +38,7 @@ struct turn {
     struct tok_ids prompt;
     int adapter; /* from 1 on, in the order of the spec; 0: the model alone */
     struct sampler draws;
+    struct batcher_terms terms;
     struct shape shape;
     struct constrain *constrain;      /* what the answer may be; NULL: anything */
     char param[SCHEMA_PATH];          /* where in the request a refusal is from; "": nowhere */

@@ -5,7 +5,7 @@
  */
 #include "tests/unit.h"
 
-#include "tests/agent/front_rig.h"
+#include "tests/agent/fronts.h"
 
 static void finish_reading(uint64_t id, int items)
 {

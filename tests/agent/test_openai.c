@@ -25,7 +25,13 @@ static int read_choice(enum openai_place place, int choice, const char *body)
     enum wire_does does = place == OPENAI_CLASSIFY ? WIRE_DOES_CLASSIFY
         : place & OPENAI_ITEMS                     ? WIRE_DOES_EMBED
                                                    : WIRE_DOES_GENERATE;
-    const struct openai_conf conf = {"m", 4096, 20, WIRE_CALLS_HERMES, does, adapters, 2};
+    const struct openai_conf conf = {.model = "m",
+        .context_length = 4096,
+        .most_choices = 20,
+        .calls = WIRE_CALLS_HERMES,
+        .does = does,
+        .adapters = adapters,
+        .adapter_count = 2};
     buf_done(&frame);
     buf_init(&frame, LIMIT_FRAME_BYTES);
     no = (struct openai_refusal){0};
@@ -75,6 +81,9 @@ static const struct {
             "\"presence_penalty\":1,\"top_k\":5,\"min_p\":0.5,\"repetition_penalty\":1.5,"
             "\"min_tokens\":3,\"ignore_eos\":true,\"skip_special_tokens\":false,"
             "\"logit_bias\":{\"7\":-100,\"8\":0.5},\"stop\":[]}")},
+    {true, CHAT ",\"priority\":-1000}",
+        CHAT_IS(USER_A, "\"max_tokens\":512," UNSHAPED ",\"priority\":-1000}")},
+    {false, TEXT ",\"priority\":0}", TEXT_IS("\"prompt\":\"a\"", "\"max_tokens\":16," SAME)},
     /* response_format */
     {false, TEXT FORMAT("\"type\":\"text\""),
         TEXT_IS("\"prompt\":\"a\"", "\"max_tokens\":16," SAME)},
@@ -139,6 +148,39 @@ START_TEST(what_is_taken)
         !read_body(true, CHAT ",\"stream\":true,\"stream_options\":{\"include_usage\":true}}") &&
         took.include_usage);
     ck_assert(!read_body(true, CHAT ",\"stream_options\":null}") && !took.stream);
+}
+END_TEST
+
+/* The salt of the key, or of the name that is given, which is not the name itself. */
+START_TEST(a_salt_is_the_keys_or_named)
+{
+    struct api_keys keys;
+    struct err e;
+    char salts[4][KEYS_SALT_BYTES + 1];
+    ck_assert_int_eq(keys_read("a\nb weight=9", 12, &keys, &e), 0);
+    for (int i = 0; i < 4; i++) {
+        const struct openai_conf conf = {"m", 4096, 20, WIRE_CALLS_NONE, &keys, i % 2};
+        const char *body = i < 2 ? TEXT "}" : TEXT ",\"cache_salt\":\"ours\"}";
+        buf_done(&frame);
+        buf_init(&frame, LIMIT_FRAME_BYTES);
+        ck_assert(!openai_read(&conf, 7, OPENAI_TEXT, 0, body, strlen(body), &took, &frame, &no));
+        const char *at = strstr(frame.data, ",\"salt\":\"");
+        ck_assert_ptr_nonnull(at);
+        ck_assert_ptr_nonnull(
+            strstr(frame.data, i % 2 ? "\"key\":1,\"weight\":9" : "\"key\":0,\"weight\":1"));
+        ck_assert_ptr_null(strstr(frame.data, "ours"));
+        snprintf(salts[i], sizeof salts[i], "%s", at + 9);
+    }
+    ck_assert_str_ne(salts[0], salts[1]);
+    ck_assert_str_ne(salts[0], salts[2]);
+    ck_assert_str_eq(salts[2], salts[3]);
+    static const char *const not [] = {"\"\"", "1", "[]", "true"};
+    for (size_t i = 0; i < sizeof not / sizeof *not ; i++) {
+        char body[128];
+        snprintf(body, sizeof body, TEXT ",\"cache_salt\":%s}", not [i]);
+        ck_assert(read_body(false, body) && no.status == 400);
+        ck_assert_str_eq(no.param, "cache_salt");
+    }
 }
 END_TEST
 
@@ -534,5 +576,6 @@ START_TEST(out_of_memory)
 }
 END_TEST
 
-UNIT_MAIN("openai", what_is_taken, each_answer_is_a_request, what_is_rendered, what_is_refused,
-    every_row_does_what_it_says, the_document_is_current, out_of_memory)
+UNIT_MAIN("openai", what_is_taken, a_salt_is_the_keys_or_named, each_answer_is_a_request,
+    what_is_rendered, what_is_refused, every_row_does_what_it_says, the_document_is_current,
+    out_of_memory)

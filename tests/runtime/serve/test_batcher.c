@@ -2,13 +2,13 @@
  * Goal: a sequence draws the same tokens alone and in any batch: whoever runs beside it, in which
  * chunks its prompt is computed, what is found in the cache, and however often it gives up its
  * pages. Method: random schedules over tiny models of every family: requests that begin alike or
- * not, come and go at any step, in more pages than they need or hardly enough, some with logits
- * that their request shapes, some with one of two adapters; each one's tokens are compared with
- * those that an engine of its own draws, of an adapter one that has no other. What came to pass
- * (stops, tokens found, batches) is counted, so that a schedule that shows nothing fails. Logits
- * that are told, of prompts and of what is drawn, are the engine's, each once. The same by ranks
- * that share the model, in worlds of real processes, of which rank 0 has the requests. And logits
- * of one pass of many sequences are those of each alone, to the bit.
+ * not, of several keys and priorities, come and go at any step, in more pages than they need or
+ * hardly enough, some with logits that their request shapes, some with one of two adapters; each
+ * one's tokens are compared with those that an engine of its own draws, of an adapter one that has
+ * no other. What came to pass (stops, tokens found, batches) is counted, so that a schedule that
+ * shows nothing fails. Logits that are told, of prompts and of what is drawn, are the engine's, each
+ * once. The same by ranks that share the model, in worlds of real processes, of which rank 0 has the
+ * requests. And logits of one pass of many sequences are those of each alone, to the bit.
  * needs: sample
  */
 #include "runtime/serve/batcher.h"
@@ -136,8 +136,8 @@ struct request {
     int32_t ids[CONTEXT];
     int64_t prompt, tokens; /* of these, the prompt; when it has them all it ends */
     int64_t arrives, cancelled_at;
-    int adapter;
     struct sampler draws;
+    struct batcher_terms terms;
     struct shape shape;
     int32_t drawn[CONTEXT];
     int64_t count;          /* drawn so far */
@@ -166,7 +166,7 @@ static void make_request(struct request *r, const struct served *s, uint64_t *ra
 {
     int32_t vocab = (int32_t)weights_config(s->w)->vocab;
     uint64_t text = up_to(random, 3), context = (uint64_t)s->context;
-    *r = (struct request){.prompt = (int64_t)up_to(random, context - 1)};
+    *r = (struct request){.prompt = (int64_t)up_to(random, context - 1), .terms.weight = 1};
     int64_t own = up_to(random, 2) == 1 ? r->prompt : (int64_t)up_to(random, context);
     for (int64_t i = 0; i < r->prompt; i++)
         r->ids[i] =
@@ -185,11 +185,16 @@ static void make_request(struct request *r, const struct served *s, uint64_t *ra
     if (up_to(random, 3) == 1)
         r->draws.shape = &r->shape;
     uint64_t adapters = (uint64_t)beside_count(s->beside) + 1; /* most of a text have the same */
-    r->adapter = (int)(up_to(random, 4) == 1 ? up_to(random, adapters) - 1 : text % adapters);
+    r->terms.adapter = (int)(up_to(random, 4) == 1 ? up_to(random, adapters) - 1 : text % adapters);
     r->draws.tells = up_to(random, 4) == 1;
     r->draws.scores = up_to(random, 4) == 1;
-    if (!s->team)
+    if (!s->team) {
+        r->terms.salt = up_to(random, 4) == 1;
+        r->terms.key = (int)up_to(random, 3);
+        r->terms.weight = r->terms.key;
+        r->terms.priority = (int)up_to(random, 3) - 2;
         return;
+    }
     r->prompt = r->prompt < TEAM_PROMPT ? r->prompt : TEAM_PROMPT; /* some begin together, */
     r->tokens = s->context;                                        /* and want all pages */
 }
@@ -242,12 +247,14 @@ static struct batcher_conf make_conf(const struct served *s, uint64_t *random)
         .context = s->context,
         .pages = least + (up_to(random, 2) == 1 ? (int64_t)more : 0),
         .most = (int)up_to(random, MOST),
+        .waiting = (int)up_to(random, 6) - 1,
         .rows = 8 + (int64_t)up_to(random, 60),
         .target_ms = up_to(random, 2) == 1 ? 0 : 0.5,
         .score_fn = take_score};
     if (s->team) {
         c.pages = least;
         c.most = MOST;
+        c.waiting = 0;
         c.target_ms = 0;
     }
     return c;
@@ -270,7 +277,7 @@ static void take_drawn(struct batcher *b, const struct batcher_drawn *drawn, int
     }
 }
 
-static void run_schedule(struct batcher *b, int most, struct request *requests)
+static void run_schedule(struct batcher *b, int places, struct request *requests)
 {
     int begun = 0;
     for (int64_t step = 0; begun < REQUESTS || batcher_count(b); step++) {
@@ -282,9 +289,9 @@ static void run_schedule(struct batcher *b, int most, struct request *requests)
                 batcher_remove(b, requests[i].seq);
                 requests[i].seq = NULL;
             }
-        while (begun < REQUESTS && batcher_count(b) < most && requests[begun].arrives <= step) {
+        while (begun < REQUESTS && batcher_count(b) < places && requests[begun].arrives <= step) {
             struct request *r = &requests[begun++];
-            ck_assert_msg(!batcher_add(b, r->ids, r->prompt, r->adapter, &r->draws, r, &r->seq, &e),
+            ck_assert_msg(!batcher_add(b, r->ids, r->prompt, &r->draws, &r->terms, r, &r->seq, &e),
                 "%s", e.text);
         }
         ck_assert_msg(!batcher_step(b, drawn, &n, &e), "%s", e.text);
@@ -384,19 +391,20 @@ static void schedule(const struct served *s, const struct served *alone, uint64_
     vocab = c.vocab;
     struct batcher *b;
     ck_assert_msg(!batcher_create(&c, &b, &e), "%s", e.text);
-    run_schedule(b, c.most, requests);
+    run_schedule(b, c.most + c.waiting, requests);
     batcher_tell(b, &f);
     sum->steps += f.steps;
     sum->stopped += f.stopped;
+    sum->gave_way += f.gave_way;
     sum->cached += f.cached;
     sum->prompt_rows += f.prompt_rows;
     batcher_destroy(b);
     struct shaper *shaper;
     ck_assert_msg(!shaper_create(alone->d, c.vocab, &shaper, &e), "%s", e.text);
     for (int i = 0; i < REQUESTS; i++)
-        same_alone(&alone[requests[i].adapter], &requests[i], shaper, number);
+        same_alone(&alone[requests[i].terms.adapter], &requests[i], shaper, number);
     for (int i = 0; i < REQUESTS; i++)
-        told_alone(&alone[requests[i].adapter], &requests[i], number);
+        told_alone(&alone[requests[i].terms.adapter], &requests[i], number);
     shaper_destroy(shaper);
 }
 
@@ -421,11 +429,13 @@ START_TEST(random_schedules)
             served_close(&alone[k]);
         served_close(&s);
     }
-    printf("%s: %llu schedules, %lld steps, %lld stops, %lld tokens found, %lld computed\n",
+    printf("%s: %llu schedules, %lld steps, %lld stops, %lld to give way, %lld tokens "
+           "found, %lld computed\n",
         folders[_i], (unsigned long long)taken, (long long)sum.steps, (long long)sum.stopped,
-        (long long)sum.cached, (long long)sum.prompt_rows);
+        (long long)sum.gave_way, (long long)sum.cached, (long long)sum.prompt_rows);
     ck_assert(taken > 0 && sum.cached > 0);
-    ck_assert(taken < 10 || sum.stopped > 0); /* of fewer none may have to */
+    ck_assert(
+        taken < 30 || (sum.stopped > sum.gave_way && sum.gave_way > 0)); /* of fewer none may */
 }
 END_TEST
 

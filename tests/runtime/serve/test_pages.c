@@ -1,8 +1,9 @@
 /*
  * Goal: no page is given to two sequences unless they begin alike, none is lost, and what is found
- * holds the very tokens that are asked for, whatever was given up in between. Method: small tables;
- * then random sequences over few tokens, so that many begin alike, in few pages, so that many are
- * given up, beside a plain account of who has which page and what stands in it.
+ * holds the very tokens that are asked for, under the same salt, whatever was given up in between.
+ * Method: small tables; then random sequences over few tokens, so that many begin alike, in few
+ * pages, so that many are given up, beside a plain account of who has which page and what stands in
+ * it.
  */
 #include "runtime/serve/pages.h"
 
@@ -58,21 +59,18 @@ START_TEST(what_begins_alike_shares)
 }
 END_TEST
 
-/* The same text under another salt is another. */
-START_TEST(salts_keep_apart)
+/* Nor does a salt equal a page's serial. */
+START_TEST(what_has_another_salt_is_not_found)
 {
     static const int32_t text[] = {1, 2, 3, 4, 5, 6, 7, 8};
-    struct pages *p = create(8);
-    int32_t a = pages_take(p), b = pages_take(p), c = pages_take(p), found[2];
-    pages_seal(p, 0, a, PAGE_NONE, text);
-    ck_assert_int_eq(pages_find(p, 7, text, 8, found), 0);
-    pages_seal(p, 7, b, PAGE_NONE, text);
-    pages_seal(p, 7, c, b, text + T);
-    ck_assert_int_eq(pages_find(p, 7, text, 8, found), 2);
-    ck_assert(found[0] == b && found[1] == c);
-    ck_assert_int_eq(pages_find(p, 0, text, 8, found), 1);
-    ck_assert_int_eq(found[0], a);
-    ck_assert_int_eq(pages_find(p, UINT32_MAX, text, 8, found), 0);
+    struct pages *p = create(4);
+    int32_t a = pages_take(p), b = pages_take(p), found[2];
+    pages_seal(p, 7, a, PAGE_NONE, text);
+    pages_seal(p, 7, b, a, text + T);
+    for (uint64_t salt = 0; salt < 9; salt++) {
+        ck_assert_int_eq(pages_find(p, salt, text, 8, found), salt == 7 ? 2 : 0);
+        ck_assert_int_eq(pages_find(p, salt, text + T, 4, found), 0);
+    }
     pages_destroy(p);
 }
 END_TEST
@@ -119,11 +117,13 @@ END_TEST
 struct text { /* what stands in a page, all before it included; 0 tokens: unknown */
     int32_t ids[MOST * T];
     int64_t count;
+    uint64_t salt;
 };
 
 struct seq {
     int32_t ids[MOST * T], pages[MOST];
     int64_t count, paged;
+    uint64_t salt;
 };
 
 static struct text holds[PAGES];
@@ -142,12 +142,14 @@ static void begin(struct pages *p, struct seq *s, uint64_t *random)
 {
     int64_t want = 1 + (int64_t)(random_next(random) % MOST);
     s->count = want * T;
+    s->salt = random_next(random) % 2;
     for (int64_t i = 0; i < s->count; i++) /* pages of one word: few texts */
         s->ids[i] = i % T ? s->ids[i - 1] : (int32_t)(random_next(random) % 2);
-    s->paged = pages_find(p, 0, s->ids, s->count, s->pages);
+    s->paged = pages_find(p, s->salt, s->ids, s->count, s->pages);
     for (int64_t i = 0; i < s->paged; i++) {
         const struct text *t = &holds[s->pages[i]];
         ck_assert_int_eq(t->count, (i + 1) * T);
+        ck_assert_uint_eq(t->salt, s->salt);
         ck_assert_mem_eq(t->ids, s->ids, (size_t)t->count * sizeof *t->ids);
         users[s->pages[i]]++;
     }
@@ -156,7 +158,8 @@ static void begin(struct pages *p, struct seq *s, uint64_t *random)
         users[page] = 1;
         s->pages[s->paged] = page;
         pages_seal(
-            p, 0, page, s->paged ? s->pages[s->paged - 1] : PAGE_NONE, s->ids + s->paged * T);
+            p, s->salt, page, s->paged ? s->pages[s->paged - 1] : PAGE_NONE, s->ids + s->paged * T);
+        holds[page].salt = s->salt;
         holds[page].count = (s->paged + 1) * T;
         memcpy(holds[page].ids, s->ids, sizeof holds[page].ids);
     }
@@ -188,5 +191,5 @@ START_TEST(random_sequences)
 }
 END_TEST
 
-UNIT_MAIN("pages", every_page_is_given_once, what_begins_alike_shares, salts_keep_apart,
-    twins_lead_on, the_oldest_goes_first, random_sequences)
+UNIT_MAIN("pages", every_page_is_given_once, what_begins_alike_shares,
+    what_has_another_salt_is_not_found, twins_lead_on, the_oldest_goes_first, random_sequences)

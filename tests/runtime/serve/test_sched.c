@@ -1,16 +1,20 @@
 /*
- * Goal: nobody who decodes waits for a prompt longer than the bound, the oldest always goes on, and
- * every sequence ends, however few pages there are. Method: a table of steps; then random worlds
- * (arrivals, prompts, answers, pages, limits) in which what the scheduler says is done with plain
- * numbers, and what must hold of every step is checked.
+ * Goal: nobody who decodes waits for a prompt longer than the bound, keys share by their weights,
+ * the oldest that runs always goes on, and every sequence ends, however few pages there are and
+ * whatever the order becomes. Method: a table of steps; then random worlds (arrivals, keys,
+ * priorities, prompts, answers, pages, limits) in which what the scheduler says is done with plain
+ * numbers, and what must hold of every step is checked; and worlds in which keys want more than
+ * there is, whose tokens are counted.
  */
 #include "runtime/serve/sched.h"
 
+#include "base/fair.h"
 #include "base/random.h"
 #include "tests/sample.h"
 #include "tests/unit.h"
 
 #define MOST 8
+#define KEYS 3
 
 static struct sched_view view(const struct sched_seq *seq, int count, int64_t pages_left)
 {
@@ -24,7 +28,7 @@ static struct sched_view view(const struct sched_seq *seq, int count, int64_t pa
         .may_begin = true};
 }
 
-static const struct { /* sequences are {tokens, done, pages, running} */
+static const struct { /* sequences are {tokens, done, pages, running, drew, credit, priority} */
     const char *name;
     struct sched_seq seq[4];
     int count;
@@ -34,22 +38,80 @@ static const struct { /* sequences are {tokens, done, pages, running} */
     int64_t rows[4];
 } table[] = {
     {"nobody", {{0}}, 0, 9, SCHED_NONE, -1, {0}},
-    {"the oldest begins", {{5, 0, 0, false}, {1, 0, 0, false}}, 2, 9, SCHED_BEGIN, 0, {0}},
-    {"a place too few", {{5, 4, 2, true}, {5, 4, 2, true}, {5, 4, 2, true}, {1, 0, 0, false}}, 4, 9,
-        SCHED_NONE, -1, {1, 1, 1, 0}},
-    {"pages for all its tokens, and one for each that runs", {{5, 4, 2, true}, {8, 0, 0, false}}, 2,
-        3, SCHED_BEGIN, 1, {0}},
-    {"a page too few", {{5, 4, 2, true}, {8, 0, 0, false}}, 2, 2, SCHED_NONE, -1, {1, 0}},
-    {"nobody overtakes", {{5, 4, 2, true}, {8, 0, 0, false}, {1, 0, 0, false}}, 3, 2, SCHED_NONE,
-        -1, {1, 0, 0}},
+    {"the oldest begins", {{5, 0, 0, false, false, false, 0}, {1, 0, 0, false, false, false, 0}}, 2,
+        9, SCHED_BEGIN, 0, {0}},
+    {"a place too few",
+        {{5, 4, 2, true, true, false, 0}, {5, 4, 2, true, true, false, 0},
+            {5, 4, 2, true, true, false, 0}, {1, 0, 0, false, false, false, 0}},
+        4, 9, SCHED_NONE, -1, {1, 1, 1, 0}},
+    {"pages for all its tokens, and one for each that runs",
+        {{5, 4, 2, true, true, false, 0}, {8, 0, 0, false, false, false, 0}}, 2, 3, SCHED_BEGIN, 1,
+        {0}},
+    {"a page too few", {{5, 4, 2, true, true, false, 0}, {8, 0, 0, false, false, false, 0}}, 2, 2,
+        SCHED_NONE, -1, {1, 0}},
+    {"nobody overtakes",
+        {{5, 4, 2, true, true, false, 0}, {8, 0, 0, false, false, false, 0},
+            {1, 0, 0, false, false, false, 0}},
+        3, 2, SCHED_NONE, -1, {1, 0, 0}},
     {"decoding first, a bounded chunk of the oldest prompt beside it",
-        {{9, 0, 3, true}, {5, 4, 2, true}, {9, 0, 3, true}}, 3, 0, SCHED_NONE, -1, {6, 1, 0}},
-    {"what is left goes to the next", {{9, 5, 3, true}, {9, 0, 3, true}, {6, 5, 2, true}}, 3, 0,
-        SCHED_NONE, -1, {4, 2, 1}},
-    {"the youngest gives up its pages", {{5, 4, 1, true}, {9, 0, 3, true}}, 2, 0, SCHED_STOP, 1,
+        {{9, 0, 3, true, false, false, 0}, {5, 4, 2, true, true, false, 0},
+            {9, 0, 3, true, false, false, 0}},
+        3, 0, SCHED_NONE, -1, {6, 1, 0}},
+    {"what is left goes to the next",
+        {{9, 5, 3, true, false, false, 0}, {9, 0, 3, true, false, false, 0},
+            {6, 5, 2, true, true, false, 0}},
+        3, 0, SCHED_NONE, -1, {4, 2, 1}},
+    {"the youngest gives up its pages",
+        {{5, 4, 1, true, true, false, 0}, {9, 0, 3, true, false, false, 0}}, 2, 0, SCHED_STOP, 1,
         {0}},
-    {"also when it is the one in need", {{9, 3, 3, true}, {5, 4, 1, true}}, 2, 0, SCHED_STOP, 1,
+    {"also when it is the one in need",
+        {{9, 3, 3, true, false, false, 0}, {5, 4, 1, true, true, false, 0}}, 2, 0, SCHED_STOP, 1,
         {0}},
+    {"credit begins first", {{5, 0, 0, false, false, false, 0}, {5, 0, 0, false, false, true, 9}},
+        2, 9, SCHED_BEGIN, 1, {0}},
+    {"of equals the lower priority",
+        {{5, 0, 0, false, false, true, 0}, {5, 0, 0, false, false, true, -1}}, 2, 9, SCHED_BEGIN, 1,
+        {0}},
+    {"nobody overtakes it",
+        {{5, 4, 2, true, true, false, 0}, {1, 0, 0, false, false, false, 0},
+            {8, 0, 0, false, false, true, 0}},
+        3, 2, SCHED_NONE, -1, {1, 0, 0}},
+    {"its prompt goes first", {{9, 0, 3, true, false, false, 0}, {9, 0, 3, true, false, true, 0}},
+        2, 0, SCHED_NONE, -1, {0, 6}},
+    {"a place for who has credit: the last of those without",
+        {{5, 4, 2, true, true, false, 0}, {5, 4, 2, true, true, false, 0},
+            {5, 4, 2, true, true, false, 0}, {1, 0, 0, false, false, true, 0}},
+        4, 9, SCHED_GIVE_WAY, 2, {0}},
+    {"a place for the lower priority",
+        {{5, 4, 2, true, true, false, 0}, {5, 4, 2, true, true, false, 2},
+            {5, 4, 2, true, true, false, 1}, {1, 0, 0, false, false, false, 0}},
+        4, 9, SCHED_GIVE_WAY, 1, {0}},
+    {"who has not drawn yet stays",
+        {{5, 4, 2, true, true, false, 0}, {5, 4, 2, true, true, false, 0},
+            {5, 3, 2, true, false, false, 0}, {1, 0, 0, false, false, true, 0}},
+        4, 9, SCHED_GIVE_WAY, 1, {0}},
+    {"also at its last row",
+        {{5, 4, 2, true, true, false, 0}, {5, 4, 2, true, true, false, 0},
+            {5, 4, 2, true, false, false, 0}, {1, 0, 0, false, false, true, 0}},
+        4, 9, SCHED_GIVE_WAY, 1, {0}},
+    {"and so does the oldest",
+        {{5, 4, 2, true, true, false, 0}, {5, 0, 2, true, false, false, 0},
+            {5, 0, 2, true, false, false, 0}, {1, 0, 0, false, false, true, 0}},
+        4, 9, SCHED_NONE, -1, {1, 5, 1}},
+    {"pages for who has credit",
+        {{5, 4, 2, true, true, false, 0}, {5, 4, 2, true, true, false, 0},
+            {8, 0, 0, false, false, true, 0}},
+        3, 1, SCHED_GIVE_WAY, 1, {0}},
+    {"not if they would not do",
+        {{5, 4, 2, true, true, false, 0}, {5, 4, 2, true, true, false, 0},
+            {8, 0, 0, false, false, true, 0}},
+        3, 0, SCHED_NONE, -1, {1, 1, 0}},
+    {"the last in order gives its pages up",
+        {{5, 4, 1, true, true, true, 0}, {9, 3, 3, true, false, false, 0},
+            {9, 3, 3, true, false, true, 0}},
+        3, 0, SCHED_STOP, 1, {0}},
+    {"but for the oldest", {{5, 4, 1, true, true, false, 9}, {9, 3, 3, true, false, true, 0}}, 2, 0,
+        SCHED_STOP, 1, {0}},
 };
 
 START_TEST(steps)
@@ -71,7 +133,7 @@ END_TEST
 
 START_TEST(nobody_begins_behind_a_stop)
 {
-    static const struct sched_seq seq[] = {{1, 0, 0, false}};
+    static const struct sched_seq seq[] = {{1, 0, 0, false, false, false, 0}};
     struct sched_view v = view(seq, 1, 9);
     int64_t rows[1];
     v.may_begin = false;
@@ -95,7 +157,10 @@ END_TEST
 struct world {
     struct sched_seq seq[MOST];
     int64_t id[MOST], left[MOST]; /* tokens that it still draws */
-    int count, begun, ended;
+    int key[MOST];
+    struct fair turns;
+    int64_t took[KEYS];
+    int count, begun, ended, gave_way;
     int64_t pages, page_tokens;
     struct sched_view v;
     uint64_t random;
@@ -124,7 +189,8 @@ static void arrive(struct world *w)
     int64_t most = w->pages * w->page_tokens, tokens = up_to(w, most - 1);
     if (w->count == MOST)
         return;
-    w->seq[w->count] = (struct sched_seq){.tokens = tokens};
+    w->seq[w->count] = (struct sched_seq){.tokens = tokens, .priority = (int)up_to(w, 3)};
+    w->key[w->count] = (int)up_to(w, KEYS) - 1;
     w->id[w->count] = w->begun++;
     w->left[w->count++] = up_to(w, most - tokens);
 }
@@ -134,15 +200,35 @@ static void leave(struct world *w, int i)
     for (w->count--; i < w->count; i++) {
         w->seq[i] = w->seq[i + 1];
         w->id[i] = w->id[i + 1];
+        w->key[i] = w->key[i + 1];
         w->left[i] = w->left[i + 1];
     }
     w->ended++;
+}
+
+static int oldest_running(const struct world *w)
+{
+    int i = 0;
+    while (i < w->count && !w->seq[i].running)
+        i++;
+    return i;
+}
+
+static void begin_round(struct world *w)
+{
+    bool wants[FAIR_CLASSES] = {false};
+    for (int i = 0; i < w->count; i++)
+        wants[w->key[i]] |= !w->seq[i].running || w->seq[i].tokens - w->seq[i].done > 1;
+    fair_round(&w->turns, wants);
+    for (int i = 0; i < w->count; i++)
+        w->seq[i].credit = fair_has(&w->turns, w->key[i]);
 }
 
 /* Changes who runs until somebody does; returns the rows of the step. */
 static int64_t decide(struct world *w, int64_t *rows)
 {
     w->v.may_begin = true;
+    begin_round(w);
     for (int changes = 0;; changes++) {
         ck_assert_int_le(changes, 2 * MOST);
         w->v.seq = w->seq;
@@ -152,12 +238,15 @@ static int64_t decide(struct world *w, int64_t *rows)
         if (s.change == SCHED_NONE)
             return s.rows;
         struct sched_seq *q = &w->seq[s.which];
-        ck_assert(q->running == (s.change == SCHED_STOP));
-        ck_assert(s.change != SCHED_STOP || s.which > 0); /* never the oldest */
+        ck_assert(q->running == (s.change != SCHED_BEGIN));
+        ck_assert(s.change == SCHED_BEGIN || s.which > oldest_running(w));
+        ck_assert(s.change != SCHED_GIVE_WAY || q->drew);
+        w->gave_way += s.change == SCHED_GIVE_WAY;
+        q->drew = false;
         q->running = s.change == SCHED_BEGIN;
         q->pages = q->running ? pages_of(w, q->tokens) : 0;
         q->done = 0;
-        w->v.may_begin &= q->running;
+        w->v.may_begin &= s.change != SCHED_STOP;
         ck_assert_int_ge(pages_left(w), 0);
     }
 }
@@ -183,10 +272,13 @@ static void run_step(struct world *w)
     for (int i = w->count - 1; i >= 0; i--) {
         struct sched_seq *q = &w->seq[i];
         q->done += rows[i];
+        fair_spend(&w->turns, w->key[i], rows[i]);
+        w->took[w->key[i]] += rows[i];
         q->pages = q->running ? pages_of(w, q->done > q->tokens ? q->done : q->tokens) : 0;
         if (!rows[i] || q->done < q->tokens)
             continue;
         q->tokens++;
+        q->drew = true;
         if (!--w->left[i])
             leave(w, i);
     }
@@ -196,6 +288,7 @@ static void run_step(struct world *w)
 START_TEST(random_worlds)
 {
     uint64_t seed = sample_setting("LLMJOB_SEED");
+    int gave_way = 0;
     printf("LLMJOB_SEED=%llu\n", (unsigned long long)seed);
     for (uint64_t n = 0; n < 300; n++) {
         struct world w = {.random = random_mix(seed) + n};
@@ -205,6 +298,7 @@ START_TEST(random_worlds)
         w.v.most_running = (int)up_to(&w, MOST);
         w.v.rows = w.v.most_running + up_to(&w, 20);
         w.v.chunk = up_to(&w, 16);
+        fair_init(&w.turns, up_to(&w, 20), 20);
         for (int i = 0; i < 200; i++) {
             if (up_to(&w, 4) == 1)
                 arrive(&w);
@@ -217,8 +311,72 @@ START_TEST(random_worlds)
             run_step(&w);
         }
         ck_assert_int_eq(w.ended, w.begun);
+        gave_way += w.gave_way;
+    }
+    ck_assert_int_gt(gave_way, 200);
+}
+END_TEST
+
+/* -- shares -- */
+
+static void add(struct world *w, int key, int64_t tokens, int64_t answer)
+{
+    ck_assert_int_lt(w->count, MOST);
+    w->seq[w->count] = (struct sched_seq){.tokens = tokens};
+    w->key[w->count] = key;
+    w->left[w->count++] = answer;
+}
+
+/* Pages for all, three places, 16 rows a step of which 6 are for prompts. */
+static struct world wide(int64_t quantum)
+{
+    struct world w = {.pages = 10000, .page_tokens = 4};
+    w.v = view(w.seq, 0, 0);
+    fair_init(&w.turns, quantum, quantum);
+    return w;
+}
+
+/* All places and all prompts are one key's, whose answers do not end; another's request has its
+   first token when its prompt and a round are computed, and of the same key it waits. */
+START_TEST(a_crowd_holds_up_nobody_elses)
+{
+    for (int key = 0; key < 2; key++) {
+        struct world w = wide(8);
+        for (int i = 0; i < MOST - 1; i++)
+            add(&w, 0, 12, 1000);
+        for (int i = 0; i < 20; i++)
+            run_step(&w);
+        add(&w, key, 24, 1);
+        int took = 0;
+        while (took < 200 && w.count == MOST) {
+            run_step(&w);
+            took++;
+        }
+        ck_assert_msg(key ? took <= 3 * 24 / 6 : took == 200, "key %d: %d steps", key, took);
     }
 }
 END_TEST
 
-UNIT_MAIN("sched", steps, nobody_begins_behind_a_stop, chunks_fit_their_time, random_worlds)
+/* Each key always wants: prompts alone, or long answers, beyond the places that there are. */
+START_TEST(keys_take_their_shares)
+{
+    for (int i = 0; i < 2; i++) {
+        struct world w = wide(16);
+        fair_weigh(&w.turns, 1, 3);
+        for (int step = 0; step < 4000; step++) {
+            int has[2] = {0};
+            for (int k = 0; k < w.count; k++)
+                has[w.key[k]]++;
+            for (int key = 0; key < 2; key++)
+                while (has[key]++ < 4)
+                    add(&w, key, i ? 2 : 40, i ? 300 : 1);
+            run_step(&w);
+        }
+        double share = (double)w.took[1] / (double)(w.took[0] + w.took[1]);
+        ck_assert_msg(share > 0.72 && share < 0.78, "%d: %f", i, share);
+    }
+}
+END_TEST
+
+UNIT_MAIN("sched", steps, nobody_begins_behind_a_stop, chunks_fit_their_time, random_worlds,
+    a_crowd_holds_up_nobody_elses, keys_take_their_shares)

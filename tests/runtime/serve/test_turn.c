@@ -52,14 +52,18 @@ static int read_text(const char *text, struct turn *t)
 START_TEST(a_request_is_taken)
 {
     struct turn t;
-    ck_assert_msg(!read_text("{\"id\":1,\"prompt\":\"abc\",\"max_tokens\":7,\"temperature\":0.5,"
-                             "\"top_p\":0.25,\"seed\":3,\"stop\":[\"x\",\"yz\"]}",
-                      &t),
+    ck_assert_msg(
+        !read_text("{\"id\":1,\"prompt\":\"abc\",\"max_tokens\":7,\"temperature\":0.5,"
+                   "\"top_p\":0.25,\"seed\":3,\"stop\":[\"x\",\"yz\"],"
+                   "\"salt\":\"00000000000000ff\",\"key\":2,\"weight\":3,\"priority\":-4}",
+            &t),
         "%s", e.text);
     ck_assert_int_eq(t.prompt.count, 3);
     ck_assert_int_eq(t.prompt.id[1], 'b');
     ck_assert_int_eq(t.max_tokens, 7);
     ck_assert_int_eq(t.stops, 2);
+    ck_assert(t.terms.salt == 255 && t.terms.key == 2 && t.terms.weight == 3);
+    ck_assert_int_eq(t.terms.priority, -4);
     ck_assert_str_eq(t.stop[1], "yz");
     ck_assert(t.draws.temperature == 0.5f && t.draws.top_p == 0.25f && t.draws.state == 3);
     ck_assert(!t.draws.shape && !t.ignores_ends && !t.shows_special);

@@ -1,9 +1,9 @@
 /*
- * front_rig: the real front on a real socket, for tests that are both the client and the rank: what
- * it hands the rank stands in last_json, and the test answers with tokens of its choice.
+ * fronts: the front on a real socket, its clients, and the test in the rank's place: it reads the
+ * frames that the front sends, and answers with tokens of its choice.
  */
-#ifndef TESTS_AGENT_FRONT_RIG_H
-#define TESTS_AGENT_FRONT_RIG_H
+#ifndef TESTS_AGENT_FRONTS_H
+#define TESTS_AGENT_FRONTS_H
 
 #include "agent/front.h"
 #include "base/clock.h"
@@ -13,8 +13,8 @@
 #include "api/names.h"
 #include "base/mem.h"
 #include "base/metric.h"
+#include "tests/unit.h"
 
-#include <check.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -94,14 +94,16 @@ static inline bool has(struct front_client *c, const char *text)
     return strstr(buf_cstr(&c->in), text) != NULL;
 }
 
+static const char *as_key = "key";
+
 static inline void ask(struct front_client *c, const char *path, const char *body)
 {
     buf_auto struct buf text;
     buf_init(&text, 4 << 20);
     buf_printf(&text,
-        "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer key\r\n"
+        "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n"
         "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
-        path, strlen(body));
+        path, as_key, strlen(body));
     buf_str(&text, body);
     for (size_t at = 0; at < text.len;) { /* a large body needs turns of the loop to drain */
         ssize_t n = send(c->fd, text.data + at, text.len - at, MSG_NOSIGNAL);
@@ -149,17 +151,21 @@ static inline void finish(uint64_t id, const char *reason, const char *message)
     front_frame(f, &frame);
 }
 
-static int max_at_rank = 1;
+static int max_at_rank = 1, max_turns;
+static struct api_keys keys;
 
 static inline void serve(const char *model, int max_queue)
 {
+    static const char lines[] = "key\nother weight=2\n";
+    ck_assert_int_eq(keys_read(lines, sizeof lines - 1, &keys, &e), 0);
     ck_assert_int_eq(web_create(&(struct web_conf){.body_limit = 4 << 20}, &w, &e), 0);
     struct front_conf conf = {.web = w,
         .listen_host = "127.0.0.1",
         .model = model,
-        .api_key = "key",
+        .keys = &keys,
         .max_queue = max_queue,
         .max_at_rank = max_at_rank,
+        .max_turns = max_turns,
         .send_fn = rank_takes};
     ck_assert_int_eq(front_create(&conf, &f, &e), 0);
     ck_assert_msg(front_ready(f, 100, WIRE_CALLS_NONE, &e) == 0, "%s", e.text);
@@ -189,7 +195,6 @@ static inline void send_head(struct front_client *c, const char *line, const cha
     int n = snprintf(text, sizeof text, "%s HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n", line, header);
     ck_assert_int_eq(io_send_full(c->fd, text, (size_t)n, clock_ms() + 1000, &e), 0);
 }
-#define KEY "Authorization: Bearer key"
 
 #define CHAT "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
 
