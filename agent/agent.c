@@ -267,6 +267,7 @@ static int create_front(struct agent *a, struct err *e)
         .adapter_count = a->spec.serve.adapter_count,
         .keys = &a->keys,
         .max_queue = a->spec.serve.max_queue,
+        .max_queue_tokens = a->spec.serve.max_queue_tokens,
         .max_at_rank = a->spec.serve.max_sequences + LIMIT_RANK_REQUESTS - LIMIT_RANK_TURNS,
         .max_turns = LIMIT_RANK_TURNS,
         .send_fn = no_rank};

@@ -116,6 +116,7 @@ int front_create(const struct front_conf *conf, struct front **out, struct err *
     share_init(&f->share,
         &(struct share_conf){.most = f->conf.max_queue,
             .most_bytes = LIMIT_QUEUE_BYTES,
+            .most_tokens = f->conf.max_queue_tokens,
             .at_rank = f->conf.max_at_rank,
             .at_rank_more = f->conf.max_turns});
     for (int i = 0; i < f->conf.keys->count; i++)

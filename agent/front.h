@@ -38,6 +38,7 @@ struct front_conf {
     int adapter_count;
     const struct api_keys *keys; /* borrowed */
     int max_queue;               /* answers in flight, at most LIMIT_QUEUE_REQUESTS */
+    int64_t max_queue_tokens;    /* that they are thought to take; 0: any */
     int max_at_rank;             /* of these, handed to the rank; at least 1 */
     int max_turns;               /* likewise beside those (agent/share.h) */
     /* Hands a frame to the rank. */

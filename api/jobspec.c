@@ -413,6 +413,7 @@ static const struct field spec_rows[] = {
     {ROW("serve.contextLength", INT, serve.context_length, "0"), RANGE(0, 1048576)},
     {ROW("serve.maxSequences", INT, serve.max_sequences, "16"), RANGE(1, LIMIT_SEQUENCES)},
     {ROW("serve.maxQueue", INT, serve.max_queue, "64"), RANGE(1, LIMIT_QUEUE_REQUESTS)},
+    {ROW("serve.maxQueueTokens", INT, serve.max_queue_tokens, "0"), RANGE(0, LIMIT_QUEUE_TOKENS)},
     {ROW("serve.drainSeconds", INT, serve.drain_seconds, "30"), RANGE(0, 3600)},
     {OBJECT_NAME("serve.apiKeySecret", serve.api_key_secret, field_none)},
     {ROW("serve.adapters", INLINE, serve.adapters, ""), RANGE(0, LIMIT_ADAPTERS),

@@ -209,9 +209,10 @@ struct jobspec_served_adapter {
 
 struct jobspec_serve {
     const char *model_name;
-    int context_length; /* 0: the model's own */
-    int max_sequences;  /* requests that are answered at once */
-    int max_queue;      /* waiting requests, beyond it 429 */
+    int context_length;   /* 0: the model's own */
+    int max_sequences;    /* requests that are answered at once */
+    int max_queue;        /* waiting requests, beyond it 429 */
+    int max_queue_tokens; /* that they are thought to take, likewise; 0: any */
     int drain_seconds;
     const char *api_key_secret;                             /* Secret with key "apiKey", or NULL */
     struct jobspec_served_adapter adapters[LIMIT_ADAPTERS]; /* beside the model */

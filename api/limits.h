@@ -45,6 +45,7 @@
 #define LIMIT_RANK_REQUESTS      10         /* handed to a rank beside those: its next ones, */
 #define LIMIT_RANK_TURNS         8          /* of these, of keys or priorities without one */
 #define LIMIT_QUEUE_BYTES        (16 << 20) /* of their bodies, likewise */
+#define LIMIT_QUEUE_TOKENS       (1 << 30)  /* likewise, of what may be set */
 #define LIMIT_REQUEST_BYTES      (1 << 20)
 #define LIMIT_STOP_STRINGS       4 /* of a request */
 #define LIMIT_STOP_BYTES         256

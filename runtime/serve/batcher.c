@@ -211,6 +211,8 @@ int64_t batcher_cached(const struct batcher_seq *q)
 void batcher_tell(const struct batcher *b, struct batcher_figures *out)
 {
     *out = b->figures;
+    out->pages = b->conf.pages;
+    out->pages_left = pages_left(b->pages);
 }
 
 /* -- pages of a sequence -- */

@@ -74,6 +74,7 @@ struct batcher_figures {
     int64_t steps, stopped;      /* passes; sequences that gave up their pages; */
     int64_t gave_way;            /* of these, to one whose turn it was */
     int64_t prompt_rows, cached; /* tokens computed without a draw; found */
+    int64_t pages, pages_left;   /* of the cache, and that no sequence has now */
 };
 void batcher_tell(const struct batcher *b, struct batcher_figures *out);
 

@@ -280,7 +280,8 @@ static void tell_figures(const struct infer *s)
     batcher_tell(s->batcher, &f);
     log_info("served", LOG_I("steps", f.steps), LOG_I("stopped", f.stopped),
         LOG_I("gave_way", f.gave_way), LOG_I("prompt_tokens", f.prompt_rows),
-        LOG_I("cached_tokens", f.cached));
+        LOG_I("cached_tokens", f.cached), LOG_I("pages", f.pages),
+        LOG_I("pages_left", f.pages_left));
 }
 
 static void close_all(struct infer *s)

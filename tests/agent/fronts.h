@@ -151,7 +151,7 @@ static inline void finish(uint64_t id, const char *reason, const char *message)
     front_frame(f, &frame);
 }
 
-static int max_at_rank = 1, max_turns;
+static int max_at_rank = 1, max_turns, max_tokens;
 static struct api_keys keys;
 
 static inline void serve(const char *model, int max_queue)
@@ -166,6 +166,7 @@ static inline void serve(const char *model, int max_queue)
         .max_queue = max_queue,
         .max_at_rank = max_at_rank,
         .max_turns = max_turns,
+        .max_queue_tokens = max_tokens,
         .send_fn = rank_takes};
     ck_assert_int_eq(front_create(&conf, &f, &e), 0);
     ck_assert_msg(front_ready(f, 100, WIRE_CALLS_NONE, &e) == 0, "%s", e.text);
@@ -194,6 +195,17 @@ static inline void send_head(struct front_client *c, const char *line, const cha
     char text[512];
     int n = snprintf(text, sizeof text, "%s HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n", line, header);
     ck_assert_int_eq(io_send_full(c->fd, text, (size_t)n, clock_ms() + 1000, &e), 0);
+}
+
+static inline bool metric_is(const char *name_and_value)
+{
+    buf_auto struct buf text;
+    char line[64];
+    buf_init(&text, 65536);
+    front_measure(f);
+    metric_print(&text);
+    snprintf(line, sizeof line, "\n%s\n", name_and_value);
+    return strstr(buf_cstr(&text), line);
 }
 
 #define CHAT "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"

@@ -177,17 +177,6 @@ START_TEST(bounds_its_queue)
 }
 END_TEST
 
-static bool metric_is(const char *name_and_value)
-{
-    buf_auto struct buf text;
-    char line[64];
-    buf_init(&text, 65536);
-    front_measure(f);
-    metric_print(&text);
-    snprintf(line, sizeof line, "\n%s\n", name_and_value);
-    return strstr(buf_cstr(&text), line);
-}
-
 /* Three of four; one that ends or goes makes room for the fourth, in whatever order. */
 START_TEST(the_rank_has_several)
 {

@@ -393,6 +393,7 @@ static void schedule(const struct served *s, const struct served *alone, uint64_
     ck_assert_msg(!batcher_create(&c, &b, &e), "%s", e.text);
     run_schedule(b, c.most + c.waiting, requests);
     batcher_tell(b, &f);
+    ck_assert_int_eq(f.pages_left, c.pages); /* those that were cancelled have given them back */
     sum->steps += f.steps;
     sum->stopped += f.stopped;
     sum->gave_way += f.gave_way;
