@@ -1,6 +1,6 @@
 /*
- * openai_internal: what the readers of a request share (openai.c, openai_tools.c,
- * openai_terms.c).
+ * openai_internal: what the readers of a request share (openai.c, openai_draw.c,
+ * openai_tools.c, openai_terms.c).
  */
 #ifndef AGENT_OPENAI_INTERNAL_H
 #define AGENT_OPENAI_INTERNAL_H
@@ -16,6 +16,9 @@ const struct json *openai_given(const struct json *v, const char *key);
 int openai_check_fields(const struct json *object, enum openai_place place, const char *prefix,
     struct openai_refusal *r);
 
+/* How an answer is drawn and what it may be. answer: which of those to one prompt. */
+int openai_copy_drawn(const struct openai_conf *conf, const struct json *v, bool chat, int answer,
+    struct jsonw *w, struct openai_request *out, struct openai_refusal *r);
 /* The tools that the model may call, and whether it must, if there are any. */
 int openai_copy_tools(const struct openai_conf *conf, const struct json *v, struct jsonw *w,
     struct openai_request *out, struct openai_refusal *r);
