@@ -11,18 +11,18 @@
 #include "agent/front.h"
 
 #include "agent/calls.h"
+#include "agent/meter.h"
 #include "agent/openai.h"
 #include "agent/openai_answer.h"
 #include "agent/openai_items.h"
+#include "agent/openapi.h"
 #include "agent/page.h"
 #include "agent/share.h"
 #include "base/clock.h"
 #include "base/json.h"
 #include "api/limits.h"
-#include "api/names.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/metric.h"
 #include "base/utf8.h"
 
 #include <assert.h>
@@ -38,36 +38,9 @@
 #define API_SLOTS    (LIMIT_QUEUE_REQUESTS + 256) /* all that wait, and as many that ask */
 #define API_BYTES    (64 << 20) /* their bodies and what they have not read of their answers */
 
-static struct metric requests_total = {.name = NAME_METRIC_REQUESTS,
-    .help = "Requests to the OpenAI API that were accepted",
-    .kind = METRIC_COUNTER};
-static struct metric refused_total = {.name = NAME_METRIC_REFUSED,
-    .help = "Requests answered with an error status",
-    .kind = METRIC_COUNTER};
-static struct metric tokens_total = {
-    .name = NAME_METRIC_TOKENS, .help = "Tokens generated", .kind = METRIC_COUNTER};
-static struct metric first_token = {.name = NAME_METRIC_FIRST_TOKEN,
-    .help = "From request to first token",
-    .kind = METRIC_HISTOGRAM};
-static struct metric in_flight = {
-    .name = NAME_METRIC_IN_FLIGHT, .help = "Requests waiting or generating", .kind = METRIC_GAUGE};
-
-static struct metric items_total = {.name = NAME_METRIC_ITEMS,
-    .help = "Texts that were embedded or labelled",
-    .kind = METRIC_COUNTER};
-static struct metric item_tokens_total = {
-    .name = NAME_METRIC_ITEM_TOKENS, .help = "Their tokens", .kind = METRIC_COUNTER};
-
-static struct metric waiting = {.name = NAME_METRIC_WAITING,
-    .help = "Requests that the rank has not been handed yet",
-    .kind = METRIC_GAUGE};
-
-static struct metric longest_wait = {.name = NAME_METRIC_WAIT,
-    .help = "Since the oldest request came that the rank has not been handed yet, 0: there is none",
-    .kind = METRIC_GAUGE};
-
 struct front_choice {
     bool spoken;        /* its first text has come */
+    int64_t told_ms;    /* its last */
     bool begun;         /* a chunk of it was sent */
     const char *finish; /* NULL while it goes on */
     struct buf text;    /* whole answers */
@@ -122,20 +95,17 @@ int front_create(const struct front_conf *conf, struct front **out, struct err *
     for (int i = 0; i < f->conf.keys->count; i++)
         share_weigh(&f->share, i, f->conf.keys->key[i].weight);
     f->next_id = 1;
-    struct metric *all[] = {&requests_total, &refused_total, &tokens_total, &first_token,
-        &in_flight, &waiting, &longest_wait, &items_total, &item_tokens_total};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        metric_register(all[i]);
+    meter_register(conf->model);
     *out = f;
     return 0;
 }
 
-static void count_waiting(const struct front *f)
+static void count_queue(const struct front *f)
 {
     int n = 0;
     for (const struct front_request *r = f->head; r; r = r->next)
         n += r->asked.choices - r->handed;
-    metric_set(&waiting, n);
+    meter_queue(f->share.answers, n);
 }
 
 static void request_free(struct front_request *r)
@@ -148,8 +118,7 @@ static void request_free(struct front_request *r)
         }
     f->ended_ms = clock_ms();
     share_leave(&f->share, &r->cost);
-    metric_set(&in_flight, f->share.answers);
-    count_waiting(f);
+    count_queue(f);
     for (int i = 0; i < r->asked.choices; i++) {
         buf_done(&r->choice[i].text);
         buf_done(&r->choice[i].pending);
@@ -193,7 +162,7 @@ static void answer_error(struct web_exchange *x, const struct openai_refusal *r)
         snprintf(line, sizeof line, "Retry-After: %d", r->retry_seconds ? r->retry_seconds : 1);
         web_add_header(x, line);
     }
-    metric_add(&refused_total, 1);
+    meter_refused();
     answer_json(x, r->status, &body);
 }
 
@@ -323,7 +292,7 @@ static int hand_over(
     share_hand(
         &f->share, r->a.id + (unsigned)r->handed, r->cost.key, r->asked.priority, tokens_of(r));
     r->handed++;
-    count_waiting(f);
+    count_queue(f);
     return 0;
 }
 
@@ -441,12 +410,14 @@ static void on_token(struct front *f, const struct wire_frame *frame)
     if (!wire_take_token(frame, &head))
         return;
     struct front_request *r = find(f, head.request, &c);
+    int64_t now = clock_ms();
     if (head.count)
-        metric_add(&tokens_total, 1);
+        meter_token(r && c->spoken ? now - c->told_ms : -1);
     if (!r)
         return; /* cancelled meanwhile */
+    c->told_ms = now;
     if (!c->spoken && !(r->asked.place & (OPENAI_RENDERED | OPENAI_ITEMS)))
-        metric_observe(&first_token, (double)(clock_ms() - r->started_ms) / 1000);
+        meter_first_token(now - r->started_ms);
     bool first = !c->spoken && r->handed < r->asked.choices;
     c->spoken = true;
     if (buf_add(&c->pending, frame->data + WIRE_TOKEN_BYTES, frame->len - WIRE_TOKEN_BYTES) ||
@@ -469,8 +440,12 @@ static void on_logprobs(struct front *f, const struct wire_frame *frame)
 static void add_usage(struct front_request *r, const struct front_choice *c, const struct json *v)
 {
     bool first = (c - r->choice) % r->asked.answers == 0;
-    r->usage.prompt += first ? json_int(v, "prompt_tokens", 0) : 0;
-    r->usage.cached += first ? json_int(v, "cached_tokens", 0) : 0;
+    int64_t prompt = first ? json_int(v, "prompt_tokens", 0) : 0;
+    int64_t cached = first ? json_int(v, "cached_tokens", 0) : 0;
+    r->usage.prompt += prompt;
+    r->usage.cached += cached;
+    if (!(r->asked.place & OPENAI_RENDERED))
+        meter_ended(c->finish, clock_ms() - r->started_ms, prompt, cached);
     r->usage.completion += json_int(v, "completion_tokens", 0);
 }
 
@@ -501,8 +476,7 @@ static void on_finished(struct front *f, const struct wire_frame *frame)
     }
     uint64_t id = (uint64_t)json_int(v, "id", 0);
     if (json_int(v, "items", 0)) {
-        metric_add(&items_total, (double)json_int(v, "items", 0));
-        metric_add(&item_tokens_total, (double)json_int(v, "prompt_tokens", 0));
+        meter_read(json_int(v, "items", 0), json_int(v, "prompt_tokens", 0));
     }
     struct front_request *r = find(f, id, &c);
     if (r && !strcmp(json_str(v, "reason", "error"), "error")) {
@@ -614,7 +588,7 @@ static struct front_request *request_create(struct front *f, struct web_exchange
     *at = r;
     f->next_id += (unsigned)asked->choices;
     share_enter(&f->share, cost, r->started_ms);
-    metric_set(&in_flight, f->share.answers);
+    count_queue(f);
     return r;
 }
 
@@ -646,8 +620,8 @@ static void on_asked(struct front *f, struct web_exchange *x, enum openai_place 
         end_with_error(r, &why);
         return;
     }
-    metric_add(&requests_total, 1);
-    count_waiting(f);
+    meter_accepted();
+    count_queue(f);
     web_set_user(x, r, on_gone);
     hand_waiting(f);
 }
@@ -670,6 +644,15 @@ static void on_models(const struct front *f, struct web_exchange *x, const char 
         openai_model(&out, &api, adapter);
     else
         openai_models(&out, &api);
+    answer_json(x, 200, &out);
+}
+
+static void on_description(const struct front *f, struct web_exchange *x)
+{
+    buf_auto struct buf out;
+    buf_init(&out, 1 << 20);
+    struct openai_conf api = api_of(f);
+    openapi_write(&out, &api, f->conf.api_key != NULL);
     answer_json(x, 200, &out);
 }
 
@@ -714,31 +697,13 @@ static bool on_head(void *user, struct web_exchange *x)
     return !rc;
 }
 
-/* 0: none of those that the model answers. */
-static enum openai_place place_of(const char *path)
-{
-    static const struct {
-        const char *path;
-        enum openai_place place;
-    } paths[] = {{"/v1/chat/completions", OPENAI_CHAT}, {"/v1/completions", OPENAI_TEXT},
-        {"/tokenize", OPENAI_TOKENIZE}, {"/detokenize", OPENAI_DETOKENIZE},
-        {"/apply-template", OPENAI_TEMPLATE}, {"/v1/embeddings", OPENAI_EMBED},
-        {"/v1/classify", OPENAI_CLASSIFY}, {"/classify", OPENAI_CLASSIFY},
-        {"/v1/score", OPENAI_SCORE}, {"/score", OPENAI_SCORE}, {"/v1/rerank", OPENAI_RERANK},
-        {"/v2/rerank", OPENAI_RERANK}, {"/rerank", OPENAI_RERANK}};
-    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
-        if (!strcmp(path, paths[i].path))
-            return paths[i].place;
-    return 0;
-}
-
 static void on_request(void *user, struct web_exchange *x)
 {
     struct front *f = user;
     const char *path = web_path(x), *method = web_method(x), *model = after(path, MODELS_PATH);
     bool get = !strcmp(method, "GET") || !strcmp(method, "HEAD"), post = !strcmp(method, "POST");
-    bool health = !strcmp(path, "/health");
-    enum openai_place place = place_of(path);
+    bool health = !strcmp(path, "/health"), described = !strcmp(path, "/openapi.json");
+    enum openai_place place = openai_place_of(path);
     struct openai_refusal why;
     if (f->leaving)
         web_last(x);
@@ -748,12 +713,14 @@ static void on_request(void *user, struct web_exchange *x)
         on_health(f, x);
     else if (model && get)
         on_models(f, x, model);
+    else if (described && get)
+        on_description(f, x);
     else if (place && post)
         on_asked(f, x, place);
     else {
-        if (place || model || health)
+        if (place || model || health || described)
             web_add_header(x, place ? "Allow: POST, OPTIONS" : "Allow: GET, HEAD, OPTIONS");
-        openai_refuse(&why, place || model || health ? 405 : 404, NULL, NULL,
+        openai_refuse(&why, place || model || health || described ? 405 : 404, NULL, NULL,
             "there is nothing at this path for this method");
         answer_error(x, &why);
     }
@@ -826,7 +793,7 @@ void front_measure(const struct front *f)
     const struct front_request *r = f->head;
     while (r && r->handed == r->asked.choices)
         r = r->next;
-    metric_set(&longest_wait, r ? (double)(clock_ms() - r->started_ms) / 1000 : 0);
+    meter_oldest(r ? clock_ms() - r->started_ms : 0);
 }
 
 int front_in_flight(const struct front *f)

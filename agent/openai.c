@@ -19,31 +19,43 @@
 
 /* -- the table -- */
 
-#define USED(name, places, kind, note) \
+#define ROW(name, places, kind, min, max, values, note, shape, needed) \
     { \
-        name, places, kind, 0, 0, NULL, note \
+        name, places, kind, min, max, values, note, shape, needed \
     }
+#define USED(name, places, kind, note)   ROW(name, places, kind, 0, 0, NULL, note, NULL, false)
+#define NEEDED(name, places, kind, note) ROW(name, places, kind, 0, 0, NULL, note, NULL, true)
+#define OWN(name, places, needed, note, shape) \
+    ROW(name, places, OPENAI_OWN, 0, 0, NULL, note, shape, needed)
+#define WORD(name, places, note, shape) \
+    ROW(name, places, OPENAI_STRING, 0, 0, NULL, note, shape, true)
 #define RANGE(name, places, kind, min, max, note) \
-    { \
-        name, places, kind, min, max, NULL, note \
-    }
+    ROW(name, places, kind, min, max, NULL, note, NULL, false)
 #define FIXED(name, places, values, note) \
-    { \
-        name, places, OPENAI_FIXED, 0, 0, values, note \
-    }
-#define IGNORED(name, places, note) \
-    { \
-        name, places, OPENAI_IGNORED, 0, 0, NULL, note \
-    }
+    ROW(name, places, OPENAI_FIXED, 0, 0, values, note, NULL, false)
+#define NEEDED_AS(name, places, values, note) \
+    ROW(name, places, OPENAI_FIXED, 0, 0, values, note, NULL, true)
+#define IGNORED(name, places, note) ROW(name, places, OPENAI_IGNORED, 0, 0, NULL, note, NULL, false)
+
+/* Shapes: ' stands for ", and @Name for the object of that name. */
+#define MESSAGES "{'type':'array','minItems':1,'items':@Message}"
+#define IDS \
+    "{'type':'array','minItems':1,'items':{'type':'integer','minimum':0,'maximum':2147483647}}"
+#define TEXTS "{'type':'array','minItems':1,'maxItems':2048,'items':{'type':'string'}}"
+#define TEXT_OR_TEXTS "{'anyOf':[{'type':'string'}," TEXTS "]}"
+#define STOP "{'type':'string','minLength':1,'maxLength':256}"
+#define NAME "{'type':'string','pattern':'^[a-zA-Z0-9_-]{1,64}$'}"
 
 static const struct openai_field fields[] = {
-    USED("messages", OPENAI_CHAT | OPENAI_TEMPLATE, OPENAI_OWN, "at least one message"),
-    USED("messages", OPENAI_TOKENIZE, OPENAI_OWN, "likewise, instead of a prompt"),
+    OWN("messages", OPENAI_CHAT | OPENAI_TEMPLATE, true, "at least one message", MESSAGES),
+    OWN("messages", OPENAI_TOKENIZE, false, "likewise, instead of a prompt", MESSAGES),
     USED("prompt", OPENAI_TOKENIZE, OPENAI_STRING, ""),
-    USED("tokens", OPENAI_DETOKENIZE, OPENAI_OWN, "a list of token ids"),
-    USED("prompt", OPENAI_TEXT, OPENAI_OWN,
-        "a string or a list of token ids, or a list of up to 128 strings or 128 such lists"),
-    USED("model", BOTH, OPENAI_STRING,
+    OWN("tokens", OPENAI_DETOKENIZE, true, "a list of token ids", IDS),
+    OWN("prompt", OPENAI_TEXT, true,
+        "a string or a list of token ids, or a list of up to 128 strings or 128 such lists",
+        "{'anyOf':[{'type':'string'}," IDS ",{'type':'array','minItems':1,'maxItems':128,'items':"
+        "{'type':'string'}},{'type':'array','minItems':1,'maxItems':128,'items':" IDS "}]}"),
+    NEEDED("model", BOTH, OPENAI_STRING,
         "needed: `spec.serve.modelName`, or the name of one of `spec.serve.adapters`"),
     USED("model", OPENAI_RENDERED, OPENAI_STRING,
         "`spec.serve.modelName` or the name of an adapter, if given"),
@@ -64,9 +76,10 @@ static const struct openai_field fields[] = {
     RANGE("temperature", BOTH, OPENAI_NUMBER, 0, 2, "1 when absent; 0: the likeliest token"),
     RANGE("top_p", BOTH, OPENAI_NUMBER, 0, 1, "1 when absent; 0: the likeliest token"),
     RANGE("seed", BOTH, OPENAI_WHOLE, -EXACT, EXACT, "the same seed draws the same answer"),
-    USED("stop", BOTH, OPENAI_OWN, "a string or a list of up to 4, each of 1 to 256 bytes"),
+    OWN("stop", BOTH, false, "a string or a list of up to 4, each of 1 to 256 bytes",
+        "{'anyOf':[" STOP ",{'type':'array','maxItems':4,'items':" STOP "}]}"),
     USED("stream", BOTH, OPENAI_BOOL, "server-sent events"),
-    USED("stream_options", BOTH, OPENAI_OWN, "only with `stream`"),
+    OWN("stream_options", BOTH, false, "only with `stream`", "@StreamOptions"),
     RANGE("n", BOTH, OPENAI_WHOLE, 1, LIMIT_ANSWERS,
         "answers to each prompt, 1 to 8; each takes a place of the queue"),
     FIXED("best_of", OPENAI_TEXT, "1", ""),
@@ -78,20 +91,24 @@ static const struct openai_field fields[] = {
         "likewise, and of 0 to 5 likeliest ones; with `echo` of the prompt's tokens too"),
     RANGE("top_logprobs", OPENAI_CHAT, OPENAI_WHOLE, 0, LIMIT_LOGPROBS,
         "of 0 to 20 likeliest ones; only with `logprobs`"),
-    USED("logit_bias", BOTH, OPENAI_OWN,
-        "up to 1,024 token ids, as strings, each with a number from -100 to 100 for its logit"),
+    OWN("logit_bias", BOTH, false,
+        "up to 1,024 token ids, as strings, each with a number from -100 to 100 for its logit",
+        "{'type':'object','maxProperties':1024,'propertyNames':{'pattern':'^[0-9]{1,10}$'},"
+        "'additionalProperties':{'type':'number','minimum':-100,'maximum':100}}"),
     RANGE("frequency_penalty", BOTH, OPENAI_NUMBER, -2, 2,
         "off a generated token's logit each time it was generated"),
     RANGE("presence_penalty", BOTH, OPENAI_NUMBER, -2, 2, "once, however often"),
-    USED("response_format", BOTH, OPENAI_OWN,
-        "what an answer may be: a JSON object, or by a schema"),
+    OWN("response_format", BOTH, false, "what an answer may be: a JSON object, or by a schema",
+        "@ResponseFormat"),
     FIXED("modalities", OPENAI_CHAT, "[\"text\"]", "text only"),
     FIXED("audio", OPENAI_CHAT, "", "text only"),
-    USED("tools", OPENAI_CHAT | OPENAI_TOKENIZE | OPENAI_TEMPLATE, OPENAI_OWN,
-        "a list of up to 128 functions that the model may call, if its chat template takes tools"),
-    USED("tool_choice", OPENAI_CHAT, OPENAI_OWN,
+    OWN("tools", OPENAI_CHAT | OPENAI_TOKENIZE | OPENAI_TEMPLATE, false,
+        "a list of up to 128 functions that the model may call, if its chat template takes tools",
+        "{'type':'array','maxItems':128,'items':@Tool}"),
+    OWN("tool_choice", OPENAI_CHAT, false,
         "`auto` when absent; `none`: the model is not shown the tools; `required`, or one tool: it "
-        "must call"),
+        "must call",
+        "{'anyOf':[{'enum':['none','auto','required']},@ToolChoice]}"),
     USED("parallel_tool_calls", OPENAI_CHAT, OPENAI_BOOL, "false: one call at most"),
     FIXED("functions", OPENAI_CHAT, "[]", "the older name of `tools`"),
     FIXED("function_call", OPENAI_CHAT, "\"none\" \"auto\"", "likewise, of `tool_choice`"),
@@ -112,9 +129,10 @@ static const struct openai_field fields[] = {
     USED("skip_special_tokens", BOTH, OPENAI_BOOL, "false: special tokens are text of the answer"),
     RANGE("priority", BOTH, OPENAI_WHOLE, -LIMIT_PRIORITY, LIMIT_PRIORITY,
         "0 when absent; of the requests whose API key has a turn the lower goes first"),
-    USED("cache_salt", BOTH, OPENAI_OWN,
+    OWN("cache_salt", BOTH, false,
         "a text of 1 to 256 bytes: what is computed is found again by who gives the same, of any "
-        "API key; when absent, by the same key"),
+        "API key; when absent, by the same key",
+        "{'type':'string','minLength':1,'maxLength':256}"),
     IGNORED("cache_prompt", BOTH, "the cache changes no answer"),
     IGNORED("user", BOTH, "names the client's own user"),
     IGNORED("safety_identifier", BOTH, "likewise"),
@@ -124,12 +142,14 @@ static const struct openai_field fields[] = {
     IGNORED("service_tier", BOTH, "there is one tier"),
     IGNORED("prediction", OPENAI_CHAT, "would only make it faster"),
 
-    USED("role", OPENAI_MESSAGE, OPENAI_STRING,
+    NEEDED("role", OPENAI_MESSAGE, OPENAI_STRING,
         "`developer` is `system`; `function` is refused; the template knows the others"),
-    USED("content", OPENAI_MESSAGE, OPENAI_OWN,
-        "a string or a list of text parts; an assistant's may be absent, which is empty"),
+    OWN("content", OPENAI_MESSAGE, false,
+        "a string or a list of text parts; an assistant's may be absent, which is empty",
+        "{'anyOf':[{'type':'string'},{'type':'array','items':@Part}]}"),
     USED("name", OPENAI_MESSAGE, OPENAI_STRING, "for templates that show it"),
-    USED("tool_calls", OPENAI_MESSAGE, OPENAI_OWN, "of an assistant: the calls that it made"),
+    OWN("tool_calls", OPENAI_MESSAGE, false, "of an assistant: the calls that it made",
+        "{'type':'array','maxItems':128,'items':@ToolCall}"),
     USED("tool_call_id", OPENAI_MESSAGE, OPENAI_STRING,
         "of the role `tool`, and needed there: the call that this answers"),
     FIXED("function_call", OPENAI_MESSAGE, "", ""),
@@ -138,44 +158,55 @@ static const struct openai_field fields[] = {
     FIXED("audio", OPENAI_MESSAGE, "", ""),
     FIXED("reasoning_content", OPENAI_MESSAGE, "\"\"", ""),
 
-    FIXED("type", OPENAI_PART, "\"text\"", "text only"),
-    USED("text", OPENAI_PART, OPENAI_STRING, "needed; parts are put together as they are"),
+    NEEDED_AS("type", OPENAI_PART, "\"text\"", "text only"),
+    NEEDED("text", OPENAI_PART, OPENAI_STRING, "needed; parts are put together as they are"),
 
-    USED("type", OPENAI_FORMAT, OPENAI_STRING, "needed: `text`, `json_object` or `json_schema`"),
-    USED("json_schema", OPENAI_FORMAT, OPENAI_OWN, "only with `json_schema`, and needed there"),
-    USED("name", OPENAI_SCHEMA, OPENAI_STRING, "needed: up to 64 letters, digits, `_` and `-`"),
+    WORD("type", OPENAI_FORMAT, "needed: `text`, `json_object` or `json_schema`",
+        "{'enum':['text','json_object','json_schema']}"),
+    OWN("json_schema", OPENAI_FORMAT, false, "only with `json_schema`, and needed there",
+        "@ResponseSchema"),
+    WORD("name", OPENAI_SCHEMA, "needed: up to 64 letters, digits, `_` and `-`", NAME),
     IGNORED("description", OPENAI_SCHEMA, "the model is not shown it"),
-    USED("schema", OPENAI_SCHEMA, OPENAI_OWN, "needed: a JSON schema, of what is said below"),
+    OWN("schema", OPENAI_SCHEMA, true, "needed: a JSON schema, of what is said below",
+        "{'type':['object','boolean']}"),
     USED("strict", OPENAI_SCHEMA, OPENAI_BOOL, "true or false: the schema is kept to either way"),
 
-    FIXED("type", OPENAI_TOOL | OPENAI_CHOICE | OPENAI_CALL, "\"function\"", "needed"),
-    USED("function", OPENAI_TOOL | OPENAI_CHOICE | OPENAI_CALL, OPENAI_OWN, "needed"),
-    USED("name", OPENAI_FUNCTION, OPENAI_STRING, "needed: up to 64 letters, digits, `_` and `-`"),
+    NEEDED_AS("type", OPENAI_TOOL | OPENAI_CHOICE | OPENAI_CALL, "\"function\"", "needed"),
+    OWN("function", OPENAI_TOOL, true, "needed", "@Function"),
+    OWN("function", OPENAI_CHOICE, true, "needed", "@ChosenFunction"),
+    OWN("function", OPENAI_CALL, true, "needed", "@CalledFunction"),
+    WORD("name", OPENAI_FUNCTION, "needed: up to 64 letters, digits, `_` and `-`", NAME),
     USED("description", OPENAI_FUNCTION, OPENAI_STRING, "the model is shown it"),
-    USED("parameters", OPENAI_FUNCTION, OPENAI_OWN,
+    OWN("parameters", OPENAI_FUNCTION, false,
         "a JSON schema of the type `object`, which the model is shown; where it must call, of what "
-        "is said above"),
+        "is said above",
+        "{'anyOf':[{'type':'object','maxProperties':0},{'type':'object','required':['type'],"
+        "'properties':{'type':{'const':'object'}}}]}"),
     USED("strict", OPENAI_FUNCTION, OPENAI_BOOL,
         "true or false: the schema is kept to where the model must call"),
-    USED("name", OPENAI_CHOSEN, OPENAI_STRING, "needed: of one of the tools"),
-    USED("id", OPENAI_CALL, OPENAI_STRING, "needed"),
+    NEEDED("name", OPENAI_CHOSEN, OPENAI_STRING, "needed: of one of the tools"),
+    NEEDED("id", OPENAI_CALL, OPENAI_STRING, "needed"),
     IGNORED("index", OPENAI_CALL, "of a stream's"),
-    USED("name", OPENAI_CALLED, OPENAI_STRING, "needed"),
-    USED("arguments", OPENAI_CALLED, OPENAI_STRING, "needed: an object, as JSON; empty is `{}`"),
+    NEEDED("name", OPENAI_CALLED, OPENAI_STRING, "needed"),
+    NEEDED("arguments", OPENAI_CALLED, OPENAI_STRING, "needed: an object, as JSON; empty is `{}`"),
 
     USED("include_usage", OPENAI_STREAM, OPENAI_BOOL, "a last event with the usage"),
     IGNORED("include_obfuscation", OPENAI_STREAM, "nothing is padded"),
 
-    USED("input", OPENAI_EMBED | OPENAI_CLASSIFY, OPENAI_OWN,
-        "a string or a list of token ids, or a list of up to 2,048 strings or such lists; of words "
-        "to be labelled, strings"),
-    USED("text_1", OPENAI_SCORE, OPENAI_OWN, "a string, or a list of strings"),
-    USED("text_2", OPENAI_SCORE, OPENAI_OWN,
-        "likewise, up to 2,048: each beside the one of `text_1`, or its own there"),
-    USED("query", OPENAI_RERANK, OPENAI_STRING, "needed"),
-    USED("documents", OPENAI_RERANK, OPENAI_OWN,
-        "a list of up to 2,048 strings, or objects with one"),
-    USED("model", OPENAI_ITEMS, OPENAI_STRING, "needed: `spec.serve.modelName`"),
+    OWN("input", OPENAI_EMBED | OPENAI_CLASSIFY, true,
+        "needed: a string or a list of token ids, or a list of up to 2,048 strings or such lists; "
+        "of words to be labelled, strings",
+        "{'anyOf':[{'type':'string'}," IDS "," TEXTS ",{'type':'array','minItems':1,"
+        "'maxItems':2048,'items':" IDS "}]}"),
+    OWN("text_1", OPENAI_SCORE, true, "needed: a string, or a list of strings", TEXT_OR_TEXTS),
+    OWN("text_2", OPENAI_SCORE, true,
+        "likewise, up to 2,048: each beside the one of `text_1`, or its own there", TEXT_OR_TEXTS),
+    NEEDED("query", OPENAI_RERANK, OPENAI_STRING, "needed"),
+    OWN("documents", OPENAI_RERANK, true,
+        "needed: a list of up to 2,048 strings, or objects with one",
+        "{'type':'array','minItems':1,'maxItems':2048,'items':{'anyOf':[{'type':'string'},"
+        "@Document]}}"),
+    NEEDED("model", OPENAI_ITEMS, OPENAI_STRING, "needed: `spec.serve.modelName`"),
     USED("encoding_format", OPENAI_EMBED, OPENAI_STRING,
         "`float` when absent; `base64`: of little-endian F32"),
     RANGE("dimensions", OPENAI_EMBED, OPENAI_WHOLE, 1, 1 << 20,
@@ -187,13 +218,61 @@ static const struct openai_field fields[] = {
         "of a longer text so many tokens are read; -1: as many as the model reads; absent: it is "
         "refused"),
     IGNORED("user", OPENAI_ITEMS, "names the client's own user"),
-    USED("text", OPENAI_DOCUMENT, OPENAI_STRING, "needed"),
+    NEEDED("text", OPENAI_DOCUMENT, OPENAI_STRING, "needed"),
 };
 
 const struct openai_field *openai_fields(size_t *count)
 {
     *count = sizeof fields / sizeof *fields;
     return fields;
+}
+
+static const struct openai_object objects[] = {
+    {OPENAI_CHAT, "/v1/chat/completions", "ChatRequest", NULL},
+    {OPENAI_TEXT, "/v1/completions", "CompletionRequest", NULL},
+    {OPENAI_EMBED, "/v1/embeddings", "EmbeddingsRequest", NULL},
+    {OPENAI_CLASSIFY, "/v1/classify", "ClassifyRequest", NULL},
+    {OPENAI_SCORE, "/v1/score", "ScoreRequest", NULL},
+    {OPENAI_RERANK, "/v1/rerank", "RerankRequest", NULL},
+    {OPENAI_TOKENIZE, "/tokenize", "TokenizeRequest", NULL},
+    {OPENAI_DETOKENIZE, "/detokenize", "DetokenizeRequest", NULL},
+    {OPENAI_TEMPLATE, "/apply-template", "TemplateRequest", NULL},
+    {OPENAI_MESSAGE, NULL, "Message", "A message"},
+    {OPENAI_PART, NULL, "Part", "A part of a message's content"},
+    {OPENAI_FORMAT, NULL, "ResponseFormat", "`response_format`"},
+    {OPENAI_SCHEMA, NULL, "ResponseSchema", "`response_format.json_schema`"},
+    {OPENAI_TOOL, NULL, "Tool", "One of `tools`"},
+    {OPENAI_FUNCTION, NULL, "Function", "`function` of one of `tools`"},
+    {OPENAI_CHOICE, NULL, "ToolChoice", "`tool_choice` that names a tool"},
+    {OPENAI_CHOSEN, NULL, "ChosenFunction", "`function` of `tool_choice`"},
+    {OPENAI_CALL, NULL, "ToolCall", "One of a message's `tool_calls`"},
+    {OPENAI_CALLED, NULL, "CalledFunction", "`function` of one of `tool_calls`"},
+    {OPENAI_STREAM, NULL, "StreamOptions", "`stream_options`"},
+    {OPENAI_DOCUMENT, NULL, "Document", "One of `documents` that is an object"},
+};
+
+const struct openai_object *openai_objects(size_t *count)
+{
+    *count = sizeof objects / sizeof *objects;
+    return objects;
+}
+
+/* By which other servers have them, too. */
+static const struct {
+    const char *path;
+    enum openai_place place;
+} others[] = {{"/classify", OPENAI_CLASSIFY}, {"/score", OPENAI_SCORE}, {"/rerank", OPENAI_RERANK},
+    {"/v2/rerank", OPENAI_RERANK}};
+
+enum openai_place openai_place_of(const char *path)
+{
+    for (size_t i = 0; i < sizeof objects / sizeof *objects; i++)
+        if (objects[i].path && !strcmp(path, objects[i].path))
+            return objects[i].place;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (!strcmp(path, others[i].path))
+            return others[i].place;
+    return 0;
 }
 
 static const struct openai_field *find_field(const char *name, enum openai_place place)
@@ -292,6 +371,20 @@ static int check_value(
     return 0;
 }
 
+static int check_needed(const struct json *object, enum openai_place place, const char *prefix,
+    struct openai_refusal *r)
+{
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        const struct openai_field *f = &fields[i];
+        char path[sizeof r->param];
+        if (!f->needed || !(f->places & place) || openai_given(object, f->name))
+            continue;
+        snprintf(path, sizeof path, "%s%s", prefix, f->name);
+        return REFUSE(r, path, "%s is needed", path);
+    }
+    return 0;
+}
+
 int openai_check_fields(const struct json *object, enum openai_place place, const char *prefix,
     struct openai_refusal *r)
 {
@@ -306,7 +399,7 @@ int openai_check_fields(const struct json *object, enum openai_place place, cons
         if (!json_is_null(v) && check_value(f, v, path, r))
             return -1;
     }
-    return 0;
+    return check_needed(object, place, prefix, r);
 }
 
 /* -- messages -- */
@@ -316,14 +409,13 @@ static int join_parts(
 {
     int i = 0;
     json_each (part, parts) {
-        char path[64];
-        snprintf(path, sizeof path, "%scontent[%d].", prefix, i++);
-        if (openai_check_fields(part, OPENAI_PART, path, r))
+        char path[64], dot[64];
+        snprintf(path, sizeof path, "%scontent[%d]", prefix, i);
+        snprintf(dot, sizeof dot, "%scontent[%d].", prefix, i++);
+        if (!json_is_object(part))
+            return REFUSE(r, path, "%s must be an object", path);
+        if (openai_check_fields(part, OPENAI_PART, dot, r))
             return -1;
-        if (!openai_given(part, "type") || !openai_given(part, "text")) {
-            path[strlen(path) - 1] = 0;
-            return REFUSE(r, path, "%s must be {\"type\": \"text\", \"text\": ...}", path);
-        }
         buf_str(text, json_str(part, "text", ""));
     }
     return buf_ok(text) ? 0 : openai_refuse(r, 503, NULL, NULL, "out of memory");

@@ -68,8 +68,21 @@ struct openai_field {
     double min, max;
     const char *values; /* OPENAI_FIXED: JSON without spaces, one space between two */
     const char *note;   /* for the documentation */
+    const char *shape;  /* a JSON schema, as openapi.c reads it; NULL: what the kind says */
+    bool needed;
 };
 const struct openai_field *openai_fields(size_t *count);
+
+/* The objects in the order of the documentation: those of paths, then their parts. */
+struct openai_object {
+    enum openai_place place;
+    const char *path; /* NULL: a part of others */
+    const char *name; /* in openapi.json */
+    const char *title;
+};
+const struct openai_object *openai_objects(size_t *count);
+/* 0: none of those paths. */
+enum openai_place openai_place_of(const char *path);
 
 /* -- requests -- */
 

@@ -53,9 +53,7 @@ static int check_schema(const struct json *v, struct openai_refusal *r)
     if (!*name || strlen(name) > 64 || name[strspn(name, letters)])
         return REFUSE(r, "response_format.json_schema.name",
             "%s.name must be 1 to 64 letters, digits, _ and -", path);
-    return openai_given(v, "schema")
-        ? 0
-        : REFUSE(r, "response_format.json_schema.schema", "%s.schema is needed", path);
+    return 0;
 }
 
 /* The schema itself is the rank's to read. */

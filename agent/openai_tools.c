@@ -43,11 +43,6 @@ static const struct json *read_function(const struct json *v, enum openai_place 
     }
     if (openai_check_fields(v, place, at, r))
         return NULL;
-    snprintf(at, sizeof at, "%s.type", path);
-    if (!openai_given(v, "type")) {
-        REFUSE(r, at, "%s is needed", at);
-        return NULL;
-    }
     snprintf(at, sizeof at, "%s.function", path);
     return read_object(v, "function", inner, at, r);
 }

@@ -75,16 +75,22 @@ static void print_plain(
     print_milli(out, value_milli);
 }
 
+static const struct metric *values_of(const struct metric *m)
+{
+    return m->of ? m->of : m;
+}
+
 /* One pass over the buckets, so that count and the last bucket agree while others observe. */
 static void print_histogram(struct buf *out, const struct metric *m)
 {
+    const struct metric *values = values_of(m);
     int64_t total = 0;
     for (int i = 0; i < BUCKETS; i++) {
-        total += load(&m->bucket[i]);
+        total += load(&values->bucket[i]);
         buf_printf(out, "%s_bucket{%s%sle=\"%s\"} %lld\n", m->name, m->labels ? m->labels : "",
             m->labels ? "," : "", bound_names[i], (long long)total);
     }
-    print_plain(out, m, "_sum", load(&m->sum_milli));
+    print_plain(out, m, "_sum", load(&values->sum_milli));
     print_plain(out, m, "_count", total * 1000);
 }
 
@@ -100,6 +106,6 @@ void metric_print(struct buf *out)
         if (m->kind == METRIC_HISTOGRAM)
             print_histogram(out, m);
         else
-            print_plain(out, m, "", load(&m->value_milli));
+            print_plain(out, m, "", load(&values_of(m)->value_milli));
     }
 }

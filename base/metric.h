@@ -16,6 +16,7 @@ struct metric {
     const char *help;
     enum metric_kind kind;
     const char *labels;          /* fixed, "verb=\"get\"", or NULL */
+    const struct metric *of;     /* another name for its values, or NULL; not updated itself */
     _Atomic int64_t value_milli; /* thousandths */
     _Atomic int64_t sum_milli;
     _Atomic int64_t bucket[12]; /* histogram: le 0.005 .01 .025 .05 .1 .25 .5 1 2.5 5 10 +Inf */

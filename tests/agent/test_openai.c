@@ -310,7 +310,7 @@ static const struct {
     {true, CHAT FORMAT("\"type\":\"json_schema\""), 400, "response_format.json_schema", "needed"},
     {true, CHAT FORMAT("\"type\":\"json_object\",\"json_schema\":{}"), 400,
         "response_format.json_schema", "only beside"},
-    {true, CHAT FORMAT(SCHEMA("\"schema\":{}")), 400, "response_format.json_schema.name", "64"},
+    {true, CHAT FORMAT(SCHEMA("\"schema\":{}")), 400, "response_format.json_schema.name", "needed"},
     {true, CHAT FORMAT(SCHEMA("\"name\":\"a b\",\"schema\":{}")), 400,
         "response_format.json_schema.name", "64"},
     {true, CHAT FORMAT(SCHEMA("\"name\":\"a\"")), 400, "response_format.json_schema.schema",
@@ -346,7 +346,7 @@ static const struct {
     {false, "{\"model\":\"m\",\"prompt\":[-1]}", 400, "prompt", "token ids"},
     {false, "{\"model\":\"m\",\"prompt\":[1.5]}", 400, "prompt", "token ids"},
     {false, "{\"model\":\"m\",\"prompt\":[3000000000]}", 400, "prompt", "token ids"},
-    {true, "{\"model\":\"m\"}", 400, "messages", "non-empty"},
+    {true, "{\"model\":\"m\"}", 400, "messages", "needed"},
     {true, "{\"model\":\"m\",\"messages\":[]}", 400, "messages", "non-empty"},
     {true, MESSAGE("7"), 400, "messages", "object"},
     {true, MESSAGE("{\"content\":\"a\"}"), 400, "messages[1].role", "needed"},
@@ -360,7 +360,7 @@ static const struct {
     {true, PART("{\"type\":\"image_url\",\"image_url\":{}}"), 400, "messages[1].content[0].type",
         "\"text\""},
     {true, PART("{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\"}"), 400,
-        "messages[1].content[1]", "must be"},
+        "messages[1].content[1].text", "needed"},
     {true, PART("7"), 400, "messages[1].content[0]", "must be"},
 };
 
@@ -427,19 +427,10 @@ static int read_with(const struct openai_field *f, unsigned place, const char *v
 }
 
 /* It stands in every request that is tried. */
-static bool is_needed(const struct openai_field *f, unsigned place)
+static bool stands_already(const struct openai_field *f)
 {
-    static const char *const names[] = {"messages", "prompt", "model", "role", "content", "type",
-        "text", "tokens", "schema", "function", "arguments", "input", "text_1", "text_2", "query",
-        "documents"};
-    if (((place & (OPENAI_SCHEMA | OPENAI_FUNCTION | OPENAI_CHOSEN | OPENAI_CALLED)) &&
-            !strcmp(f->name, "name")) ||
-        (place == OPENAI_CALL && !strcmp(f->name, "id")))
-        return true;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (!strcmp(names[i], f->name))
-            return true;
-    return false;
+    return f->needed || !strcmp(f->name, "content") || !strcmp(f->name, "model") ||
+        !strcmp(f->name, "messages") || !strcmp(f->name, "prompt");
 }
 
 static void try_fixed(const struct openai_field *f, unsigned place)
@@ -463,7 +454,7 @@ START_TEST(every_row_does_what_it_says)
     const struct openai_field *fields = openai_fields(&count);
     for (const struct openai_field *f = fields; f < fields + count; f++)
         for (unsigned place = 1; place < OPENAI_PLACES; place *= 2) {
-            if (!(f->places & place) || is_needed(f, place))
+            if (!(f->places & place) || stands_already(f))
                 continue;
             ck_assert_msg(!read_with(f, place, "null"), "%s: %s", f->name, no.message);
             if (f->kind == OPENAI_FIXED)
@@ -505,38 +496,17 @@ static void write_row(struct buf *out, const struct openai_field *f)
 
 static void write_document(struct buf *out)
 {
-    static const struct {
-        unsigned place;
-        const char *title;
-    } places[] = {
-        {OPENAI_CHAT, "`POST /v1/chat/completions`"},
-        {OPENAI_TEXT, "`POST /v1/completions`"},
-        {OPENAI_TOKENIZE, "`POST /tokenize`"},
-        {OPENAI_DETOKENIZE, "`POST /detokenize`"},
-        {OPENAI_TEMPLATE, "`POST /apply-template`"},
-        {OPENAI_MESSAGE, "A message"},
-        {OPENAI_PART, "A part of a message's content"},
-        {OPENAI_FORMAT, "`response_format`"},
-        {OPENAI_SCHEMA, "`response_format.json_schema`"},
-        {OPENAI_TOOL, "One of `tools`"},
-        {OPENAI_FUNCTION, "`function` of one of `tools`"},
-        {OPENAI_CHOICE, "`tool_choice` that names a tool"},
-        {OPENAI_CHOSEN, "`function` of `tool_choice`"},
-        {OPENAI_CALL, "One of a message's `tool_calls`"},
-        {OPENAI_CALLED, "`function` of one of `tool_calls`"},
-        {OPENAI_STREAM, "`stream_options`"},
-        {OPENAI_EMBED, "`POST /v1/embeddings`"},
-        {OPENAI_CLASSIFY, "`POST /v1/classify`"},
-        {OPENAI_SCORE, "`POST /v1/score`"},
-        {OPENAI_RERANK, "`POST /v1/rerank`"},
-        {OPENAI_DOCUMENT, "One of `documents` that is an object"},
-    };
-    size_t count;
+    size_t count, objects;
     const struct openai_field *fields = openai_fields(&count);
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        buf_printf(out, "\n### %s\n\n| field | takes | |\n|---|---|---|\n", places[i].title);
+    const struct openai_object *o = openai_objects(&objects);
+    for (const struct openai_object *end = o + objects; o < end; o++) {
+        if (o->path)
+            buf_printf(out, "\n### `POST %s`\n", o->path);
+        else
+            buf_printf(out, "\n### %s\n", o->title);
+        buf_str(out, "\n| field | takes | |\n|---|---|---|\n");
         for (const struct openai_field *f = fields; f < fields + count; f++)
-            if (f->places & places[i].place)
+            if (f->places & o->place)
                 write_row(out, f);
     }
 }

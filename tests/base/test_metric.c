@@ -75,6 +75,28 @@ START_TEST(text_format)
 }
 END_TEST
 
+/* Another name has the same values, and labels of its own. */
+START_TEST(another_name)
+{
+    static struct metric depth_again = {.name = "other:depth",
+        .help = "Keys.",
+        .kind = METRIC_GAUGE,
+        .labels = "a=\"b\"",
+        .of = &depth};
+    static struct metric latency_again = {
+        .name = "other:seconds", .help = "One.", .kind = METRIC_HISTOGRAM, .of = &latency};
+    metric_register(&depth);
+    metric_register(&latency);
+    metric_register(&depth_again);
+    metric_register(&latency_again);
+    metric_set(&depth, 7);
+    metric_observe(&latency, 0.02);
+    ck_assert_ptr_nonnull(strstr(page(), "\nother:depth{a=\"b\"} 7\n# HELP other:seconds One.\n"));
+    ck_assert_ptr_nonnull(strstr(page(), "\nother:seconds_bucket{le=\"0.025\"} 1\n"));
+    ck_assert_ptr_nonnull(strstr(page(), "\nother:seconds_sum 0.020\nother:seconds_count 1\n"));
+}
+END_TEST
+
 static _Atomic bool done;
 
 static void *update(void *user)
@@ -133,4 +155,4 @@ START_TEST(faults)
 }
 END_TEST
 
-UNIT_MAIN("metric", text_format, no_update_is_lost, faults)
+UNIT_MAIN("metric", text_format, another_name, no_update_is_lost, faults)

@@ -1,0 +1,146 @@
+/*
+ * meter: each figure is kept once; vLLM's names are metrics `of` those. Only where it counts
+ * otherwise than we do is there a metric of its own.
+ */
+#include "agent/meter.h"
+
+#include "api/names.h"
+#include "base/metric.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define VLLM_LABELS "model_name=\"%s\",engine=\"0\""
+
+static char labels[192], stop_labels[256], length_labels[256];
+
+static struct metric requests = {.name = NAME_METRIC_REQUESTS,
+    .help = "Requests to the OpenAI API that were accepted",
+    .kind = METRIC_COUNTER};
+static struct metric refused = {.name = NAME_METRIC_REFUSED,
+    .help = "Requests answered with an error status",
+    .kind = METRIC_COUNTER};
+static struct metric tokens = {
+    .name = NAME_METRIC_TOKENS, .help = "Tokens generated", .kind = METRIC_COUNTER};
+static struct metric prompt_tokens = {.name = NAME_METRIC_PROMPT_TOKENS,
+    .help = "Tokens of prompts that were answered",
+    .kind = METRIC_COUNTER};
+static struct metric cached_tokens = {.name = NAME_METRIC_CACHED_TOKENS,
+    .help = "Of these, whose keys were kept",
+    .kind = METRIC_COUNTER};
+static struct metric first_token = {.name = NAME_METRIC_FIRST_TOKEN,
+    .help = "From request to first token",
+    .kind = METRIC_HISTOGRAM};
+static struct metric next_token = {.name = NAME_METRIC_NEXT_TOKEN,
+    .help = "From one token of an answer to the next",
+    .kind = METRIC_HISTOGRAM};
+static struct metric whole = {.name = NAME_METRIC_ANSWER,
+    .help = "From request to the end of its answer",
+    .kind = METRIC_HISTOGRAM};
+static struct metric in_flight = {
+    .name = NAME_METRIC_IN_FLIGHT, .help = "Requests waiting or generating", .kind = METRIC_GAUGE};
+static struct metric waiting = {.name = NAME_METRIC_WAITING,
+    .help = "Requests that the rank has not been handed yet",
+    .kind = METRIC_GAUGE};
+
+static struct metric oldest = {.name = NAME_METRIC_WAIT,
+    .help = "Since the oldest request came that the rank has not been handed yet, 0: there is none",
+    .kind = METRIC_GAUGE};
+static struct metric texts = {.name = NAME_METRIC_ITEMS,
+    .help = "Texts that were embedded or labelled",
+    .kind = METRIC_COUNTER};
+static struct metric text_tokens = {
+    .name = NAME_METRIC_ITEM_TOKENS, .help = "Their tokens", .kind = METRIC_COUNTER};
+
+#define VLLM(what, say, sort, is) \
+    { \
+        .name = "vllm:" what, .help = say, .kind = sort, .labels = labels, .of = is \
+    }
+static struct metric vllm_running = {.name = "vllm:num_requests_running",
+    .help = "Requests handed to the rank",
+    .kind = METRIC_GAUGE,
+    .labels = labels};
+static struct metric vllm_stopped = {.name = "vllm:request_success_total",
+    .help = "Answers that ended, by the reason",
+    .kind = METRIC_COUNTER,
+    .labels = stop_labels};
+static struct metric vllm_cut = {.name = "vllm:request_success_total",
+    .help = "Answers that ended, by the reason",
+    .kind = METRIC_COUNTER,
+    .labels = length_labels};
+static struct metric vllm[] = {
+    VLLM("num_requests_waiting", "As " NAME_METRIC_WAITING, METRIC_GAUGE, &waiting),
+    VLLM("prompt_tokens_total", "As " NAME_METRIC_PROMPT_TOKENS, METRIC_COUNTER, &prompt_tokens),
+    VLLM("generation_tokens_total", "As " NAME_METRIC_TOKENS, METRIC_COUNTER, &tokens),
+    VLLM("prefix_cache_queries_total", "As " NAME_METRIC_PROMPT_TOKENS, METRIC_COUNTER,
+        &prompt_tokens),
+    VLLM(
+        "prefix_cache_hits_total", "As " NAME_METRIC_CACHED_TOKENS, METRIC_COUNTER, &cached_tokens),
+    VLLM("time_to_first_token_seconds", "As " NAME_METRIC_FIRST_TOKEN, METRIC_HISTOGRAM,
+        &first_token),
+    VLLM(
+        "inter_token_latency_seconds", "As " NAME_METRIC_NEXT_TOKEN, METRIC_HISTOGRAM, &next_token),
+    VLLM("e2e_request_latency_seconds", "As " NAME_METRIC_ANSWER, METRIC_HISTOGRAM, &whole),
+};
+
+void meter_register(const char *model)
+{
+    struct metric *all[] = {&requests, &refused, &tokens, &prompt_tokens, &cached_tokens,
+        &first_token, &next_token, &whole, &in_flight, &waiting, &oldest, &texts, &text_tokens,
+        &vllm_running, &vllm_stopped, &vllm_cut};
+    snprintf(labels, sizeof labels, VLLM_LABELS, model);
+    snprintf(stop_labels, sizeof stop_labels, "%s,finished_reason=\"stop\"", labels);
+    snprintf(length_labels, sizeof length_labels, "%s,finished_reason=\"length\"", labels);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        metric_register(all[i]);
+    for (size_t i = 0; i < sizeof vllm / sizeof *vllm; i++)
+        metric_register(&vllm[i]);
+}
+
+void meter_accepted(void)
+{
+    metric_add(&requests, 1);
+}
+
+void meter_refused(void)
+{
+    metric_add(&refused, 1);
+}
+
+void meter_queue(int in_flight_now, int waiting_now)
+{
+    metric_set(&in_flight, in_flight_now);
+    metric_set(&waiting, waiting_now);
+    metric_set(&vllm_running, in_flight_now - waiting_now);
+}
+
+void meter_oldest(int64_t since_ms)
+{
+    metric_set(&oldest, (double)since_ms / 1000);
+}
+
+void meter_read(int64_t count, int64_t tokens_of_them)
+{
+    metric_add(&texts, (double)count);
+    metric_add(&text_tokens, (double)tokens_of_them);
+}
+
+void meter_token(int64_t since_ms)
+{
+    metric_add(&tokens, 1);
+    if (since_ms >= 0)
+        metric_observe(&next_token, (double)since_ms / 1000);
+}
+
+void meter_first_token(int64_t since_ms)
+{
+    metric_observe(&first_token, (double)since_ms / 1000);
+}
+
+void meter_ended(const char *finish, int64_t since_ms, int64_t prompt, int64_t cached)
+{
+    metric_observe(&whole, (double)since_ms / 1000);
+    metric_add(&prompt_tokens, (double)prompt);
+    metric_add(&cached_tokens, (double)cached);
+    metric_add(strcmp(finish, "length") ? &vllm_stopped : &vllm_cut, 1);
+}

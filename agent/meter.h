@@ -1,0 +1,27 @@
+/*
+ * meter: what the API of a serving pod is measured by: counters, gauges and histograms under our
+ * names (api/names.h), and the same figures under vLLM's, by which dashboards and autoscalers know a
+ * server (https://docs.vllm.ai/en/latest/usage/metrics/). Of one front in a process.
+ */
+#ifndef AGENT_METER_H
+#define AGENT_METER_H
+
+#include <stdint.h>
+
+/* model: its name in the API, which stands in vLLM's labels; copied. */
+void meter_register(const char *model);
+void meter_accepted(void);
+void meter_refused(void);
+/* Answers that wait or are being given, and those of them that the rank was not handed. */
+void meter_queue(int in_flight, int waiting);
+void meter_oldest(int64_t since_ms); /* the request came that the rank was not handed; 0: none */
+void meter_read(int64_t texts, int64_t tokens); /* of a model that reads whole texts */
+/* A token was generated; since_ms: after the answer's last one, -1: nobody hears it, or it is the
+ * first, which meter_first_token tells. */
+void meter_token(int64_t since_ms);
+void meter_first_token(int64_t since_ms); /* after the request */
+/* An answer has ended: why, as the API says it, how long after its request, and the tokens of its
+ * prompt with those that were cached, where it is the first to that prompt. */
+void meter_ended(const char *finish, int64_t since_ms, int64_t prompt, int64_t cached);
+
+#endif

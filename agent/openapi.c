@@ -1,0 +1,329 @@
+/*
+ * openapi: objects and fields are read off the table. Answers, which no table decides, are short
+ * schemas here: what a client may rely on; there may be more in them.
+ *
+ * Schemas are written with ' for " and @Name for a reference.
+ */
+#include "agent/openapi.h"
+
+#include "agent/openai_items.h"
+
+#include "base/json.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define LIST(name) \
+    "{'type':'object','required':['model','usage','" name "'],'properties':{" \
+    "'model':{'type':'string'},'usage':@ReadUsage,'" name "':{'type':'array','items':{" \
+    "'type':'object',"
+
+static const struct answer {
+    enum openai_place place;
+    const char *name, *schema;
+    bool streams;
+} answers[] = {
+    {OPENAI_CHAT, "ChatAnswer",
+        "{'type':'object','required':['id','object','created','model','choices','usage'],"
+        "'properties':{'id':{'type':'string'},'object':{'const':'chat.completion'},"
+        "'created':{'type':'integer'},'model':{'type':'string'},'usage':@Usage,"
+        "'choices':{'type':'array','minItems':1,'items':{'type':'object',"
+        "'required':['index','message','logprobs','finish_reason'],'properties':{"
+        "'index':{'type':'integer'},'logprobs':{'type':['object','null']},"
+        "'finish_reason':{'enum':['stop','length','tool_calls']},"
+        "'message':{'type':'object','required':['role','content'],'properties':{"
+        "'role':{'const':'assistant'},'content':{'type':['string','null']},"
+        "'tool_calls':{'type':'array','items':@ToolCall}}}}}}}}",
+        true},
+    {OPENAI_TEXT, "CompletionAnswer",
+        "{'type':'object','required':['id','object','created','model','choices','usage'],"
+        "'properties':{'id':{'type':'string'},'object':{'const':'text_completion'},"
+        "'created':{'type':'integer'},'model':{'type':'string'},'usage':@Usage,"
+        "'choices':{'type':'array','minItems':1,'items':{'type':'object',"
+        "'required':['index','text','logprobs','finish_reason'],'properties':{"
+        "'index':{'type':'integer'},'text':{'type':'string'},"
+        "'logprobs':{'type':['object','null']},"
+        "'finish_reason':{'enum':['stop','length']}}}}}}",
+        true},
+    {OPENAI_TOKENIZE, "Tokens",
+        "{'type':'object','required':['count','max_model_len','tokens'],'properties':{"
+        "'count':{'type':'integer'},'max_model_len':{'type':'integer'},"
+        "'tokens':{'type':'array','items':{'type':'integer'}}}}",
+        false},
+    {OPENAI_DETOKENIZE, "Prompt",
+        "{'type':'object','required':['prompt'],'properties':{'prompt':{'type':'string'}}}", false},
+    {OPENAI_TEMPLATE, "Prompt", NULL, false},
+    {OPENAI_EMBED, "Embeddings",
+        LIST("data") "'required':['index','embedding'],'properties':{'index':{'type':'integer'},"
+                     "'embedding':{'type':['array','string']}}}}}}",
+        false},
+    {OPENAI_CLASSIFY, "Classes",
+        LIST("data") "'required':['index','num_classes'],'properties':{'index':{'type':'integer'},"
+                     "'num_classes':{'type':'integer'}}}}}}",
+        false},
+    {OPENAI_SCORE, "Scores",
+        LIST("data") "'required':['index','score'],'properties':{'index':{'type':'integer'},"
+                     "'score':{'type':'number'}}}}}}",
+        false},
+    {OPENAI_RERANK, "Ranking",
+        LIST("results") "'required':['index','relevance_score'],'properties':{"
+                        "'index':{'type':'integer'},'relevance_score':{'type':'number'}}}}}}",
+        false},
+};
+
+static const struct part { /* of answers */
+    const char *name, *schema;
+} parts[] = {
+    {"Usage",
+        "{'type':'object','required':['prompt_tokens','completion_tokens','total_tokens'],"
+        "'properties':{'prompt_tokens':{'type':'integer'},'completion_tokens':{'type':'integer'},"
+        "'total_tokens':{'type':'integer'},'prompt_tokens_details':{'type':'object',"
+        "'properties':{'cached_tokens':{'type':'integer'}}}}}"},
+    {"ReadUsage",
+        "{'type':'object','required':['prompt_tokens','total_tokens'],'properties':{"
+        "'prompt_tokens':{'type':'integer'},'total_tokens':{'type':'integer'}}}"},
+    {"Model",
+        "{'type':'object','required':['id','object','created','owned_by'],'properties':{"
+        "'id':{'type':'string'},'object':{'const':'model'},'created':{'type':'integer'},"
+        "'owned_by':{'type':'string'},'max_model_len':{'type':'integer'}}}"},
+    {"Models",
+        "{'type':'object','required':['object','data'],'properties':{'object':{'const':'list'},"
+        "'data':{'type':'array','items':@Model}}}"},
+    {"Health", "{'type':'object','required':['status'],'properties':{'status':{'type':'string'}}}"},
+    {"Error",
+        "{'type':'object','required':['error'],'properties':{'error':{'type':'object',"
+        "'required':['message','type','param','code'],'properties':{'message':{'type':'string'},"
+        "'type':{'type':'string'},'param':{'type':['string','null']},"
+        "'code':{'type':['string','null']}}}}}"},
+};
+
+static const struct reading {
+    const char *path, *name, *summary;
+} readings[] = {
+    {"/v1/models", "Models", "The models"},
+    {"/v1/models/{model}", "Model", "A model"},
+    {"/health", "Health", "Whether requests are taken"},
+    {"/openapi.json", NULL, "This document"},
+};
+
+/* -- schemas -- */
+
+static bool is_letter(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+static void write_schema(struct jsonw *w, const char *key, const char *schema)
+{
+    jsonw_raw(w, key, "");
+    for (const char *p = schema; *p; p++) {
+        size_t n = 0;
+        while (*p == '@' && is_letter(p[n + 1]))
+            n++;
+        if (n)
+            buf_printf(w->out, "{\"$ref\":\"#/components/schemas/%.*s\"}", (int)n, p + 1);
+        else
+            buf_char(w->out, *p == '\'' ? '"' : *p);
+        p += n;
+    }
+}
+
+static void write_type(struct jsonw *w, const struct openai_field *f, const char *type)
+{
+    if (f->needed) {
+        jsonw_str(w, "type", type);
+        return;
+    }
+    jsonw_open(w, "type", '[');
+    jsonw_str(w, NULL, type);
+    jsonw_str(w, NULL, "null");
+    jsonw_close(w);
+}
+
+/* Between the values stands a space; null is as good as absent. */
+static void write_values(struct jsonw *w, const struct openai_field *f)
+{
+    jsonw_raw(w, "enum", "[");
+    for (const char *p = f->values; *p; p++)
+        buf_char(w->out, *p == ' ' ? ',' : *p);
+    if (!f->needed)
+        buf_str(w->out, *f->values ? ",null" : "null");
+    buf_char(w->out, ']');
+}
+
+static void write_shape(struct jsonw *w, const struct openai_field *f)
+{
+    jsonw_open(w, "anyOf", '[');
+    write_schema(w, NULL, f->shape);
+    if (!f->needed)
+        jsonw_raw(w, NULL, "{\"type\":\"null\"}");
+    jsonw_close(w);
+}
+
+static void write_field(
+    struct jsonw *w, const struct openai_field *f, const struct openai_conf *conf, bool request)
+{
+    static const char *const types[] = {"number", "integer", "boolean", "string"};
+    jsonw_open(w, f->name, '{');
+    if (request && !strcmp(f->name, "model")) {
+        jsonw_open(w, "enum", '[');
+        jsonw_str(w, NULL, conf->model);
+        for (int i = 0; i < conf->adapter_count; i++)
+            jsonw_str(w, NULL, conf->adapters[i].name);
+        if (!f->needed)
+            jsonw_null(w, NULL);
+        jsonw_close(w);
+    } else if (f->kind == OPENAI_FIXED) {
+        write_values(w, f);
+    } else if (f->shape) {
+        write_shape(w, f);
+    } else if (f->kind <= OPENAI_STRING) {
+        write_type(w, f, types[f->kind]);
+    }
+    if (f->kind == OPENAI_NUMBER || f->kind == OPENAI_WHOLE) {
+        jsonw_num(w, "minimum", f->min);
+        jsonw_num(w, "maximum", f->max);
+    }
+    if (*f->note)
+        jsonw_str(w, "description", f->note);
+    jsonw_close(w);
+}
+
+static void write_object(
+    struct jsonw *w, const struct openai_object *o, const struct openai_conf *conf)
+{
+    size_t count;
+    const struct openai_field *fields = openai_fields(&count);
+    jsonw_open(w, o->name, '{');
+    jsonw_str(w, "type", "object");
+    jsonw_bool(w, "additionalProperties", false);
+    jsonw_open(w, "required", '[');
+    for (const struct openai_field *f = fields; f < fields + count; f++)
+        if ((f->places & o->place) && f->needed)
+            jsonw_str(w, NULL, f->name);
+    jsonw_close(w);
+    jsonw_open(w, "properties", '{');
+    for (const struct openai_field *f = fields; f < fields + count; f++)
+        if (f->places & o->place)
+            write_field(w, f, conf, o->path != NULL);
+    jsonw_close(w);
+    jsonw_close(w);
+}
+
+static void write_components(struct jsonw *w, const struct openai_conf *conf, bool keyed)
+{
+    size_t count;
+    const struct openai_object *objects = openai_objects(&count);
+    jsonw_open(w, "components", '{');
+    jsonw_open(w, "schemas", '{');
+    for (size_t i = 0; i < count; i++)
+        write_object(w, &objects[i], conf);
+    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++)
+        if (answers[i].schema)
+            write_schema(w, answers[i].name, answers[i].schema);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        write_schema(w, parts[i].name, parts[i].schema);
+    jsonw_close(w);
+    if (keyed)
+        jsonw_raw(w, "securitySchemes", "{\"key\":{\"type\":\"http\",\"scheme\":\"bearer\"}}");
+    jsonw_close(w);
+}
+
+/* -- paths -- */
+
+/* name: of the schema, NULL: an object. */
+static void write_content(struct jsonw *w, const char *name, bool streams)
+{
+    char schema[64] = "{'type':'object'}";
+    if (name)
+        snprintf(schema, sizeof schema, "@%s", name);
+    jsonw_open(w, "content", '{');
+    jsonw_open(w, "application/json", '{');
+    write_schema(w, "schema", schema);
+    jsonw_close(w);
+    if (streams)
+        jsonw_raw(w, "text/event-stream", "{\"schema\":{\"type\":\"string\"}}");
+    jsonw_close(w);
+}
+
+static void write_response(
+    struct jsonw *w, const char *status, const char *description, const char *name, bool streams)
+{
+    jsonw_open(w, status, '{');
+    jsonw_str(w, "description", description);
+    write_content(w, name, streams);
+    jsonw_close(w);
+}
+
+static void write_responses(struct jsonw *w, const char *name, bool streams, const char *error)
+{
+    jsonw_open(w, "responses", '{');
+    write_response(w, "200", "The answer", name, streams);
+    write_response(w, "4XX", "The request is at fault, or comes too soon", error, false);
+    write_response(w, "5XX", "The server is at fault, or does not serve now", error, false);
+    jsonw_close(w);
+}
+
+static const struct answer *answer_of(enum openai_place place)
+{
+    size_t i = 0;
+    while (i < sizeof answers / sizeof *answers && answers[i].place != place)
+        i++;
+    return i < sizeof answers / sizeof *answers ? &answers[i] : NULL;
+}
+
+static void write_asking(struct jsonw *w, const struct openai_object *o)
+{
+    const struct answer *answer = answer_of(o->place);
+    jsonw_open(w, o->path, '{');
+    jsonw_open(w, "post", '{');
+    jsonw_str(w, "operationId", o->name);
+    jsonw_open(w, "requestBody", '{');
+    jsonw_bool(w, "required", true);
+    write_content(w, o->name, false);
+    jsonw_close(w);
+    write_responses(w, answer ? answer->name : NULL, answer && answer->streams, "Error");
+    jsonw_close(w);
+    jsonw_close(w);
+}
+
+static void write_reading(struct jsonw *w, const struct reading *r)
+{
+    bool open = !strcmp(r->path, "/health");
+    jsonw_open(w, r->path, '{');
+    if (strchr(r->path, '{'))
+        jsonw_raw(w, "parameters",
+            "[{\"name\":\"model\",\"in\":\"path\",\"required\":true,"
+            "\"schema\":{\"type\":\"string\"}}]");
+    jsonw_open(w, "get", '{');
+    jsonw_str(w, "summary", r->summary);
+    if (open)
+        jsonw_raw(w, "security", "[]");
+    write_responses(w, r->name, false, open ? "Health" : "Error");
+    jsonw_close(w);
+    jsonw_close(w);
+}
+
+void openapi_write(struct buf *out, const struct openai_conf *conf, bool keyed)
+{
+    struct jsonw w;
+    size_t count;
+    struct openai_refusal r;
+    const struct openai_object *objects = openai_objects(&count);
+    jsonw_init(&w, out);
+    jsonw_open(&w, NULL, '{');
+    jsonw_str(&w, "openapi", "3.1.0");
+    jsonw_raw(&w, "info", "{\"title\":\"llmjob\",\"version\":\"v1\"}");
+    if (keyed)
+        jsonw_raw(&w, "security", "[{\"key\":[]}]");
+    jsonw_open(&w, "paths", '{');
+    for (size_t i = 0; i < count; i++)
+        if (objects[i].path && !openai_check_does(conf, objects[i].place, &r))
+            write_asking(&w, &objects[i]);
+    for (size_t i = 0; i < sizeof readings / sizeof *readings; i++)
+        write_reading(&w, &readings[i]);
+    jsonw_close(&w);
+    write_components(&w, conf, keyed);
+    jsonw_close(&w);
+    jsonw_end(&w);
+}
