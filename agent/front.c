@@ -11,6 +11,7 @@
 #include "agent/front.h"
 
 #include "agent/calls.h"
+#include "agent/dialect.h"
 #include "agent/meter.h"
 #include "agent/openai.h"
 #include "agent/openai_answer.h"
@@ -39,12 +40,13 @@
 #define API_BYTES    (64 << 20) /* their bodies and what they have not read of their answers */
 
 struct front_choice {
-    bool spoken;        /* its first text has come */
-    int64_t told_ms;    /* its last */
-    bool begun;         /* a chunk of it was sent */
-    const char *finish; /* NULL while it goes on */
-    struct buf text;    /* whole answers */
-    struct buf pending; /* the beginning of a character */
+    bool spoken;                     /* its first text has come */
+    int64_t told_ms;                 /* its last */
+    bool begun;                      /* a chunk of it was sent */
+    const char *finish;              /* NULL while it goes on */
+    char stop[LIMIT_STOP_BYTES + 1]; /* the text that ended it */
+    struct buf text;                 /* whole answers */
+    struct buf pending;              /* the beginning of a character */
     struct openai_logprobs logprobs;
     struct calls calls; /* of tools, if there may be any */
     int calls_sent;     /* of a stream */
@@ -156,7 +158,7 @@ static void answer_error(struct web_exchange *x, const struct openai_refusal *r)
 {
     buf_auto struct buf body;
     buf_init(&body, 8192);
-    openai_error(&body, r);
+    dialect_error(&body, openai_place_of(web_path(x)), r);
     if (r->status == 429 || r->status == 503) {
         char line[32];
         snprintf(line, sizeof line, "Retry-After: %d", r->retry_seconds ? r->retry_seconds : 1);
@@ -174,7 +176,8 @@ static struct openai_choice choice_of(const struct front_request *r, const struc
         .logprobs = r->asked.logprobs ? &c->logprobs : NULL,
         .calls = r->asked.calls ? &c->calls : NULL,
         .from = c->calls_sent,
-        .finish = c->finish};
+        .finish = c->finish,
+        .stop = c->stop};
 }
 
 /* text may be NULL; what logprobs there are go along. */
@@ -188,7 +191,7 @@ static int send_chunk(struct front_request *r, struct front_choice *c, const cha
     said.first = !c->begun;
     said.text = text;
     said.len = len;
-    openai_chunk(&out, &r->a, &said);
+    dialect_chunk(&out, r->asked.place, &r->a, &said);
     openai_logprobs_sent(&c->logprobs);
     c->calls_sent = c->calls.count;
     r->begun = c->begun = true;
@@ -214,7 +217,7 @@ static void end_with_error(struct front_request *r, const struct openai_refusal 
     if (r->begun) {
         buf_auto struct buf out;
         buf_init(&out, 8192);
-        openai_error_event(&out, why);
+        dialect_error_event(&out, r->asked.place, why);
         web_stream_data(r->x, buf_cstr(&out), out.len);
         web_stream_end(r->x);
     } else {
@@ -228,29 +231,20 @@ static void end_whole(struct front_request *r)
     struct openai_choice said[LIMIT_CHOICES];
     buf_auto struct buf out;
     buf_init(&out, 2 * HELD_BYTES);
-    if (r->asked.place & OPENAI_RENDERED) {
-        answer_json(r->x, 200, &r->choice->text);
-        return;
-    }
-    if (r->asked.place & OPENAI_ITEMS) {
-        const struct buf *text = &r->choice->text;
-        openai_items(&out, &r->a, r->asked.place, buf_cstr(text), text->len, r->usage);
-        answer_json(r->x, 200, &out);
-        return;
-    }
     for (int i = 0; i < r->asked.choices; i++)
         said[i] = choice_of(r, &r->choice[i]);
-    openai_whole(&out, &r->a, said, r->asked.choices, r->usage);
+    dialect_whole(&out, r->asked.place, &r->a, said, r->asked.choices, r->usage);
     answer_json(r->x, 200, &out);
 }
 
 /* All its choices have ended. */
 static void end_well(struct front_request *r)
 {
+    struct openai_choice first = choice_of(r, r->choice);
     buf_auto struct buf out;
     buf_init(&out, 8192);
     if (r->asked.stream) {
-        openai_last(&out, &r->a, r->usage);
+        dialect_last(&out, r->asked.place, &r->a, &first, r->usage);
         web_stream_data(r->x, buf_cstr(&out), out.len);
         web_stream_end(r->x);
     } else {
@@ -457,6 +451,7 @@ static void end_choice(struct front_request *r, struct front_choice *c, const st
         end_outgrown(r);
         return;
     }
+    snprintf(c->stop, sizeof c->stop, "%s", json_str(v, "stop", ""));
     c->finish = length ? "length" : c->calls.count ? "tool_calls" : "stop";
     add_usage(r, c, v);
     if (r->asked.stream)
@@ -511,9 +506,14 @@ static void on_gone(void *user)
     request_free(r);
 }
 
+static int key_of(const struct front *f, const struct web_exchange *x)
+{
+    return keys_find(f->conf.keys, web_header(x, "authorization"), web_header(x, "x-api-key"));
+}
+
 static int authorize(const struct front *f, const struct web_exchange *x, struct openai_refusal *r)
 {
-    return keys_find(f->conf.keys, web_header(x, "authorization")) >= 0
+    return key_of(f, x) >= 0
         ? 0
         : openai_refuse(r, 401, "invalid_api_key", NULL, "Incorrect API key provided");
 }
@@ -568,7 +568,7 @@ static struct front_request *request_create(struct front *f, struct web_exchange
     *r = (struct front_request){.front = f,
         .x = x,
         .a = {.id = f->next_id,
-            .chat = asked->place == OPENAI_CHAT,
+            .chat = asked->place != OPENAI_TEXT,
             .include_usage = asked->include_usage,
             .created = clock_wall_ms() / 1000,
             .model = asked->model},
@@ -595,8 +595,7 @@ static struct front_request *request_create(struct front *f, struct web_exchange
 /* What the model answers. */
 static void on_asked(struct front *f, struct web_exchange *x, enum openai_place place)
 {
-    struct share_cost cost = {
-        .key = keys_find(f->conf.keys, web_header(x, "authorization")), .answers = 1};
+    struct share_cost cost = {.key = key_of(f, x), .answers = 1};
     struct openai_conf api = api_of(f, cost.key);
     struct openai_request asked;
     struct openai_refusal why;
@@ -651,8 +650,8 @@ static void on_description(const struct front *f, struct web_exchange *x)
 {
     buf_auto struct buf out;
     buf_init(&out, 1 << 20);
-    struct openai_conf api = api_of(f);
-    openapi_write(&out, &api, f->conf.api_key != NULL);
+    struct openai_conf api = api_of(f, 0);
+    openapi_write(&out, &api, f->conf.keys->count);
     answer_json(x, 200, &out);
 }
 

@@ -89,11 +89,12 @@ int keys_read(const char *text, size_t len, struct api_keys *out, struct err *e)
     return 0;
 }
 
-int keys_find(const struct api_keys *k, const char *authorization)
+int keys_find(const struct api_keys *k, const char *authorization, const char *plain)
 {
     int found = k->count ? -1 : 0;
     for (int i = 0; i < k->count; i++)
-        found = secret_bearer(authorization, k->key[i].text) ? i : found;
+        if (secret_bearer(authorization, k->key[i].text) | secret_equal(plain, k->key[i].text))
+            found = i;
     return found;
 }
 

@@ -28,9 +28,9 @@ struct api_keys { /* plain data; one that is all 0 has no key */
 /* Empty lines count for nothing. ERR_USER: no key, too many, one that is too long or there twice,
    a weight that is none. */
 int keys_read(const char *text, size_t len, struct api_keys *out, struct err *e);
-/* authorization: the header's value, or NULL. Which key it is, in a time that does not tell; -1:
-   none. Without keys: 0. */
-int keys_find(const struct api_keys *k, const char *authorization);
+/* Values of headers, or NULL: of Authorization, and of x-api-key. Which key it is, in a time that
+   does not tell; -1: none. Without keys: 0. */
+int keys_find(const struct api_keys *k, const char *authorization, const char *plain);
 /* 1 without keys. */
 int keys_weight(const struct api_keys *k, int key);
 /* Of what is shared by those who name `shared`, whatever their key; NULL: of the key alone. "":

@@ -3,6 +3,7 @@
  * (check_fields), and only then reads what it uses: so nothing that a client says is passed over in
  * silence, and a reader may take a field's type for granted.
  */
+#include "agent/anthropic.h"
 #include "agent/openai_internal.h"
 #include "agent/openai_items.h"
 
@@ -14,8 +15,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define EXACT 9007199254740991.0 /* the greatest whole number that JSON carries safely */
-#define BOTH  (OPENAI_CHAT | OPENAI_TEXT)
+#define EXACT    9007199254740991.0 /* the greatest whole number that JSON carries safely */
+#define BOTH     (OPENAI_CHAT | OPENAI_TEXT)
+#define MESSAGES (OPENAI_MESSAGES | OPENAI_COUNT)
 
 /* -- the table -- */
 
@@ -38,17 +40,18 @@
 #define IGNORED(name, places, note) ROW(name, places, OPENAI_IGNORED, 0, 0, NULL, note, NULL, false)
 
 /* Shapes: ' stands for ", and @Name for the object of that name. */
-#define MESSAGES "{'type':'array','minItems':1,'items':@Message}"
+#define TURNS "{'type':'array','minItems':1,'items':@Message}"
 #define IDS \
     "{'type':'array','minItems':1,'items':{'type':'integer','minimum':0,'maximum':2147483647}}"
-#define TEXTS "{'type':'array','minItems':1,'maxItems':2048,'items':{'type':'string'}}"
-#define TEXT_OR_TEXTS "{'anyOf':[{'type':'string'}," TEXTS "]}"
-#define STOP "{'type':'string','minLength':1,'maxLength':256}"
-#define NAME "{'type':'string','pattern':'^[a-zA-Z0-9_-]{1,64}$'}"
+#define LIST          "{'type':'array','minItems':1,'maxItems':2048,'items':{'type':'string'}}"
+#define TEXT_OR_TEXTS "{'anyOf':[{'type':'string'}," LIST "]}"
+#define STOP          "{'type':'string','minLength':1,'maxLength':256}"
+#define NAME          "{'type':'string','pattern':'^[a-zA-Z0-9_-]{1,64}$'}"
+#define TEXTS         "{'anyOf':[{'type':'string'},{'type':'array','items':@TextBlock}]}"
 
 static const struct openai_field fields[] = {
-    OWN("messages", OPENAI_CHAT | OPENAI_TEMPLATE, true, "at least one message", MESSAGES),
-    OWN("messages", OPENAI_TOKENIZE, false, "likewise, instead of a prompt", MESSAGES),
+    OWN("messages", OPENAI_CHAT | OPENAI_TEMPLATE, true, "at least one message", TURNS),
+    OWN("messages", OPENAI_TOKENIZE, false, "likewise, instead of a prompt", TURNS),
     USED("prompt", OPENAI_TOKENIZE, OPENAI_STRING, ""),
     OWN("tokens", OPENAI_DETOKENIZE, true, "a list of token ids", IDS),
     OWN("prompt", OPENAI_TEXT, true,
@@ -57,9 +60,9 @@ static const struct openai_field fields[] = {
         "{'type':'string'}},{'type':'array','minItems':1,'maxItems':128,'items':" IDS "}]}"),
     NEEDED("model", BOTH, OPENAI_STRING,
         "needed: `spec.serve.modelName`, or the name of one of `spec.serve.adapters`"),
-    USED("model", OPENAI_RENDERED, OPENAI_STRING,
+    USED("model", OPENAI_RENDERED & ~OPENAI_COUNT, OPENAI_STRING,
         "`spec.serve.modelName` or the name of an adapter, if given"),
-    USED("adapter", BOTH | OPENAI_RENDERED, OPENAI_STRING,
+    USED("adapter", BOTH | (OPENAI_RENDERED & ~OPENAI_COUNT), OPENAI_STRING,
         "the name of one of `spec.serve.adapters`, beside the model's own as `model`"),
     USED("add_special_tokens", OPENAI_TOKENIZE, OPENAI_BOOL,
         "of a prompt, true when absent: what the tokenizer puts around a text"),
@@ -190,13 +193,67 @@ static const struct openai_field fields[] = {
     NEEDED("name", OPENAI_CALLED, OPENAI_STRING, "needed"),
     NEEDED("arguments", OPENAI_CALLED, OPENAI_STRING, "needed: an object, as JSON; empty is `{}`"),
 
+    /* of Anthropic's API */
+    NEEDED("model", MESSAGES, OPENAI_STRING, "needed: `spec.serve.modelName`"),
+    OWN("messages", MESSAGES, true, "at least one; the last is of the user",
+        "{'type':'array','minItems':1,'items':@Turn}"),
+    OWN("system", MESSAGES, false, "a string or a list of blocks of text", TEXTS),
+    ROW("max_tokens", OPENAI_MESSAGES, OPENAI_WHOLE, 1, 1 << 24, NULL,
+        "needed; the context ends an answer earlier", NULL, true),
+    OWN("stop_sequences", OPENAI_MESSAGES, false, "a list of up to 4, each of 1 to 256 bytes",
+        "{'type':'array','maxItems':4,'items':" STOP "}"),
+    USED("stream", OPENAI_MESSAGES, OPENAI_BOOL, "server-sent events, of Anthropic's kinds"),
+    RANGE("temperature", OPENAI_MESSAGES, OPENAI_NUMBER, 0, 1, "1 when absent"),
+    RANGE("top_p", OPENAI_MESSAGES, OPENAI_NUMBER, 0, 1, "1 when absent"),
+    RANGE("top_k", OPENAI_MESSAGES, OPENAI_WHOLE, 0, INT32_MAX,
+        "the likeliest so many are drawn from; 0: all"),
+    OWN("tools", MESSAGES, false,
+        "a list of up to 128 tools that the model may use, if its chat template takes tools",
+        "{'type':'array','maxItems':128,'items':@UsableTool}"),
+    OWN("tool_choice", MESSAGES, false, "whether the model may, or must, use them", "@ToolUse"),
+    FIXED("thinking", MESSAGES, "{\"type\":\"disabled\"}", ""),
+    IGNORED("metadata", OPENAI_MESSAGES, "names the client's own user"),
+    IGNORED("service_tier", OPENAI_MESSAGES, "there is one tier"),
+    IGNORED("cache_control",
+        MESSAGES | OPENAI_TEXT_BLOCK | OPENAI_USE_BLOCK | OPENAI_RESULT_BLOCK | OPENAI_USABLE,
+        "the cache finds what prompts begin with by itself"),
+    WORD("role", OPENAI_TURN, "needed: `user` or `assistant`", "{'enum':['user','assistant']}"),
+    OWN("content", OPENAI_TURN, true,
+        "needed: a string or a list of blocks: `text`; of the user `tool_result`, before any text; "
+        "of the assistant `tool_use`",
+        "{'anyOf':[{'type':'string'},{'type':'array','items':{'anyOf':[@TextBlock,@ToolUseBlock,"
+        "@ToolResultBlock]}}]}"),
+    NEEDED_AS("type", OPENAI_TEXT_BLOCK, "\"text\"", "needed"),
+    NEEDED("text", OPENAI_TEXT_BLOCK, OPENAI_STRING, "needed; texts are put together as they are"),
+    FIXED("citations", OPENAI_TEXT_BLOCK, "[]", ""),
+    NEEDED_AS("type", OPENAI_USE_BLOCK, "\"tool_use\"", "needed"),
+    NEEDED("id", OPENAI_USE_BLOCK, OPENAI_STRING, "needed"),
+    NEEDED("name", OPENAI_USE_BLOCK, OPENAI_STRING, "needed"),
+    OWN("input", OPENAI_USE_BLOCK, true, "needed: an object", "{'type':'object'}"),
+    FIXED("caller", OPENAI_USE_BLOCK, "{\"type\":\"direct\"}", ""),
+    NEEDED_AS("type", OPENAI_RESULT_BLOCK, "\"tool_result\"", "needed"),
+    NEEDED("tool_use_id", OPENAI_RESULT_BLOCK, OPENAI_STRING, "needed: the use that this answers"),
+    OWN("content", OPENAI_RESULT_BLOCK, false, "a string or a list of blocks of text", TEXTS),
+    IGNORED("is_error", OPENAI_RESULT_BLOCK, "templates know no such thing: the text says it"),
+    FIXED("type", OPENAI_USABLE, "\"custom\"", ""),
+    WORD("name", OPENAI_USABLE, "needed: up to 64 letters, digits, `_` and `-`", NAME),
+    USED("description", OPENAI_USABLE, OPENAI_STRING, "the model is shown it"),
+    OWN("input_schema", OPENAI_USABLE, true, "needed: as `parameters` of a function",
+        "{'type':'object','required':['type'],'properties':{'type':{'const':'object'}}}"),
+    USED("strict", OPENAI_USABLE, OPENAI_BOOL,
+        "true or false: the schema is kept to where the model must use it"),
+    WORD("type", OPENAI_USE, "needed: `auto`, `any`, `tool` or `none`",
+        "{'enum':['auto','any','tool','none']}"),
+    USED("name", OPENAI_USE, OPENAI_STRING, "of the tool, with the type `tool` alone"),
+    USED("disable_parallel_tool_use", OPENAI_USE, OPENAI_BOOL, "true: one use at most"),
+
     USED("include_usage", OPENAI_STREAM, OPENAI_BOOL, "a last event with the usage"),
     IGNORED("include_obfuscation", OPENAI_STREAM, "nothing is padded"),
 
     OWN("input", OPENAI_EMBED | OPENAI_CLASSIFY, true,
         "needed: a string or a list of token ids, or a list of up to 2,048 strings or such lists; "
         "of words to be labelled, strings",
-        "{'anyOf':[{'type':'string'}," IDS "," TEXTS ",{'type':'array','minItems':1,"
+        "{'anyOf':[{'type':'string'}," IDS "," LIST ",{'type':'array','minItems':1,"
         "'maxItems':2048,'items':" IDS "}]}"),
     OWN("text_1", OPENAI_SCORE, true, "needed: a string, or a list of strings", TEXT_OR_TEXTS),
     OWN("text_2", OPENAI_SCORE, true,
@@ -237,6 +294,8 @@ static const struct openai_object objects[] = {
     {OPENAI_TOKENIZE, "/tokenize", "TokenizeRequest", NULL},
     {OPENAI_DETOKENIZE, "/detokenize", "DetokenizeRequest", NULL},
     {OPENAI_TEMPLATE, "/apply-template", "TemplateRequest", NULL},
+    {OPENAI_MESSAGES, "/v1/messages", "MessagesRequest", NULL},
+    {OPENAI_COUNT, "/v1/messages/count_tokens", "CountRequest", NULL},
     {OPENAI_MESSAGE, NULL, "Message", "A message"},
     {OPENAI_PART, NULL, "Part", "A part of a message's content"},
     {OPENAI_FORMAT, NULL, "ResponseFormat", "`response_format`"},
@@ -249,6 +308,12 @@ static const struct openai_object objects[] = {
     {OPENAI_CALLED, NULL, "CalledFunction", "`function` of one of `tool_calls`"},
     {OPENAI_STREAM, NULL, "StreamOptions", "`stream_options`"},
     {OPENAI_DOCUMENT, NULL, "Document", "One of `documents` that is an object"},
+    {OPENAI_TURN, NULL, "Turn", "A message of `/v1/messages`"},
+    {OPENAI_TEXT_BLOCK, NULL, "TextBlock", "A block of its content: `text`"},
+    {OPENAI_USE_BLOCK, NULL, "ToolUseBlock", "A block of its content: `tool_use`"},
+    {OPENAI_RESULT_BLOCK, NULL, "ToolResultBlock", "A block of its content: `tool_result`"},
+    {OPENAI_USABLE, NULL, "UsableTool", "One of `tools` of `/v1/messages`"},
+    {OPENAI_USE, NULL, "ToolUse", "`tool_choice` of `/v1/messages`"},
 };
 
 const struct openai_object *openai_objects(size_t *count)
@@ -584,10 +649,9 @@ static int read_model(const struct openai_conf *conf, const struct json *v, bool
     return adapter ? read_adapter(conf, adapter, out, r) : 0;
 }
 
-static int copy_rendered(const struct openai_conf *conf, const struct json *v, struct jsonw *w,
-    struct openai_request *out, struct openai_refusal *r)
+static int copy_rendered(const struct openai_conf *conf, const struct json *v,
+    enum openai_place place, struct jsonw *w, struct openai_request *out, struct openai_refusal *r)
 {
-    enum openai_place place = out->place;
     const struct json *tokens = openai_given(v, "tokens");
     bool chat = place == OPENAI_TEMPLATE || openai_given(v, "messages");
     jsonw_str(w, "render", place == OPENAI_TOKENIZE ? "tokens" : "text");
@@ -616,18 +680,20 @@ static int copy_rendered(const struct openai_conf *conf, const struct json *v, s
 static int copy_asked(const struct openai_conf *conf, const struct json *v, int choice,
     struct jsonw *w, struct openai_request *out, struct openai_refusal *r)
 {
-    bool chat = out->place == OPENAI_CHAT;
-    if (out->place & OPENAI_ITEMS)
-        return openai_copy_items(v, out->place, w, r);
-    if (out->place & OPENAI_RENDERED)
-        return copy_rendered(conf, v, w, out, r);
+    enum openai_place place = out->place == OPENAI_MESSAGES ? OPENAI_CHAT
+        : out->place == OPENAI_COUNT                        ? OPENAI_TOKENIZE
+                                                            : out->place;
+    bool chat = place == OPENAI_CHAT;
+    if (place & OPENAI_ITEMS)
+        return openai_copy_items(v, place, w, r);
+    if (place & OPENAI_RENDERED)
+        return copy_rendered(conf, v, place, w, out, r);
     jsonw_bool(w, "chat", chat);
     if (out->adapter)
         jsonw_str(w, "adapter", out->adapter);
     return (chat ? copy_messages(v, w, r) : copy_prompt(v, choice / out->answers, w, r)) ||
             openai_copy_drawn(conf, v, chat, choice % out->answers, w, out, r) ||
-            (chat && openai_copy_tools(conf, v, w, out, r)) ||
-            openai_copy_terms(conf, v, w, out, r)
+            (chat && openai_copy_tools(conf, v, w, out, r)) || openai_copy_terms(conf, v, w, out, r)
         ? -1
         : 0;
 }
@@ -660,6 +726,25 @@ static int check_frame(const struct buf *frame, struct openai_refusal *r)
               : 0;
 }
 
+/* What another API asks for, as the request of OpenAI's that asks the same. */
+static int translate(enum openai_place place, struct json **v, struct openai_refusal *r)
+{
+    buf_auto struct buf body;
+    struct json *chat = NULL;
+    struct err e = {0};
+    buf_init(&body, LIMIT_FRAME_BYTES);
+    if (!(place & MESSAGES))
+        return 0;
+    if (anthropic_as_chat(*v, place, &body, r))
+        return -1;
+    int rc = json_parse_within(body.data, body.len, JSON_VALUES + LIMIT_AGENT_VALUES, &chat, &e);
+    if (rc)
+        return openai_refuse(r, rc == -ERR_MEMORY ? 503 : 400, NULL, NULL, "%s", e.text);
+    json_destroy(*v);
+    *v = chat;
+    return 0;
+}
+
 int openai_read(const struct openai_conf *conf, uint64_t id, enum openai_place place, int choice,
     const char *body, size_t len, struct openai_request *out, struct buf *frame,
     struct openai_refusal *r)
@@ -677,7 +762,7 @@ int openai_read(const struct openai_conf *conf, uint64_t id, enum openai_place p
     *out = (struct openai_request){.place = place};
     if (read_model(conf, v, !(place & OPENAI_RENDERED), out, r) ||
         openai_check_does(conf, place, r) || openai_check_fields(v, place, "", r) ||
-        read_stream(v, out, r) || read_choices(conf, v, out, r))
+        translate(place, &v, r) || read_stream(v, out, r) || read_choices(conf, v, out, r))
         return -1;
     assert(choice < out->choices);
     jsonw_init(&w, frame);

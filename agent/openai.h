@@ -39,15 +39,24 @@ enum openai_place { /* the objects that have fields; bits */
     OPENAI_CHOSEN = 8192, /* its function */
     OPENAI_CALL = 16384,  /* of a message's tool_calls */
     OPENAI_CALLED = 32768,
-    OPENAI_EMBED = 65536,      /* /v1/embeddings */
-    OPENAI_CLASSIFY = 131072,  /* /v1/classify */
-    OPENAI_SCORE = 262144,     /* /v1/score */
-    OPENAI_RERANK = 524288,    /* /v1/rerank */
-    OPENAI_DOCUMENT = 1048576, /* of its documents, where it is an object */
-    OPENAI_PLACES = 2097152    /* none: beyond the last */
+    OPENAI_EMBED = 1 << 16,    /* /v1/embeddings */
+    OPENAI_CLASSIFY = 1 << 17, /* /v1/classify */
+    OPENAI_SCORE = 1 << 18,    /* /v1/score */
+    OPENAI_RERANK = 1 << 19,   /* /v1/rerank */
+    /* of Anthropic's API */
+    OPENAI_MESSAGES = 1 << 20,
+    OPENAI_COUNT = 1 << 21, /* of a message's tokens */
+    OPENAI_TURN = 1 << 22,
+    OPENAI_TEXT_BLOCK = 1 << 23,
+    OPENAI_USE_BLOCK = 1 << 24,
+    OPENAI_RESULT_BLOCK = 1 << 25,
+    OPENAI_USABLE = 1 << 26,  /* of tools */
+    OPENAI_USE = 1 << 27,     /* tool_choice */
+    OPENAI_DOCUMENT = 1 << 28 /* of /v1/rerank's documents, where it is an object */
 };
+#define OPENAI_PLACES   64 /* bits at most */
 /* Those that the model answers, not with tokens of its own: the rank gives the body. */
-#define OPENAI_RENDERED (OPENAI_TOKENIZE | OPENAI_DETOKENIZE | OPENAI_TEMPLATE)
+#define OPENAI_RENDERED (OPENAI_TOKENIZE | OPENAI_DETOKENIZE | OPENAI_TEMPLATE | OPENAI_COUNT)
 /* Those of models that read whole texts: the rank gives the elements of a list (openai_items.h). */
 #define OPENAI_ITEMS    (OPENAI_EMBED | OPENAI_CLASSIFY | OPENAI_SCORE | OPENAI_RERANK)
 
@@ -63,7 +72,7 @@ enum openai_kind {
 
 struct openai_field {
     const char *name;
-    unsigned places; /* enum openai_place */
+    uint64_t places; /* enum openai_place */
     enum openai_kind kind;
     double min, max;
     const char *values; /* OPENAI_FIXED: JSON without spaces, one space between two */

@@ -234,23 +234,22 @@ static void write_usage(struct jsonw *w, struct openai_usage u)
     jsonw_close(w);
 }
 
-/* Nine letters and digits, as Mistral's templates want them: of a choice of an answer. */
-static void write_call_id(struct jsonw *w, const struct openai_answer *a, int choice, int call)
+void openai_call_id(char out[OPENAI_CALL_ID], const struct openai_answer *a, int choice, int call)
 {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789";
     uint64_t x =
         random_mix(random_mix(a->id + (unsigned)choice) + (uint64_t)a->created) + (unsigned)call;
-    char id[10] = "";
     x = random_mix(x);
-    for (size_t i = 0; i < sizeof id - 1; i++, x /= 36)
-        id[i] = letters[x % 36];
-    jsonw_str(w, "id", id);
+    for (int i = 0; i < OPENAI_CALL_ID - 1; i++, x /= 36)
+        out[i] = letters[x % 36];
+    out[OPENAI_CALL_ID - 1] = 0;
 }
 
 /* Those that were not sent yet, if there are any. */
 static void write_calls(
     struct jsonw *w, const struct openai_answer *a, const struct openai_choice *c, bool chunk)
 {
+    char id[OPENAI_CALL_ID];
     if (!c->calls || c->calls->count <= c->from)
         return;
     jsonw_open(w, "tool_calls", '[');
@@ -258,7 +257,8 @@ static void write_calls(
         jsonw_open(w, NULL, '{');
         if (chunk)
             jsonw_int(w, "index", i);
-        write_call_id(w, a, c->index, i);
+        openai_call_id(id, a, c->index, i);
+        jsonw_str(w, "id", id);
         jsonw_str(w, "type", "function");
         jsonw_open(w, "function", '{');
         jsonw_str(w, "name", c->calls->call[i].name);

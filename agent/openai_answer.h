@@ -14,11 +14,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* What of a stream was told, where its events have an order of their own. */
+struct openai_told {
+    int events, parts; /* parts that are over */
+    bool open;         /* one of text is not */
+};
 struct openai_answer {
     uint64_t id;
     bool chat, include_usage;
     int64_t created;
     const char *model;
+    struct openai_told told;
 };
 struct openai_usage {
     int64_t prompt, completion;
@@ -53,7 +59,12 @@ struct openai_choice {
     const struct calls *calls;              /* NULL: it can have none */
     int from;                               /* of these: the first that was not sent */
     const char *finish;                     /* NULL while it goes on */
+    const char *stop;                       /* the text that ended it; NULL or "": none */
 };
+
+/* Nine letters and digits, as Mistral's templates want them: of a call of a choice. */
+#define OPENAI_CALL_ID 10
+void openai_call_id(char out[OPENAI_CALL_ID], const struct openai_answer *a, int choice, int call);
 
 /* Events of a stream, "data: " included. */
 void openai_chunk(

@@ -14,9 +14,9 @@
 
 static const struct {
     const char *what;
-    unsigned places;
+    uint64_t places;
 } kinds[WIRE_DOES_KINDS] = {
-    [WIRE_DOES_GENERATE] = {"goes on with texts", ~0u & ~(unsigned)OPENAI_ITEMS},
+    [WIRE_DOES_GENERATE] = {"goes on with texts", ~(uint64_t)OPENAI_ITEMS},
     [WIRE_DOES_EMBED] = {"embeds texts", OPENAI_EMBED | OPENAI_SCORE | OPENAI_RERANK},
     [WIRE_DOES_CLASSIFY] = {"classifies texts", OPENAI_CLASSIFY | OPENAI_SCORE | OPENAI_RERANK},
     [WIRE_DOES_TAG] = {"labels words", OPENAI_CLASSIFY},
@@ -29,6 +29,8 @@ static const char *name_of(enum openai_place place)
         return "chat";
     case OPENAI_TEXT:
         return "completions";
+    case OPENAI_MESSAGES:
+        return "messages";
     case OPENAI_EMBED:
         return "embeddings";
     case OPENAI_CLASSIFY:

@@ -69,6 +69,20 @@ static const struct answer {
         LIST("results") "'required':['index','relevance_score'],'properties':{"
                         "'index':{'type':'integer'},'relevance_score':{'type':'number'}}}}}}",
         false},
+    {OPENAI_MESSAGES, "MessagesAnswer",
+        "{'type':'object','required':['id','type','role','model','content','stop_reason',"
+        "'stop_sequence','usage'],'properties':{'id':{'type':'string'},"
+        "'type':{'const':'message'},'role':{'const':'assistant'},'model':{'type':'string'},"
+        "'content':{'type':'array','items':{'type':'object','required':['type'],'properties':{"
+        "'type':{'enum':['text','tool_use']}}}},'stop_sequence':{'type':['string','null']},"
+        "'stop_reason':{'enum':['end_turn','max_tokens','stop_sequence','tool_use']},"
+        "'usage':{'type':'object','required':['input_tokens','output_tokens'],'properties':{"
+        "'input_tokens':{'type':'integer'},'output_tokens':{'type':'integer'}}}}}",
+        true},
+    {OPENAI_COUNT, "Count",
+        "{'type':'object','required':['input_tokens'],'properties':{"
+        "'input_tokens':{'type':'integer'}}}",
+        false},
 };
 
 static const struct part { /* of answers */
@@ -90,6 +104,10 @@ static const struct part { /* of answers */
         "{'type':'object','required':['object','data'],'properties':{'object':{'const':'list'},"
         "'data':{'type':'array','items':@Model}}}"},
     {"Health", "{'type':'object','required':['status'],'properties':{'status':{'type':'string'}}}"},
+    {"AnthropicError",
+        "{'type':'object','required':['type','error'],'properties':{'type':{'const':'error'},"
+        "'error':{'type':'object','required':['type','message'],'properties':{"
+        "'type':{'type':'string'},'message':{'type':'string'}}}}}"},
     {"Error",
         "{'type':'object','required':['error'],'properties':{'error':{'type':'object',"
         "'required':['message','type','param','code'],'properties':{'message':{'type':'string'},"
@@ -282,7 +300,8 @@ static void write_asking(struct jsonw *w, const struct openai_object *o)
     jsonw_bool(w, "required", true);
     write_content(w, o->name, false);
     jsonw_close(w);
-    write_responses(w, answer ? answer->name : NULL, answer && answer->streams, "Error");
+    write_responses(w, answer ? answer->name : NULL, answer && answer->streams,
+        o->place & (OPENAI_MESSAGES | OPENAI_COUNT) ? "AnthropicError" : "Error");
     jsonw_close(w);
     jsonw_close(w);
 }

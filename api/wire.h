@@ -74,7 +74,8 @@ enum wire_type {
                        call tools, a wire_calls_name(); a wire_does_name() */
     WIRE_TOKEN,     /* binary, see above */
     WIRE_FINISHED,  /* {id, reason:"stop"|"length"|"cancelled"|"error", message, param,
-                        prompt_tokens, completion_tokens, items: texts that were read} */
+                        prompt_tokens, completion_tokens, items: texts that were read,
+                        stop: the text that ended it, or ""} */
     WIRE_LOGPROBS,  /* binary, see above */
     WIRE_BALANCED,  /* {step, text}; from rank 0, when shares are sized by measured speed: to what,
                        and which rank stands out */

@@ -74,16 +74,18 @@ static size_t held_back(const struct turn *t, const char *p, size_t n)
     return most;
 }
 
-/* The earliest stop string in the pending text, or NULL. */
-static const char *find_stop(const struct turn *t)
+/* The earliest stop string in the pending text, or NULL; which it is: t->found. */
+static const char *find_stop(struct turn *t)
 {
     const char *first = NULL;
 
     for (int i = 0; i < t->stops && t->pending.len; i++) {
         const char *at = memmem(t->pending.data, t->pending.len, t->stop[i], strlen(t->stop[i]));
 
-        if (at && (!first || at < first))
-            first = at;
+        if (!at || (first && at >= first))
+            continue;
+        first = at;
+        t->found = t->stop[i];
     }
     return first;
 }
@@ -464,6 +466,6 @@ int turn_finish(struct turn_conf *s, const struct turn *t, const char *reason, c
             {"prompt_tokens", (double)t->prompt.count, NULL},
             {"cached_tokens", (double)t->cached, NULL},
             {"completion_tokens", (double)t->produced, NULL}, {"message", 0, message},
-            {"param", 0, t->param}, {NULL, 0, NULL}},
+            {"param", 0, t->param}, {"stop", 0, t->found ? t->found : ""}, {NULL, 0, NULL}},
         e);
 }

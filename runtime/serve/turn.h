@@ -52,6 +52,7 @@ struct turn {
     int64_t cached;     /* tokens of the prompt that need not be computed */
     struct buf pending; /* text that is not out yet */
     const char *reason; /* it ended; NULL: it goes on */
+    const char *found;  /* of stop: the text that ended it; NULL: none */
 };
 
 void turn_init(struct turn *t, struct inbox_request *q);

@@ -25,21 +25,24 @@ START_TEST(a_line_is_a_key)
     ck_assert_int_eq(read_text("one\r\n\n  \ntwo weight=3 \nthree\tweight=100\n"), 0);
     ck_assert_int_eq(k.count, 3);
     ck_assert(keys_weight(&k, 0) == 1 && keys_weight(&k, 1) == 3 && keys_weight(&k, 2) == 100);
-    ck_assert_int_eq(keys_find(&k, "Bearer one"), 0);
-    ck_assert_int_eq(keys_find(&k, "bearer two"), 1);
-    ck_assert_int_eq(keys_find(&k, "Bearer three"), 2);
+    ck_assert_int_eq(keys_find(&k, "Bearer one", NULL), 0);
+    ck_assert_int_eq(keys_find(&k, "bearer two", NULL), 1);
+    ck_assert_int_eq(keys_find(&k, "Bearer three", NULL), 2);
+    ck_assert_int_eq(keys_find(&k, NULL, "two"), 1);
+    ck_assert_int_eq(keys_find(&k, "Bearer no", "two"), 1);
+    ck_assert_int_eq(keys_find(&k, NULL, "Bearer two"), -1);
     static const char *const others[] = {
         NULL, "", "one", "Bearer ", "Bearer tw", "Bearer two ", "Bearer two weight=3", "Basic one"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        ck_assert_int_eq(keys_find(&k, others[i]), -1);
+        ck_assert_int_eq(keys_find(&k, others[i], NULL), -1);
 }
 END_TEST
 
 START_TEST(without_keys_everybody_is_one)
 {
     static const struct api_keys none;
-    ck_assert_int_eq(keys_find(&none, NULL), 0);
-    ck_assert_int_eq(keys_find(&none, "Bearer any"), 0);
+    ck_assert_int_eq(keys_find(&none, NULL, NULL), 0);
+    ck_assert_int_eq(keys_find(&none, "Bearer any", NULL), 0);
     ck_assert_int_eq(keys_weight(&none, 0), 1);
 }
 END_TEST

@@ -375,13 +375,37 @@ START_TEST(what_is_refused)
 }
 END_TEST
 
+/* Likewise, of Anthropic's API. */
+static int read_block_with(const char *member, uint64_t place, struct buf *body)
+{
+#define AT(there) (place == (there) ? member : "")
+    if (place == OPENAI_COUNT)
+        buf_printf(body, CHAT "%s}", member);
+    else
+        buf_printf(body,
+            "{\"model\":\"m\",\"max_tokens\":5%s,\"messages\":[{\"role\":\"user\",\"content\":["
+            "{\"type\":\"tool_result\",\"tool_use_id\":\"1\"%s},{\"type\":\"text\",\"text\":\"a\"%s}]%s"
+            "},{\"role\":\"assistant\",\"content\":[{\"type\":\"tool_use\",\"id\":\"1\","
+            "\"name\":\"f\",\"input\":{}%s}]},{\"role\":\"user\",\"content\":\"b\"}]%s%s%s%s%s}",
+            AT(OPENAI_MESSAGES), AT(OPENAI_RESULT_BLOCK), AT(OPENAI_TEXT_BLOCK), AT(OPENAI_TURN),
+            AT(OPENAI_USE_BLOCK),
+            place >= OPENAI_USABLE ? ",\"tools\":[{\"name\":\"f\",\"input_schema\":{}" : "",
+            AT(OPENAI_USABLE),
+            place >= OPENAI_USABLE ? "}],\"tool_choice\":{\"type\":\"auto\"" : "", AT(OPENAI_USE),
+            place >= OPENAI_USABLE ? "}" : "");
+    return read_choice(place == OPENAI_COUNT ? OPENAI_COUNT : OPENAI_MESSAGES, 0, buf_cstr(body));
+#undef AT
+}
+
 /* A request with one more field, at the place where the field stands. */
-static int read_with(const struct openai_field *f, unsigned place, const char *value)
+static int read_with(const struct openai_field *f, uint64_t place, const char *value)
 {
     buf_auto struct buf body;
     char member[128];
     buf_init(&body, 4096);
     snprintf(member, sizeof member, ",\"%s\":%s", f->name, value);
+    if (place >= OPENAI_MESSAGES)
+        return read_block_with(member, place, &body);
     if (place == OPENAI_CHAT || place == OPENAI_TEXT || (place & OPENAI_RENDERED))
         buf_printf(&body, "%s,\"%s\":%s}",
             place == OPENAI_DETOKENIZE                                           ? "{\"tokens\":[1]"
@@ -433,7 +457,7 @@ static bool stands_already(const struct openai_field *f)
         !strcmp(f->name, "messages") || !strcmp(f->name, "prompt");
 }
 
-static void try_fixed(const struct openai_field *f, unsigned place)
+static void try_fixed(const struct openai_field *f, uint64_t place)
 {
     char values[64];
     char *rest;
@@ -453,7 +477,8 @@ START_TEST(every_row_does_what_it_says)
     size_t count;
     const struct openai_field *fields = openai_fields(&count);
     for (const struct openai_field *f = fields; f < fields + count; f++)
-        for (unsigned place = 1; place < OPENAI_PLACES; place *= 2) {
+        for (int bit = 0; bit < OPENAI_PLACES; bit++) {
+            uint64_t place = (uint64_t)1 << bit;
             if (!(f->places & place) || stands_already(f))
                 continue;
             ck_assert_msg(!read_with(f, place, "null"), "%s: %s", f->name, no.message);

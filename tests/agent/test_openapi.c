@@ -52,7 +52,8 @@ static bool lists(const struct json *list, const char *word)
 
 START_TEST(every_row_is_documented)
 {
-    size_t count, objects, seen = 0;
+    size_t count, objects;
+    uint64_t seen = 0, used = 0;
     const struct openai_field *fields = openai_fields(&count);
     const struct openai_object *o = openai_objects(&objects);
     make();
@@ -77,7 +78,9 @@ START_TEST(every_row_is_documented)
         bool has = json_get(json_get(json_get(doc, "paths"), o[i].path), "post");
         ck_assert_msg(has == !(o[i].place & OPENAI_ITEMS), "%s", o[i].path);
     }
-    ck_assert_uint_eq(seen, OPENAI_PLACES - 1); /* no place is without */
+    for (size_t k = 0; k < count; k++)
+        used |= fields[k].places;
+    ck_assert_uint_eq(seen, used);
     ck_assert(!openai_place_of("/v2"));
     unmake();
 }
@@ -177,5 +180,5 @@ START_TEST(out_of_memory)
 }
 END_TEST
 
-UNIT_MAIN("openapi", every_row_is_documented, fields_say_what_they_take, paths_are_what_the_model_does, references_lead_somewhere,
-    out_of_memory)
+UNIT_MAIN("openapi", every_row_is_documented, fields_say_what_they_take,
+    paths_are_what_the_model_does, references_lead_somewhere, out_of_memory)

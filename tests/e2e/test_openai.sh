@@ -51,24 +51,6 @@ write_conversion() { # file output
 		  convert: {format: HuggingFace, quantize: BF16, output: $2}
 	E
 }
-tools_template() { # in the manner of Qwen's and Hermes'
-	cat <<-'E'
-		{%- if tools %}
-		    {{- '<|im_start|>system\nYou may call tools.\n<tools>' }}
-		    {%- for tool in tools %}{{- '\n' + (tool | tojson) }}{%- endfor %}
-		    {{- '\n</tools>\nCall one as <tool_call>{"name": ..., "arguments": ...}</tool_call>.<|im_end|>\n' }}
-		{%- endif %}
-		{%- for m in messages %}
-		    {{- '<|im_start|>' + m.role + '\n' + m.content }}
-		    {%- for call in m.tool_calls or [] %}
-		        {{- '<tool_call>\n{"name": "' + call.function.name + '", "arguments": ' }}
-		        {{- (call.function.arguments | tojson) + '}\n</tool_call>' }}
-		    {%- endfor %}
-		    {{- '<|im_end|>\n' }}
-		{%- endfor %}
-		{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}
-	E
-}
 prepare() {
 	python=$(PYTHON= tests/golden/python openai tests/e2e/requirements.txt)
 	mkdir -p "$work/bin"
@@ -165,7 +147,7 @@ echo "-- tools, of the same model with a template that takes them"
 write_conversion "$work/folder.yaml" "$work/folder"
 as_folder() { env TMPDIR="$work" timeout 120 "$work/bin/llmjob" run "$work/folder.yaml" --plain >"$out" 2>&1; }
 check "the model becomes a folder" as_folder
-tools_template >"$work/folder/chat_template.jinja"
+cp tests/e2e/tools.jinja "$work/folder/chat_template.jinja"
 model=$work/folder
 write_adapters "$work/tools.yaml"
 begin "$out" env TMPDIR="$work" "$work/bin/llmjob" run "$work/tools.yaml" --plain --port 0
