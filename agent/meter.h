@@ -1,7 +1,7 @@
 /*
  * meter: what the API of a serving pod is measured by: counters, gauges and histograms under our
- * names (api/names.h), and the same figures under vLLM's, by which dashboards and autoscalers know a
- * server (https://docs.vllm.ai/en/latest/usage/metrics/). Of one front in a process.
+ * names (api/names.h), and the same figures under vLLM's, by which dashboards and autoscalers know
+ * a server (https://docs.vllm.ai/en/latest/usage/metrics/). Of one front in a process.
  */
 #ifndef AGENT_METER_H
 #define AGENT_METER_H

@@ -46,8 +46,11 @@
 #define LIST          "{'type':'array','minItems':1,'maxItems':2048,'items':{'type':'string'}}"
 #define TEXT_OR_TEXTS "{'anyOf':[{'type':'string'}," LIST "]}"
 #define STOP          "{'type':'string','minLength':1,'maxLength':256}"
-#define NAME          "{'type':'string','pattern':'^[a-zA-Z0-9_-]{1,64}$'}"
-#define TEXTS         "{'anyOf':[{'type':'string'},{'type':'array','items':@TextBlock}]}"
+#define PARAMETERS \
+    "{'anyOf':[{'type':'object','maxProperties':0},{'type':'object','required':['type']," \
+    "'properties':{'type':{'const':'object'}}}]}"
+#define NAME  "{'type':'string','pattern':'^[a-zA-Z0-9_-]{1,64}$'}"
+#define TEXTS "{'anyOf':[{'type':'string'},{'type':'array','items':@TextBlock}]}"
 
 static const struct openai_field fields[] = {
     OWN("messages", OPENAI_CHAT | OPENAI_TEMPLATE, true, "at least one message", TURNS),
@@ -183,8 +186,7 @@ static const struct openai_field fields[] = {
     OWN("parameters", OPENAI_FUNCTION, false,
         "a JSON schema of the type `object`, which the model is shown; where it must call, of what "
         "is said above",
-        "{'anyOf':[{'type':'object','maxProperties':0},{'type':'object','required':['type'],"
-        "'properties':{'type':{'const':'object'}}}]}"),
+        PARAMETERS),
     USED("strict", OPENAI_FUNCTION, OPENAI_BOOL,
         "true or false: the schema is kept to where the model must call"),
     NEEDED("name", OPENAI_CHOSEN, OPENAI_STRING, "needed: of one of the tools"),
@@ -238,8 +240,7 @@ static const struct openai_field fields[] = {
     FIXED("type", OPENAI_USABLE, "\"custom\"", ""),
     WORD("name", OPENAI_USABLE, "needed: up to 64 letters, digits, `_` and `-`", NAME),
     USED("description", OPENAI_USABLE, OPENAI_STRING, "the model is shown it"),
-    OWN("input_schema", OPENAI_USABLE, true, "needed: as `parameters` of a function",
-        "{'type':'object','required':['type'],'properties':{'type':{'const':'object'}}}"),
+    OWN("input_schema", OPENAI_USABLE, true, "needed: as `parameters` of a function", PARAMETERS),
     USED("strict", OPENAI_USABLE, OPENAI_BOOL,
         "true or false: the schema is kept to where the model must use it"),
     WORD("type", OPENAI_USE, "needed: `auto`, `any`, `tool` or `none`",

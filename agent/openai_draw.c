@@ -1,6 +1,6 @@
 /*
- * openai_draw: how an answer is drawn and what it may be: sampling, logprobs, texts that stop it, its
- * format. The schema of a format is the rank's to read.
+ * openai_draw: how an answer is drawn and what it may be: sampling, logprobs, texts that stop it,
+ * its format. The schema of a format is the rank's to read.
  */
 #include "agent/openai_internal.h"
 

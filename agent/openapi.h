@@ -1,6 +1,6 @@
 /*
- * openapi: what clients may ask of a serving pod, as an OpenAPI 3.1 document. Requests are the table
- * of openai.h, by which they are also checked: what is taken is what is documented. Pure.
+ * openapi: what clients may ask of a serving pod, as an OpenAPI 3.1 document. Requests are the
+ * table of openai.h, by which they are also checked: what is taken is what is documented. Pure.
  */
 #ifndef AGENT_OPENAPI_H
 #define AGENT_OPENAPI_H

@@ -30,7 +30,6 @@ static struct exception {
     {"coll_*_start", "one message alone: context parallelism will send them", false},
     {"data_from_ids", "a corpus of known ids", false},
     {"matmul_force_wide", "the way of a processor that this one is not", false},
-    {"openai_fields", "docs/openai.md is checked against it", false},
     {"tok_b*", "what published tokenizers are compared by", false},
     {"inbox_destroy", "the program's queue lives as long as its reader thread", false},
     {"proc_pid", "a test looks at the process itself", false},

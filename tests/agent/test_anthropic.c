@@ -152,18 +152,18 @@ START_TEST(streams_blocks)
     snprintf(want, sizeof want,
         EVENT("message_start",
             ",\"message\":" MESSAGE
-            "\"content\":[],\"stop_reason\":null,\"stop_sequence\":null," USAGE(
-                "0", "0", "0") "}") EVENT("ping", "") EVENT("content_block_start",
-            ",\"index\":0,\"content_block\":" BLOCK) EVENT("content_block_delta",
-            ",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"Hi\"}")
-            EVENT("content_block_stop", ",\"index\":0") EVENT("content_block_start",
-                ",\"index\":1,\"content_block\":{\"type\":\"tool_use\",\"id\":\"%s\",\"name\":\"f\","
-                "\"input\":{}}") EVENT("content_block_delta",
-                ",\"index\":1,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":"
-                "\"{\\\"x\\\":1}\"}") EVENT("content_block_stop", ",\"index\":1")
-                EVENT("message_delta",
-                    ",\"delta\":{\"stop_reason\":\"tool_use\",\"stop_sequence\":null}," USAGE(
-                        "4", "16", "3")) EVENT("message_stop", ""),
+            "\"content\":[],\"stop_reason\":null,\"stop_sequence\":null," USAGE("0", "0", "0") "}")
+            EVENT("ping", "") EVENT("content_block_start",
+                ",\"index\":0,\"content_block\":" BLOCK) EVENT("content_block_delta",
+                ",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"Hi\"}")
+                EVENT("content_block_stop", ",\"index\":0") EVENT("content_block_start",
+                    ",\"index\":1,\"content_block\":{\"type\":\"tool_use\",\"id\":\"%s\",\"name\":"
+                    "\"f\",\"input\":{}}") EVENT("content_block_delta",
+                    ",\"index\":1,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":"
+                    "\"{\\\"x\\\":1}\"}") EVENT("content_block_stop", ",\"index\":1")
+                    EVENT("message_delta",
+                        ",\"delta\":{\"stop_reason\":\"tool_use\",\"stop_sequence\":null}," USAGE(
+                            "4", "16", "3")) EVENT("message_stop", ""),
         id);
     ck_assert_str_eq(b.data, want);
     buf_reset(&b);

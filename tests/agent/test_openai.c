@@ -384,8 +384,9 @@ static int read_block_with(const char *member, uint64_t place, struct buf *body)
     else
         buf_printf(body,
             "{\"model\":\"m\",\"max_tokens\":5%s,\"messages\":[{\"role\":\"user\",\"content\":["
-            "{\"type\":\"tool_result\",\"tool_use_id\":\"1\"%s},{\"type\":\"text\",\"text\":\"a\"%s}]%s"
-            "},{\"role\":\"assistant\",\"content\":[{\"type\":\"tool_use\",\"id\":\"1\","
+            "{\"type\":\"tool_result\",\"tool_use_id\":\"1\"%s},"
+            "{\"type\":\"text\",\"text\":\"a\"%s}]%s},{"
+            "\"role\":\"assistant\",\"content\":[{\"type\":\"tool_use\",\"id\":\"1\","
             "\"name\":\"f\",\"input\":{}%s}]},{\"role\":\"user\",\"content\":\"b\"}]%s%s%s%s%s}",
             AT(OPENAI_MESSAGES), AT(OPENAI_RESULT_BLOCK), AT(OPENAI_TEXT_BLOCK), AT(OPENAI_TURN),
             AT(OPENAI_USE_BLOCK),

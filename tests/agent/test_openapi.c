@@ -1,8 +1,8 @@
 /*
  * openapi: goal: what is documented is what is taken: each object and field of the table stands in
- * the document, what is needed is said to be, every reference leads somewhere, and no field that the
- * document has is refused by its name. Method: pure; the document is parsed again and walked. A
- * schema's own meaning is for programs that read such documents (tests/prove/outside.sh).
+ * the document, what is needed is said to be, and every reference leads somewhere. Method: pure;
+ * the document is parsed again and walked. A schema's own meaning is for programs that read such
+ * documents (tests/prove/outside.sh).
  * needs: faults
  */
 #include "agent/openapi.h"

@@ -407,8 +407,18 @@ def origin(url):
               and "Authorization" in a.headers["access-control-allow-headers"], a.headers)
 
 
+def described(url):
+    with urllib.request.urlopen(f"{url}/openapi.json", timeout=60) as a:
+        said = json.load(a)
+    chat_fields = said["components"]["schemas"]["ChatRequest"]["properties"]
+    check("openapi.json says what may be asked", said["openapi"].startswith("3.1")
+          and {"/v1/chat/completions", "/v1/messages", "/v1/models"} <= set(said["paths"])
+          and chat_fields["model"]["enum"] == [MODEL] and "frobnicate" not in chat_fields, said["paths"].keys())
+
+
 def api(url):
     c = client_for(url)
+    described(url)
     check("the models are listed", [m.id for m in c.models.list()] == [MODEL])
     check("one is looked up", c.models.retrieve(MODEL).id == MODEL)
     e = refused("another one", openai.NotFoundError, 404, lambda: c.models.retrieve("gpt-4"))

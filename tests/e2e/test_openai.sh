@@ -3,9 +3,10 @@
 # gets answers, streams, usage and its own error classes; a full queue, large requests, a client
 # that goes away and a server that is told to go behave as such a program expects; tools are called
 # where the template takes them; adapters beside the model answer by their names, all at once as
-# each alone. Method: `llmjob run` serves the real model from its GGUF file, and as a folder with
-# another template; openai_client.py asks. Adapters have random factors. The API key, which a
-# cluster takes from a Secret, is given to an agent that is started as a pod would start it.
+# each alone. So do programs written for Anthropic's. Method: `llmjob run` serves the real model from
+# its GGUF file, and as a folder with another template; openai_client.py and anthropic_client.py
+# ask. Adapters have random factors. The API key, which a cluster takes from a Secret, is given to an
+# agent that is started as a pod would start it.
 . "$(dirname "$0")/lib.sh"
 work=$(mktemp -d)
 out=$work/out
@@ -73,7 +74,7 @@ clean_up() {
 # The client counts and prints as `check` does; its last line is its own sum, which is taken over.
 client() { # part argument...
 	local line status=0
-	timeout 600 "$python" tests/e2e/openai_client.py "$@" >"$work/client" 2>&1 || status=$?
+	timeout 600 "$python" "tests/e2e/${program:-openai}_client.py" "$@" >"$work/client" 2>&1 || status=$?
 	grep -vE '^[0-9]+ passed, ' "$work/client" || true
 	line=$(grep -E '^[0-9]+ passed, ' "$work/client" || echo "0 passed, 1 failed")
 	read -r good _ bad _ <<<"$line"
@@ -96,6 +97,8 @@ metrics=http://$(control "$agent")/metrics
 
 echo "-- requests and answers"
 client api "$url"
+echo "-- the same of Anthropic's client"
+program=anthropic client api "$url" "$metrics"
 echo "-- a full queue"
 client queue "$url" "$metrics" 3
 echo "-- large requests"
@@ -125,6 +128,7 @@ echo sk-right >"$work/key"
 begin "$out" env TMPDIR="$work" "$work/bin/llmjob" run "$work/keyed.yaml" --plain --port 0 --api-key-file "$work/key"
 check "the model is served" poll 60 "an address" serving "$out"
 client key "$(serving "$out")" sk-right
+program=anthropic client key "$(serving "$out")" sk-right
 control=http://$(control "$(running llmjob-agent)")
 check "the agent's own port wants its token" equal \
 	"$(curl -s -o /dev/null -w '%{http_code}' --max-time 5 "$control/v1/job")" 401
@@ -154,6 +158,7 @@ begin "$out" env TMPDIR="$work" "$work/bin/llmjob" run "$work/tools.yaml" --plai
 check "the model is served" poll 60 "an address" serving "$out"
 client tools "$(serving "$out")"
 client tools "$(serving "$out")" quiet
+program=anthropic client tools "$(serving "$out")"
 kill -TERM $run
 wait $run || true
 check "nothing is left running" poll 60 "the end of all processes" none_running
