@@ -1,10 +1,9 @@
 /*
- * front: one struct front_request per exchange in flight, in the order they came, found by
- * id (what the rank says) or by the exchange (what the client does). It has one choice or several,
- * answers that the rank knows by ids of their own, in a row. The rank has some of them; the
- * others wait as the text their client sent, which stays in its exchange, and are translated a
- * second time at their turn. Text from the rank waits in `pending` until it ends at a
- * character's boundary.
+ * front: one struct front_request per exchange in flight, in the order they came, found by id (what
+ * the rank says) or by the exchange (what the client does). Its choices, one or several, are
+ * answers that the rank knows by ids of their own, in a row. The rank has some of them; the others
+ * wait as the text their client sent, which stays in its exchange, and are translated a second time
+ * at their turn. Text from the rank waits in `pending` until it ends at a character's boundary.
  *
  * The second answer to a prompt is handed over when the first has begun: its keys are found then.
  */
@@ -30,10 +29,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TOKEN_BYTES  4                       /* of a body, that a token is thought to take */
-#define ANSWER_BYTES (1 << 20)               /* of one choice */
-#define HELD_BYTES   (8 << 20)               /* of all choices of an answer, and their logprobs */
-#define MODELS_BYTES (LIMIT_ADAPTERS * 1024) /* names of 128 bytes, twice, and what is around */
+#define TOKEN_BYTES  4         /* of a body, that a token is thought to take */
+#define ANSWER_BYTES (1 << 20) /* of one choice */
+#define HELD_BYTES   (8 << 20) /* of all choices of an answer, and their logprobs */
 #define MODELS_PATH  "/v1/models"
 #define QUIET_MS     1000 /* that whoever asks again on a connection takes for that */
 #define API_SLOTS    (LIMIT_QUEUE_REQUESTS + 256) /* all that wait, and as many that ask */
@@ -629,21 +627,13 @@ static void on_asked(struct front *f, struct web_exchange *x, enum openai_place 
 static void on_models(const struct front *f, struct web_exchange *x, const char *path)
 {
     buf_auto struct buf out;
-    buf_init(&out, MODELS_BYTES);
+    buf_init(&out, 1 << 16); /* names of 128 bytes, twice, of LIMIT_ADAPTERS */
     struct openai_conf api = api_of(f, 0);
     struct openai_refusal why;
-    const char *adapter = *path ? openai_find_adapter(&api, path + 1) : NULL;
-    if (*path && !adapter && strcmp(path + 1, f->conf.model)) {
-        openai_refuse(
-            &why, 404, "model_not_found", "model", "The model `%.100s` does not exist", path + 1);
+    if (openai_models(&out, &api, *path ? path + 1 : NULL, &why))
         answer_error(x, &why);
-        return;
-    }
-    if (*path)
-        openai_model(&out, &api, adapter);
     else
-        openai_models(&out, &api);
-    answer_json(x, 200, &out);
+        answer_json(x, 200, &out);
 }
 
 static void on_description(const struct front *f, struct web_exchange *x)

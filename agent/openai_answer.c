@@ -399,18 +399,19 @@ static void write_model(struct jsonw *w, const struct openai_conf *conf, const c
     jsonw_close(w);
 }
 
-void openai_model(struct buf *out, const struct openai_conf *conf, const char *adapter)
+int openai_models(
+    struct buf *out, const struct openai_conf *conf, const char *id, struct openai_refusal *r)
 {
     struct jsonw w;
+    const char *adapter = id ? openai_find_adapter(conf, id) : NULL;
+    if (id && !adapter && strcmp(id, conf->model) != 0)
+        return openai_refuse(
+            r, 404, "model_not_found", "model", "The model `%.100s` does not exist", id);
     jsonw_init(&w, out);
-    write_model(&w, conf, adapter);
-    jsonw_end(&w);
-}
-
-void openai_models(struct buf *out, const struct openai_conf *conf)
-{
-    struct jsonw w;
-    jsonw_init(&w, out);
+    if (id) {
+        write_model(&w, conf, adapter);
+        return 0;
+    }
     jsonw_open(&w, NULL, '{');
     jsonw_str(&w, "object", "list");
     jsonw_open(&w, "data", '[');
@@ -420,4 +421,5 @@ void openai_models(struct buf *out, const struct openai_conf *conf)
     jsonw_close(&w);
     jsonw_close(&w);
     jsonw_end(&w);
+    return 0;
 }

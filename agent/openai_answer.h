@@ -75,8 +75,8 @@ void openai_error_event(struct buf *out, const struct openai_refusal *r);
 void openai_whole(struct buf *out, const struct openai_answer *a,
     const struct openai_choice *choices, int count, struct openai_usage u);
 void openai_error(struct buf *out, const struct openai_refusal *r);
-/* adapter: of this name, as conf has it; NULL: the model itself. */
-void openai_model(struct buf *out, const struct openai_conf *conf, const char *adapter);
-void openai_models(struct buf *out, const struct openai_conf *conf);
+/* The model or adapter of that name; NULL: all of them. -1 and *r where there is none. */
+int openai_models(
+    struct buf *out, const struct openai_conf *conf, const char *id, struct openai_refusal *r);
 
 #endif

@@ -19,7 +19,8 @@ static struct openai_request took;
 
 static int read_as(enum openai_place place, const char *body, struct buf *frame)
 {
-    static const struct openai_conf conf = {"m", 4096, 20, WIRE_CALLS_HERMES};
+    static const struct openai_conf conf = {
+        .model = "m", .context_length = 4096, .most_choices = 20, .calls = WIRE_CALLS_HERMES};
     buf_init(frame, LIMIT_FRAME_BYTES);
     no = (struct openai_refusal){0};
     return openai_read(&conf, 7, place, 0, body, strlen(body), &took, frame, &no);

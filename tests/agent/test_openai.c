@@ -159,7 +159,8 @@ START_TEST(a_salt_is_the_keys_or_named)
     char salts[4][KEYS_SALT_BYTES + 1];
     ck_assert_int_eq(keys_read("a\nb weight=9", 12, &keys, &e), 0);
     for (int i = 0; i < 4; i++) {
-        const struct openai_conf conf = {"m", 4096, 20, WIRE_CALLS_NONE, &keys, i % 2};
+        const struct openai_conf conf = {
+            .model = "m", .context_length = 4096, .most_choices = 20, .keys = &keys, .key = i % 2};
         const char *body = i < 2 ? TEXT "}" : TEXT ",\"cache_salt\":\"ours\"}";
         buf_done(&frame);
         buf_init(&frame, LIMIT_FRAME_BYTES);

@@ -240,17 +240,18 @@ START_TEST(models)
         .model = "m", .context_length = 100, .adapters = adapters, .adapter_count = 2};
     buf_auto struct buf b;
     buf_init(&b, 1 << 16);
-    openai_models(&b, &conf);
+    ck_assert(!openai_models(&b, &conf, NULL, &no));
     ck_assert_str_eq(b.data,
         "{\"object\":\"list\",\"data\":[" MODEL("m", "") "," MODEL("org/fine", PARENT) "," MODEL(
             "b", PARENT) "]}");
     buf_reset(&b);
-    openai_model(&b, &conf, NULL);
+    ck_assert(!openai_models(&b, &conf, "m", &no));
     ck_assert_str_eq(b.data, MODEL("m", ""));
     buf_reset(&b);
-    openai_model(&b, &conf, openai_find_adapter(&conf, "org/fine"));
+    ck_assert(!openai_models(&b, &conf, "org/fine", &no));
     ck_assert_str_eq(b.data, MODEL("org/fine", PARENT));
-    ck_assert_ptr_null(openai_find_adapter(&conf, "org"));
+    ck_assert_int_eq(openai_models(&b, &conf, "org", &no), -1);
+    ck_assert(no.status == 404 && !strcmp(no.code, "model_not_found"));
 }
 END_TEST
 

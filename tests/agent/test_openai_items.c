@@ -79,7 +79,7 @@ static const struct {
     enum openai_place place;
     const char *body, *param, *text;
 } refused[] = {
-    {OPENAI_EMBED, M("\"user\":\"u\""), "input", "string or a list"},
+    {OPENAI_EMBED, M("\"user\":\"u\""), "input", "needed"},
     {OPENAI_EMBED, M(INPUT("7")), "input", "string or a list"},
     {OPENAI_EMBED, M(INPUT("[]")), "input", "string or a list"},
     {OPENAI_EMBED, M(INPUT("{\"a\":1}")), "input", "string or a list"},
@@ -103,9 +103,9 @@ static const struct {
     {OPENAI_SCORE, M("\"text_1\":\"a\",\"text_2\":[]"), "text_2", "1 to 2048"},
     {OPENAI_SCORE, M("\"text_1\":\"a\",\"text_2\":[7]"), "text_2", "strings"},
     {OPENAI_RERANK, M("\"documents\":[\"a\"]"), "query", "needed"},
-    {OPENAI_RERANK, M("\"query\":\"q\""), "documents", "list"},
+    {OPENAI_RERANK, M("\"query\":\"q\""), "documents", "needed"},
     {OPENAI_RERANK, M("\"query\":\"q\",\"documents\":\"a\""), "documents", "list"},
-    {OPENAI_RERANK, M("\"query\":\"q\",\"documents\":[{}]"), "documents", "\"text\""},
+    {OPENAI_RERANK, M("\"query\":\"q\",\"documents\":[{}]"), "documents.text", "needed"},
     {OPENAI_RERANK, M("\"query\":\"q\",\"documents\":[{\"text\":\"a\",\"image\":1}]"),
         "documents.image", "field"},
     {OPENAI_RERANK, M("\"query\":\"q\",\"documents\":[\"a\"],\"top_n\":0"), "top_n", "from 1"},

@@ -35,11 +35,14 @@ static int rank_takes(void *user, enum wire_type type, const char *json)
     return 0;
 }
 
+static struct api_keys keys;
+
 static void setup(void)
 {
+    ck_assert_int_eq(keys_read("key", 3, &keys, &e), 0);
     struct front_conf conf = {.listen_host = "127.0.0.1",
         .model = "m",
-        .api_key = "key",
+        .keys = &keys,
         .max_queue = 3,
         .max_at_rank = 1,
         .send_fn = rank_takes};

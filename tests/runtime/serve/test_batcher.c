@@ -6,9 +6,9 @@
  * hardly enough, some with logits that their request shapes, some with one of two adapters; each
  * one's tokens are compared with those that an engine of its own draws, of an adapter one that has
  * no other. What came to pass (stops, tokens found, batches) is counted, so that a schedule that
- * shows nothing fails. Logits that are told, of prompts and of what is drawn, are the engine's, each
- * once. The same by ranks that share the model, in worlds of real processes, of which rank 0 has the
- * requests. And logits of one pass of many sequences are those of each alone, to the bit.
+ * shows nothing fails. Logits that are told, of prompts and of what is drawn, are the engine's,
+ * each once. The same by ranks that share the model, in worlds of real processes, of which rank 0
+ * has the requests. And logits of one pass of many sequences are those of each alone, to the bit.
  * needs: sample
  */
 #include "runtime/serve/batcher.h"
