@@ -511,9 +511,8 @@ static int key_of(const struct front *f, const struct web_exchange *x)
 
 static int authorize(const struct front *f, const struct web_exchange *x, struct openai_refusal *r)
 {
-    return key_of(f, x) >= 0
-        ? 0
-        : openai_refuse(r, 401, "invalid_api_key", NULL, "Incorrect API key provided");
+    bool known = key_of(f, x) >= 0;
+    return known ? 0 : openai_refuse(r, 401, "invalid_api_key", NULL, "Incorrect API key provided");
 }
 
 /* The last in order of those of a key of which the rank has nothing; NULL: there is none. */
