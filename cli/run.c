@@ -55,7 +55,7 @@ static const struct conf_item run_items[] = {
         "start with so many, whatever the file says; -1: as the file says"},
     {"port", CONF_INT, offsetof(struct run_conf, port), NULL, "8000", "of a served model, if free"},
     {"api-key-file", CONF_STR, offsetof(struct run_conf, api_key_file), NULL, "",
-        "file that holds the API keys, a line each, in place of spec.serve.apiKeySecret"},
+        "file that holds the API keys of a served model, a line each"},
     {"agent", CONF_STR, offsetof(struct run_conf, agent), NULL, "",
         "path of llmjob-agent; else beside llmjob"},
     {"rank-program", CONF_STR, offsetof(struct run_conf, rank_program), NULL, "",
@@ -216,6 +216,10 @@ static int read_job(struct local_run *r, struct err *e)
             "%s: spec.serve.apiKeySecret: there are no Secrets here; "
             "give the key by --api-key-file",
             r->file);
+    if (*r->conf.api_key_file && r->spec.task != TASK_SERVE)
+        return err_set(e, ERR_USER, "--api-key-file: %s serves nothing", r->file);
+    if (*r->conf.api_key_file) /* holds whether or not the file asks for keys */
+        r->spec.serve.api_key_secret = "keys";
     rc = local_map(&r->spec, r->conf.storage, r->job_arena, e);
     if (rc)
         return rc;

@@ -456,6 +456,18 @@ int weights_open(const char *path, const char *sha256, struct weights **out, str
     return 0;
 }
 
+void weights_release(struct weights *w)
+{
+    for (int i = 0; i < w->count; i++) {
+        mem_free(w->entries[i].ordered);
+        w->entries[i].ordered = NULL;
+    }
+    for (int i = 0; i < w->file_count; i++)
+        safetensors_release(w->files[i]);
+    if (w->gguf)
+        gguf_release(w->gguf);
+}
+
 void weights_close(struct weights *w)
 {
     if (!w)

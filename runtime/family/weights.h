@@ -30,6 +30,8 @@ struct weights_tensor {
 /* sha256: expected hex of a GGUF file, or NULL. */
 int weights_open(const char *path, const char *sha256, struct weights **out, struct err *e);
 void weights_close(struct weights *w);
+/* What was read of the files leaves memory, until it is read again; what weights_raw gave ends. */
+void weights_release(struct weights *w);
 const struct model_config *weights_config(const struct weights *w);
 int weights_count(const struct weights *w);
 const struct weights_tensor *weights_at(const struct weights *w, int i);
@@ -46,7 +48,7 @@ bool weights_ends(const struct weights *w, int32_t id);
    is not (expect_rows, expect_cols); expect_cols 1 for a vector. */
 int weights_read(struct weights *w, const char *name, int64_t expect_rows, int64_t expect_cols,
     int64_t row, int64_t rows, enum dtype want, void *dst, struct err *e);
-/* The stored blocks of a whole tensor, canonical row order, borrowed until close. */
+/* The stored blocks of a whole tensor, canonical row order, borrowed until close or release. */
 int weights_raw(
     struct weights *w, const char *name, enum dtype *type, const void **data, struct err *e);
 

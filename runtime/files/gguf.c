@@ -429,6 +429,11 @@ void gguf_close(struct gguf *g)
     mem_free(g);
 }
 
+void gguf_release(const struct gguf *g)
+{
+    io_map_forget(&g->map, 0, g->map.size);
+}
+
 const char *gguf_path(const struct gguf *g)
 {
     return g->path;

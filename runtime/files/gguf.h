@@ -57,6 +57,8 @@ int gguf_open(const char *path, struct gguf **out, struct err *e);
 /* From memory that outlives the object; path is only for messages. */
 int gguf_parse(const void *data, size_t size, const char *path, struct gguf **out, struct err *e);
 void gguf_close(struct gguf *g);
+/* The file's pages leave this process' memory; they come back when they are read. */
+void gguf_release(const struct gguf *g);
 const char *gguf_path(const struct gguf *g);
 const void *gguf_bytes(const struct gguf *g, size_t *size); /* the whole file */
 

@@ -253,6 +253,11 @@ void safetensors_close(struct safetensors *s)
     mem_free(s);
 }
 
+void safetensors_release(const struct safetensors *s)
+{
+    io_map_forget(&s->map, 0, s->map.size);
+}
+
 int safetensors_count(const struct safetensors *s)
 {
     return s->count;

@@ -44,6 +44,8 @@ int safetensors_parse(
 int safetensors_parse_header(const void *head, size_t size, size_t file_size, const char *path,
     struct safetensors **out, struct err *e);
 void safetensors_close(struct safetensors *s);
+/* The file's pages leave this process' memory; they come back when they are read. */
+void safetensors_release(const struct safetensors *s);
 int safetensors_count(const struct safetensors *s);
 const struct safetensors_tensor *safetensors_at(const struct safetensors *s, int i); /* by name */
 const struct safetensors_tensor *safetensors_find(const struct safetensors *s, const char *name);

@@ -319,6 +319,7 @@ static int open_all(struct encode *s, struct err *e)
         .page = s->conf.door->page};
     if ((rc = reader_open(&c, &s->reader, e)) || (rc = open_host(s, e)))
         return rc;
+    weights_release(s->weights); /* the reader has them */
     return tell_open(s, e);
 }
 

@@ -211,6 +211,7 @@ static int open_model(struct infer *s, struct err *e)
         (rc = model_load(s->model, s->weights, e)) || (rc = open_adapters(s, e)) ||
         (rc = engine_create(s->model, &s->engine, e)))
         return rc;
+    weights_release(s->weights); /* the model has them */
     const struct batcher_conf b = {.engine = s->engine,
         .team = s->team,
         .dev = s->conf.dev,

@@ -188,18 +188,20 @@ static void teardown(void)
     io_remove_tree(folder, &e);
 }
 
+static char *more[2]; /* a further flag and its value */
+
 static int run(const char *scenario, int *status, struct buf *out, struct err *e)
 {
     char mapping[64];
     struct err ignored;
     snprintf(mapping, sizeof mapping, "data=%s/data", folder);
     char *argv[] = {(char *)"run", job, (char *)"--agent", self, (char *)"--storage", mapping,
-        (char *)"--plain", NULL};
+        (char *)"--plain", more[0], more[1], NULL};
     setenv("TEST_RUN", scenario, 1);
     fflush(stdout);
     int saved = dup(1), fd = open(out_path, O_CREAT | O_TRUNC | O_WRONLY, 0600);
     dup2(fd, 1);
-    int r = command_run(7, argv, status, e);
+    int r = command_run(more[0] ? 9 : 7, argv, status, e);
     fflush(stdout);
     dup2(saved, 1);
     close(fd);
@@ -397,6 +399,19 @@ START_TEST(test_storage_that_does_not_fit)
 }
 END_TEST
 
+START_TEST(test_keys_of_a_training)
+{
+    struct err e = {.text = ""};
+    buf_auto struct buf out;
+    int status = -1;
+    more[0] = (char *)"--api-key-file";
+    more[1] = job;
+    ck_assert_int_eq(run("complete", &status, &out, &e), -ERR_USER);
+    ck_assert_msg(
+        strstr(e.text, "--api-key-file: ") && strstr(e.text, "serves nothing"), "%s", e.text);
+}
+END_TEST
+
 START_TEST(test_bad_file)
 {
     struct err e = {.text = ""};
@@ -424,6 +439,7 @@ int main(int argc, char **argv)
     tcase_add_test(t, test_second_run_is_refused_until_the_first_is_gone);
     tcase_add_test(t, test_without_locks);
     tcase_add_test(t, test_storage_that_does_not_fit);
+    tcase_add_test(t, test_keys_of_a_training);
     tcase_add_test(t, test_bad_file);
     suite_add_tcase(suite, t);
     SRunner *r = srunner_create(suite);

@@ -125,6 +125,7 @@ write_job "$work/keyed.yaml" chat-key
 check "a Secret's name alone is refused here" refuses "spec.serve.apiKeySecret" \
 	timeout 60 "$work/bin/llmjob" run "$work/keyed.yaml" --plain
 echo sk-right >"$work/key"
+sed -i '/apiKeySecret/d' "$work/keyed.yaml" # the file of keys is enough
 begin "$out" env TMPDIR="$work" "$work/bin/llmjob" run "$work/keyed.yaml" --plain --port 0 --api-key-file "$work/key"
 check "the model is served" poll 60 "an address" serving "$out"
 client key "$(serving "$out")" sk-right

@@ -18,7 +18,9 @@
 #include "tests/runtime/model_files.h"
 #include "tests/unit.h"
 
+#include <fcntl.h>
 #include <math.h>
+#include <unistd.h>
 
 static void make_gguf(char path[128])
 {
@@ -91,6 +93,46 @@ START_TEST(rows_and_types_are_as_asked)
     ck_assert_mem_eq(got, want, (size_t)n * 4);
     weights_close(w);
     golden_remove(model_files_folder);
+}
+END_TEST
+
+/* Is the page of p in this process' memory? */
+static bool is_resident(const void *p)
+{
+    uint64_t entry = 0;
+    int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    long page = sysconf(_SC_PAGESIZE);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(pread(fd, &entry, sizeof entry, (off_t)((uintptr_t)p / (size_t)page * 8)), 8);
+    close(fd);
+    return entry >> 63;
+}
+
+/* A page that lies within the file leaves memory; all reads as before. */
+START_TEST(released_pages_come_back)
+{
+    char path[128];
+    struct err e = {0};
+    const void *raw, *again;
+    enum dtype type;
+    const char *name = "model.embed_tokens.weight";
+    golden_folder(model_files_folder);
+    make_gguf(path);
+    struct weights *w = model_files_open(path);
+    ck_assert(!weights_raw(w, name, &type, &raw, &e));
+    const struct weights_tensor *t = weights_find(w, name);
+    mem_autofree char *was = mem_alloc((size_t)t->bytes);
+    memcpy(was, raw, (size_t)t->bytes);
+    const char *middle = (const char *)raw + t->bytes / 2;
+    ck_assert(t->bytes >= 3 * sysconf(_SC_PAGESIZE) && is_resident(middle));
+    ck_assert(!weights_raw(w, "model.layers.1.self_attn.k_proj.weight", &type, &again, &e));
+    weights_release(w);
+    ck_assert(!is_resident(middle));
+    ck_assert(!weights_raw(w, name, &type, &again, &e));
+    ck_assert(!memcmp(again, was, (size_t)t->bytes));
+    weights_close(w);
+    weights_release(w = model_files_open(GOLDEN "tiny-llama"));
+    weights_close(w);
 }
 END_TEST
 
@@ -617,7 +659,7 @@ START_TEST(experts_of_both_formats_are_one_model)
 END_TEST
 
 UNIT_MAIN("weights", both_formats_give_the_same_tensors, rows_and_types_are_as_asked,
-    a_pinned_file_must_match, broken_models_are_refused_with_their_reason,
+    released_pages_come_back, a_pinned_file_must_match, broken_models_are_refused_with_their_reason,
     broken_gguf_models_are_refused, part_of_a_split_model_is_refused, a_byte_order_mark_is_dropped,
     gpt2_is_split_and_transposed, old_gpt2_names_are_known, gpt2_in_gguf_gives_the_same_tensors,
     what_is_written_is_what_transformers_wrote, what_cannot_be_expressed_is_not_written,
