@@ -12,14 +12,14 @@ says() { # text, what is wrong with it
 }
 code() { # files that may fetch: no documents, no third party's lists
 	git ls-files -- '*.sh' '*.mk' '*.py' '*.yaml' Makefile Dockerfile image tests kernels helm | sort -u |
-		grep -vE '\.(md|json|in|txt|c|h|cc|hh|cu|cuh|sum|mod|go|safetensors)$|^tests/corpus/|^tests/test_downloads.sh$'
+		grep -vE '\.(md|json|in|txt|c|h|cc|hh|cu|cuh|sum|mod|go|safetensors|gguf)$|^tests/corpus/|^tests/test_downloads.sh$'
 }
 # A command and the lines that it goes on with.
 commands() { code | xargs awk 'FNR == 1 {held = ""} {held = held $0} /\\$/ {sub(/\\$/, "", held); next} {print FILENAME ": " held; held = ""}'; }
 
 all=$(commands)
 says "$(grep -E 'pip"?( -[^ ]+)*( [^ ]+)* install ' <<<"$all" | grep -v -- --require-hashes)" "pip install without --require-hashes"
-says "$(grep -E 'pip"?( -[^ ]+)* download ' <<<"$all" | grep -v '^tests/golden/fetch.sh: ')" "pip download that nobody checks"
+says "$(grep -E 'pip"?( -[^ ]+)* download ' <<<"$all" | grep -v '^tests/golden/fetch.sh: ' | grep -v -- --require-hashes)" "pip download that nobody checks"
 says "$(grep -E '\b(npm (install|pack|ci)|npx) ' <<<"$all" | grep -v '^tests/golden/fetch.sh: ')" "npm that nobody checks"
 says "$(grep -E '\b(curl|wget) .*https:' <<<"$all" | grep -v '127\.0\.0\.1')" "a download by hand"
 says "$(grep -E '\$?\bgo"? (install|get|run) ' <<<"$all" | grep -v '^tests/cluster/binaries: .*GOBIN=')" "go without a sum"
