@@ -42,13 +42,15 @@ struct op_matmul {
     void *pre;
 };
 
-/* y (m, n) F32 = x (m, k) F32 * W^T, W (n, k) in GGUF blocks of w_type (or F32, BF16, F16). With
-   blocks a device may round each 32 values of a row of x to 16 bits and a common power of two. */
+/* y (m, n) F32 = x (m, k) F32 * W^T, W (n, k) in GGUF blocks of w_type (or F32, BF16, F16). coarse:
+   with blocks a device may round each 32 values of a row of x to 16 bits and a common power of two.
+ */
 struct op_quant_matmul {
     int64_t m, n, k;
     const float *x;
     const void *w;
     enum dtype w_type;
+    bool coarse;
     float *y;
 };
 
@@ -325,6 +327,7 @@ struct op_expert_quant_matmul {
     const float *x;
     const void *w;
     enum dtype w_type;
+    bool coarse; /* as of quant_matmul */
     float *y;
 };
 

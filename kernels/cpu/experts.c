@@ -224,7 +224,7 @@ void op_cpu_expert_matmul(struct dev *d, const struct op_expert_matmul *a)
 
 void op_cpu_expert_quant_matmul(struct dev *d, const struct op_expert_quant_matmul *a)
 {
-    struct op_quant_matmul m = {.n = a->out, .k = a->in, .w_type = a->w_type};
+    struct op_quant_matmul m = {.n = a->out, .k = a->in, .w_type = a->w_type, .coarse = a->coarse};
     for (int64_t i = 0; i < a->experts; i++)
         for (int64_t from = a->offset[i], end = a->offset[i + 1]; from < end; from += m.m) {
             m.m = experts_part(end - from);

@@ -7,9 +7,10 @@
  *
  *     y = sum over groups g of (scale_w[g] * scale_x[g]) * whole_g  (+ min_w[g] * sum_x[g])
  *
- * in F32, one group after the other. So a row has the same bits by both kernels here, whatever the
- * others are: with weights in registers for a few rows of x, and with panels of INTS_LANES rows of
- * W in a thread's cache for more.
+ * in F32, one group after the other. Where that is too coarse a row of x is two: what it is rounded
+ * to, and what that leaves, which is exact; y is the sum of both. So a row has the same bits by
+ * both kernels here, whatever the others are: with weights in registers for a few rows of x, and
+ * with panels of INTS_LANES rows of W in a thread's cache for more.
  */
 #define INTS_LANES 8          /* rows of W that are multiplied at once */
 #define INTS_FEW   4          /* rows of x for which W is not laid out in panels */
@@ -26,6 +27,7 @@ typedef int32_t ints_wholes __attribute__((vector_size(4 * INTS_LANES)));
 typedef float ints_floats __attribute__((vector_size(4 * INTS_LANES), may_alias));
 
 struct ints_x {
+    int64_t m;         /* rows, of x's each one or two */
     int16_t *q;        /* (m, k) */
     float *scale;      /* (m, groups) */
     float *sum;        /* (m, groups) scale times the sum of q */
@@ -35,27 +37,28 @@ struct ints_x {
 struct ints_work {
     struct op_quant_matmul op;
     struct ints_x x;
+    int parts;      /* rows of x's integers for one of x: 1 or 2 */
     int64_t panels; /* of a tile */
     char *memory;   /* tiles, one a thread */
     size_t tile_bytes, panel_bytes;
 };
 
 /* -- x -- */
-/* 2^14 / 2^e, where 2^e is the greatest power of two in the group: so the integers have all of 16
-   bits but the one that may be lost to e. What is below 2^-113 is zero; a group with an infinity
-   or a NaN is NaN. */
-ISA_INLINE void ints_group_of_x(const float *x, int16_t *q, float *scale, float *sum)
+/* 2^(bits - 2) / 2^e, where 2^e is the greatest power of two in the group: so the integers have all
+   of `bits` but the one that may be lost to e. What is below 2^-113 is zero; a group with an
+   infinity or a NaN is NaN. */
+ISA_INLINE void ints_group_of_x(const float *x, int bits, int16_t *q, float *scale, float *sum)
 {
-    int32_t bits[QUANT_GROUP], most = 0, total = 0;
-    memcpy(bits, x, sizeof bits);
+    int32_t raw[QUANT_GROUP], most = 0, total = 0, greatest = (1 << (bits - 1)) - 1;
+    memcpy(raw, x, sizeof raw);
 #pragma omp simd reduction(max : most)
     for (int i = 0; i < QUANT_GROUP; i++) {
-        int32_t magnitude = bits[i] & 0x7fffffff;
+        int32_t magnitude = raw[i] & 0x7fffffff;
         most = magnitude > most ? magnitude : most;
     }
     int32_t e = most >> 23;
-    union math_bits up = {.u = e > 14 ? (uint32_t)(268 - e) << 23 : 0};
-    union math_bits down = {.u = e > 14 ? (uint32_t)(e - 14) << 23 : 0};
+    union math_bits up = {.u = e > 14 ? (uint32_t)(252 + bits - e) << 23 : 0};
+    union math_bits down = {.u = e > 14 ? (uint32_t)(e + 2 - bits) << 23 : 0};
     if (e == 255) {
         up.u = 0;
         down.f = NAN;
@@ -64,7 +67,7 @@ ISA_INLINE void ints_group_of_x(const float *x, int16_t *q, float *scale, float 
     for (int i = 0; i < QUANT_GROUP; i++) {
         union math_bits v = {.f = x[i] * up.f + 12582912.0f}; /* 1.5 * 2^23: rounds to even */
         int32_t whole = (int32_t)v.u - 0x4b400000;
-        whole = whole > 32767 ? 32767 : whole;
+        whole = whole > greatest ? greatest : whole;
         q[i] = (int16_t)whole;
         total += (int16_t)whole;
     }
@@ -72,11 +75,21 @@ ISA_INLINE void ints_group_of_x(const float *x, int16_t *q, float *scale, float 
     *sum = down.f * (float)total;
 }
 
+/* A group's product is below 2^31: 32 times 2^7 or less times 2^15, of Q6_K 2^12 times 2^14. */
 static void ints_row_of_x(const struct op_quant_matmul *a, const struct ints_x *x, int64_t i)
 {
-    for (int64_t g = 0; g < x->groups; g++)
-        ints_group_of_x(a->x + i * x->k + g * QUANT_GROUP, x->q + i * x->k + g * QUANT_GROUP,
-            x->scale + i * x->groups + g, x->sum + i * x->groups + g);
+    int bits = a->w_type == DTYPE_Q6_K ? 15 : 16, parts = (int)(x->m / a->m);
+    for (int64_t g = 0; g < x->groups; g++) {
+        const float *from = a->x + i * x->k + g * QUANT_GROUP;
+        float left[QUANT_GROUP];
+        for (int64_t row = i * parts; row < (i + 1) * parts; row++, from = left) {
+            int16_t *q = x->q + row * x->k + g * QUANT_GROUP;
+            float *scale = x->scale + row * x->groups + g;
+            ints_group_of_x(from, bits, q, scale, x->sum + row * x->groups + g);
+            for (int l = 0; l < QUANT_GROUP; l++)
+                left[l] = from[l] - *scale * q[l];
+        }
+    }
 }
 
 /* -- a group of weights -- */
@@ -219,6 +232,20 @@ ISA_INLINE const uint8_t *ints_row(
     return (const uint8_t *)a->w + (j < a->n ? j : first) * bytes;
 }
 
+/* The sums of `rows` rows of integers from i, whole rows of x, and INTS_LANES rows of W from j. */
+ISA_INLINE void ints_put(
+    const struct ints_work *s, int rows, int64_t i, int64_t j, const ints_floats *sum)
+{
+    int64_t n = s->op.n;
+    for (int r = 0; r < rows; r += s->parts) {
+        ints_floats y = sum[r];
+        if (s->parts > 1)
+            y += sum[r + 1];
+        for (int64_t l = 0; l < INTS_LANES && j + l < n; l++)
+            s->op.y[(i + r) / s->parts * n + j + l] = y[l];
+    }
+}
+
 /* -- few rows of x -- */
 /* A group's whole product, in parts that are not yet added up. */
 #if defined(__AVX2__)
@@ -260,7 +287,7 @@ ISA_INLINE ints_wholes ints_join(const ints_part *part)
     return all;
 }
 
-/* y of all m rows of x, a constant, and INTS_LANES rows of W from j. */
+/* y of all m rows of integers, a constant, and INTS_LANES rows of W from j. */
 ISA_INLINE void ints_few(enum dtype t, int m, const struct ints_work *s, int64_t j)
 {
     const struct op_quant_matmul *a = &s->op;
@@ -293,14 +320,12 @@ ISA_INLINE void ints_few(enum dtype t, int m, const struct ints_work *s, int64_t
             sum[i] = ints_add(t, sum[i], ints_join(part[i]), scale, min,
                 x->scale[i * x->groups + g], x->sum[i * x->groups + g]);
     }
-    for (int i = 0; i < m; i++)
-        for (int64_t l = 0; l < INTS_LANES && j + l < a->n; l++)
-            a->y[i * a->n + j + l] = sum[i][l];
+    ints_put(s, m, 0, j, sum);
 }
 
 ISA_INLINE void ints_task(enum dtype t, const struct ints_work *s, int64_t i)
 {
-    switch (s->op.m) {
+    switch (s->x.m) {
     case 1:
         ints_few(t, 1, s, i * INTS_LANES);
         return;
@@ -420,7 +445,6 @@ ISA_INLINE void ints_wholes_of(
 ISA_INLINE void ints_multiply(enum dtype t, int rows, const struct ints_work *s,
     const struct ints_panel *p, int64_t j, int64_t i)
 {
-    const struct op_quant_matmul *a = &s->op;
     const struct ints_x *x = &s->x;
     const int16_t *q = x->q + i * x->k;
     const float *x_scale = x->scale + i * x->groups, *x_sum = x->sum + i * x->groups;
@@ -433,16 +457,14 @@ ISA_INLINE void ints_multiply(enum dtype t, int rows, const struct ints_work *s,
             sum[r] = ints_add(t, sum[r], whole[r], p->scale[g], p->min[g],
                 x_scale[r * x->groups + g], x_sum[r * x->groups + g]);
     }
-    for (int r = 0; r < rows; r++)
-        for (int64_t l = 0; l < INTS_LANES && j + l < a->n; l++)
-            a->y[(i + r) * a->n + j + l] = sum[r][l];
+    ints_put(s, rows, i, j, sum);
 }
 
 /* Tile i of W times all of x. */
 ISA_INLINE void ints_tile(enum dtype t, const struct ints_work *s, int64_t tile)
 {
     int64_t first = tile * s->panels, left = (s->op.n + INTS_LANES - 1) / INTS_LANES - first;
-    int64_t panels = left < s->panels ? left : s->panels, m = s->op.m;
+    int64_t panels = left < s->panels ? left : s->panels, m = s->x.m;
     struct ints_panel p[INTS_MOST];
     for (int64_t k = 0; k < panels; k++) {
         p[k] = ints_panel_at(s, k);
@@ -454,8 +476,11 @@ ISA_INLINE void ints_tile(enum dtype t, const struct ints_work *s, int64_t tile)
             int64_t i = from, j = (first + k) * INTS_LANES;
             for (; i + INTS_ROWS <= to; i += INTS_ROWS)
                 ints_multiply(t, INTS_ROWS, s, &p[k], j, i);
-            for (; i < to; i++)
-                ints_multiply(t, 1, s, &p[k], j, i);
+            for (; i < to; i += s->parts)
+                if (s->parts > 1)
+                    ints_multiply(t, 2, s, &p[k], j, i);
+                else
+                    ints_multiply(t, 1, s, &p[k], j, i);
         }
     }
 }
@@ -493,17 +518,18 @@ static size_t ints_padded(int64_t bytes)
 static bool ints_open(struct dev *d, struct ints_work *s)
 {
     const struct op_quant_matmul *a = &s->op;
-    int64_t groups = a->k / QUANT_GROUP;
-    size_t q = ints_padded(a->m * a->k * 2), scales = ints_padded(a->m * groups * 4);
+    int64_t groups = a->k / QUANT_GROUP, m = a->m * s->parts;
+    size_t q = ints_padded(m * a->k * 2), scales = ints_padded(m * groups * 4);
     s->panel_bytes = ints_padded(
         groups * 2 * (int64_t)sizeof(ints_floats) + groups * QUANT_GROUP * INTS_LANES * 2);
     s->panels = INTS_TILE / (int64_t)s->panel_bytes;
     s->panels = s->panels < 1 ? 1 : s->panels > INTS_MOST ? INTS_MOST : s->panels;
-    s->tile_bytes = a->m > INTS_FEW ? s->panel_bytes * (size_t)s->panels : 0;
+    s->tile_bytes = m > INTS_FEW ? s->panel_bytes * (size_t)s->panels : 0;
     char *memory = cpu_scratch(
         d, CPU_SCRATCH_OP, q + 2 * scales + s->tile_bytes * (size_t)omp_get_max_threads());
     s->memory = memory + q + 2 * scales;
-    s->x = (struct ints_x){.q = (int16_t *)(void *)memory,
+    s->x = (struct ints_x){.m = m,
+        .q = (int16_t *)(void *)memory,
         .scale = (float *)(void *)(memory + q),
         .sum = (float *)(void *)(memory + q + scales),
         .k = a->k,
@@ -513,10 +539,10 @@ static bool ints_open(struct dev *d, struct ints_work *s)
 
 static void ints_matmul(struct dev *d, const struct op_quant_matmul *a)
 {
-    struct ints_work s = {.op = *a};
+    struct ints_work s = {.op = *a, .parts = a->coarse ? 1 : 2};
     if (!ints_open(d, &s))
         return;
-    bool few = a->m <= INTS_FEW;
+    bool few = s.x.m <= INTS_FEW;
     int64_t panels = (a->n + INTS_LANES - 1) / INTS_LANES;
     int64_t tasks = few ? panels : (panels + s.panels - 1) / s.panels;
     if (a->m * a->k <= ISA_PARALLEL_BYTES)

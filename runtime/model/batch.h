@@ -102,6 +102,12 @@ static inline void batch_take_rows(
         .table_type = s->t, .out = rows, .t = s->t);
 }
 
+/* May products with blocks round what they multiply? Not where FP32 is asked for. */
+static inline bool batch_is_coarse(const struct batch *s)
+{
+    return s->compute != DTYPE_F32;
+}
+
 static inline void *at_element(const void *p, int64_t index, enum dtype t)
 {
     return (char *)p + index * dtype_block_bytes(t);

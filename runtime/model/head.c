@@ -445,7 +445,7 @@ void head_logits(const struct batch *s, const struct head *w, int64_t row, int64
     const struct model_config *c = s->config;
     OP(s, quant_matmul, .m = n, .n = c->vocab, .k = c->dim,
         .x = at_element(s->h, row * c->dim, s->t), .w = w->w.data, .w_type = w->w.type,
-        .y = w->logits);
+        .coarse = batch_is_coarse(s), .y = w->logits);
 }
 
 /* y (n, rows) = x (n, C) W^T + bias, with the stored blocks */
@@ -455,7 +455,7 @@ static void multiply_stored(const struct batch *s, int64_t n, int64_t rows, cons
     struct batch own = *s;
     own.n = n;
     OP(s, quant_matmul, .m = n, .n = rows, .k = s->config->dim, .x = x, .w = w->data,
-        .w_type = w->type, .y = y);
+        .w_type = w->type, .coarse = batch_is_coarse(s), .y = y);
     linear_finish(&own, rows, bias, OP_ACT_NONE, y);
 }
 

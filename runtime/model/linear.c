@@ -236,7 +236,7 @@ static void multiply_stored(
     int64_t in = l->shape.in, rows = l->shape.rows[i];
     if (s->stored || s->n < DECODED_PRODUCT_ROWS) {
         OP(s, quant_matmul, .m = s->n, .n = rows, .k = in, .x = x, .w = l->piece[i].w.data,
-            .w_type = l->piece[i].w.type, .y = y);
+            .w_type = l->piece[i].w.type, .coarse = batch_is_coarse(s), .y = y);
         return;
     }
     struct gemm g = {.n = s->n,

@@ -210,7 +210,7 @@ static void multiply(const struct batch *s, const struct moe *f, const struct ex
     for (int i = 0; i < x->pieces; i++)
         OP(s, expert_quant_matmul, .n = n, .experts = f->count, .in = x->in,
             .out = x->out / x->pieces, .stride = x->stride, .offset = f->here.offset, .x = rows,
-            .w = x->piece[i].data, .w_type = x->piece[i].type,
+            .w = x->piece[i].data, .w_type = x->piece[i].type, .coarse = batch_is_coarse(s),
             .y = (float *)y + i * n * (x->out / x->pieces));
 }
 

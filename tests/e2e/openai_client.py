@@ -391,8 +391,9 @@ def errors(c):
     e = refused("a prompt beyond the context", bad, 400, lambda: chat(c, messages=[
         {"role": "user", "content": "word " * 3000}]))
     check("the context is named", "1024" in e.message, e and e.message)
-    refused("another part of the API", no, 404,
+    refused("what another kind of model does", bad, 400,
             lambda: c.embeddings.create(model=MODEL, input="x"))
+    refused("another part of the API", no, 404, lambda: c.images.generate(model=MODEL, prompt="x"))
     check("none of it harmed the server", chat(c, max_tokens=1).usage.completion_tokens == 1)
 
 

@@ -44,17 +44,6 @@ static void case_matmul(struct parity_run *r, const int64_t *s)
         parity_output(r, a.pre, a.m * a.ldc, a.c_type, op_case_near(a.c_type, 2e-5));
 }
 
-/* shape: m, n, k, type of W */
-static void case_quant_matmul(struct parity_run *r, const int64_t *s)
-{
-    struct op_quant_matmul a = {.m = s[0], .n = s[1], .k = s[2], .w_type = (enum dtype)s[3]};
-    a.x = parity_input(r, a.m * a.k, DTYPE_F32, 1);
-    a.w = parity_blocks(r, a.n * a.k, a.w_type);
-    a.y = parity_space(r, a.m * a.n, DTYPE_F32);
-    r->ops->quant_matmul(r->d, &a);
-    parity_output(r, a.y, a.m * a.n, DTYPE_F32, op_case_blocks_tolerance(a.w_type));
-}
-
 /* shape: n, c, v, 1: adds to out, type of the table when out is F32, if not F32, a row's padding */
 static void case_embed(struct parity_run *r, const int64_t *s)
 {
@@ -654,7 +643,7 @@ static const struct op_case case_table[] = {
             {33, 96, 48, 0, 1, 0, 0, 1, BIAS | ERF | PRE}, {5, 7, 9, 1, 1, 0, 1, 0, ERF},
             {9, 1000, 16, 0, 0, 0, 0, 1, ERF | PRE}, {9, 64, 40, 1, 0, 1, 8, 2, ERF | PRE},
             {3, 5, 7, 0, 1, 1, 3, 3, BIAS | ERF}}},
-    [1] = {"quant_matmul", case_quant_matmul, DTYPE_F32, false,
+    [1] = {"quant_matmul", op_case_quant_matmul, DTYPE_F32, false,
         {{1, 1, 256, DTYPE_Q4_K}, {1, 7, 512, DTYPE_Q6_K}, {1, 65, 32, DTYPE_Q8_0},
             {3, 33, 96, DTYPE_Q4_0}, {16, 64, 576, DTYPE_Q4_1}, {4, 9, 1536, DTYPE_Q4_K},
             {17, 10, 256, DTYPE_Q6_K}, {1, 5, 7, DTYPE_F32}, {2, 9, 33, DTYPE_BF16},

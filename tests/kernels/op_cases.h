@@ -43,10 +43,10 @@ void op_case_expert_gather(struct parity_run *r, const int64_t *s);
 void op_case_expert_sum(struct parity_run *r, const int64_t *s);
 void op_case_expert_weigh(struct parity_run *r, const int64_t *s);
 void op_case_expert_matmul(struct parity_run *r, const int64_t *s);
+void op_case_quant_matmul(struct parity_run *r, const int64_t *s);
 void op_case_expert_quant_matmul(struct parity_run *r, const int64_t *s);
 
-/* Of a product with weights of type t: with blocks x may be rounded to 16 bits (kernels/ops.h). */
-double op_case_blocks_tolerance(enum dtype t);
+#define OP_CASE_COARSE 1e-4 /* of a product whose x is rounded to 16 bits (kernels/ops.h) */
 
 extern const struct op_case *const op_cases;
 extern const int op_case_count;

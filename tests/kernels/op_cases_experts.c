@@ -119,9 +119,18 @@ void op_case_expert_matmul(struct parity_run *r, const int64_t *s)
     parity_output(r, a.dw, a.experts * a.ldw, DTYPE_F32, 2e-5);
 }
 
-double op_case_blocks_tolerance(enum dtype t)
+/* shape: m, n, k, type of W */
+void op_case_quant_matmul(struct parity_run *r, const int64_t *s)
 {
-    return dtype_block(t) > 1 ? 1e-4 : 2e-5;
+    struct op_quant_matmul a = {.m = s[0], .n = s[1], .k = s[2], .w_type = (enum dtype)s[3]};
+    a.x = parity_input(r, a.m * a.k, DTYPE_F32, 1);
+    a.w = parity_blocks(r, a.n * a.k, a.w_type);
+    for (int coarse = 0; coarse <= (dtype_block(a.w_type) > 1); coarse++) {
+        a.coarse = coarse;
+        a.y = parity_space(r, a.m * a.n, DTYPE_F32);
+        r->ops->quant_matmul(r->d, &a);
+        parity_output(r, a.y, a.m * a.n, DTYPE_F32, coarse ? OP_CASE_COARSE : 2e-5);
+    }
 }
 
 /* shape: n, experts, in, out, type of W, rows between experts */
@@ -133,7 +142,10 @@ void op_case_expert_quant_matmul(struct parity_run *r, const int64_t *s)
     a.offset = sorted(r, a.n, a.experts).offset;
     a.w = parity_blocks(r, a.experts * (a.out + s[5]) * a.in, a.w_type);
     a.x = parity_input(r, a.n * a.in, DTYPE_F32, 1);
-    a.y = parity_space(r, a.n * a.out, DTYPE_F32);
-    r->ops->expert_quant_matmul(r->d, &a);
-    parity_output(r, a.y, a.n * a.out, DTYPE_F32, op_case_blocks_tolerance(a.w_type));
+    for (int coarse = 0; coarse <= (dtype_block(a.w_type) > 1); coarse++) {
+        a.coarse = coarse;
+        a.y = parity_space(r, a.n * a.out, DTYPE_F32);
+        r->ops->expert_quant_matmul(r->d, &a);
+        parity_output(r, a.y, a.n * a.out, DTYPE_F32, coarse ? OP_CASE_COARSE : 2e-5);
+    }
 }

@@ -129,13 +129,14 @@ static void same_rows(struct dev *d, struct op_quant_matmul a)
 /* Row lengths with and without what vectors leave over. */
 static void same_rows_of_all(struct dev *d, const float *x, const float *w32, const uint16_t *w16)
 {
-    for (int i = 0; i < GOLDEN; i++)
+    for (int i = 0; i < 2 * GOLDEN; i++)
         same_rows(d,
             (struct op_quant_matmul){.n = QUANTS_ELEMENTS / 256,
                 .k = 256,
                 .x = x,
-                .w = golden[i].blocks,
-                .w_type = golden[i].t});
+                .w = golden[i / 2].blocks,
+                .w_type = golden[i / 2].t,
+                .coarse = i % 2});
     for (int64_t k = 33; k <= 288; k += 85) {
         struct op_quant_matmul a = {.n = 5, .k = k, .x = x, .w = w32};
         same_rows(d, a);
@@ -173,7 +174,7 @@ END_TEST
 
 /* A product with whole numbers that the blocks can hold is exact, however large or small what the
    others of a group are multiplied by; an infinity stays in its own row. */
-static void check_extremes(struct dev *d, int64_t m)
+static void check_extremes(struct dev *d, int64_t m, bool coarse)
 {
     enum { K = 64, N = 11 };
     uint8_t w[N][K / 32][34] = {{{0}}};
@@ -195,8 +196,14 @@ static void check_extremes(struct dev *d, int64_t m)
     }
     x[4][40] = INFINITY;
     dev_ops(d)->quant_matmul(d,
-        &(struct op_quant_matmul){
-            .m = m, .n = N, .k = K, .x = x[5 - m], .w = w, .w_type = DTYPE_Q8_0, .y = y[5 - m]});
+        &(struct op_quant_matmul){.m = m,
+            .n = N,
+            .k = K,
+            .x = x[5 - m],
+            .w = w,
+            .w_type = DTYPE_Q8_0,
+            .coarse = coarse,
+            .y = y[5 - m]});
     ck_assert_int_eq(dev_sync(d, &e), 0);
     for (int64_t i = 5 - m; i < 4; i++)
         for (int j = 0; j < N; j++)
@@ -204,6 +211,37 @@ static void check_extremes(struct dev *d, int64_t m)
                 cpu_isa_chosen()->name, (int)i, y[i][j], x[i][j]);
     for (int j = 0; j < N; j++)
         ck_assert(!isfinite(y[4][j]));
+}
+
+/* All weights and all of x as large as they can be, of either sign: sums of Q6_K's products are the
+   largest there are. */
+static void check_largest(struct dev *d, int64_t m, float each, bool coarse)
+{
+    enum { K = 256, N = 9 };
+    uint8_t w[N][210] = {{0}};
+    float x[5][K], y[5][N];
+    struct err e = {0};
+    uint16_t one = f32_to_f16(1);
+    for (int j = 0; j < N; j++) {
+        memset(w[j] + 192, 0x80, 16); /* scales of -128; weights of -32 */
+        memcpy(w[j] + 208, &one, 2);
+    }
+    for (int i = 0; i < 5 * K; i++)
+        x[i / K][i % K] = each;
+    dev_ops(d)->quant_matmul(d,
+        &(struct op_quant_matmul){.m = m,
+            .n = N,
+            .k = K,
+            .x = x[0],
+            .w = w,
+            .w_type = DTYPE_Q6_K,
+            .coarse = coarse,
+            .y = y[0]});
+    ck_assert_int_eq(dev_sync(d, &e), 0);
+    for (int64_t i = 0; i < m; i++)
+        for (int j = 0; j < N; j++)
+            ck_assert_msg(fabsf(y[i][j] / (each * 4096 * K) - 1) < (coarse ? 1e-4f : 1e-6f),
+                "%s: %g for %g", cpu_isa_chosen()->name, y[i][j], each * 4096 * K);
 }
 
 START_TEST(test_extremes)
@@ -214,7 +252,12 @@ START_TEST(test_extremes)
     for (int i = 0; cpu_isa_usable(i); i++) {
         cpu_isa_force(cpu_isa_usable(i));
         for (int64_t m = 1; m <= 5; m++)
-            check_extremes(d, m);
+            for (int coarse = 0; coarse < 2; coarse++) {
+                check_extremes(d, m, coarse);
+                check_largest(d, m, 1, coarse);
+                check_largest(d, m, -1.999999f, coarse);
+                check_largest(d, m, 1.999999f, coarse);
+            }
     }
     cpu_isa_force(NULL);
     dev_close(d);
