@@ -538,7 +538,7 @@ static void write_document(struct buf *out)
     }
 }
 
-#define MARK "<!-- the rest is the table of agent/openai.c -->\n"
+#define MARK "<!-- the rest is the table of agent/openai_table.c -->\n"
 
 START_TEST(the_document_is_current)
 {
