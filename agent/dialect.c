@@ -5,14 +5,22 @@
 
 #include "agent/anthropic.h"
 #include "agent/openai_items.h"
+#include "agent/responses.h"
 
 #define ANTHROPIC (OPENAI_MESSAGES | OPENAI_COUNT)
+
+bool dialect_keeps_text(enum openai_place place)
+{
+    return place == OPENAI_RESPONSES;
+}
 
 void dialect_chunk(struct buf *out, enum openai_place place, struct openai_answer *a,
     const struct openai_choice *choice)
 {
     if (place & ANTHROPIC)
         anthropic_chunk(out, a, choice);
+    else if (place == OPENAI_RESPONSES)
+        responses_chunk(out, a, choice);
     else
         openai_chunk(out, a, choice);
 }
@@ -22,6 +30,8 @@ void dialect_last(struct buf *out, enum openai_place place, struct openai_answer
 {
     if (place & ANTHROPIC)
         anthropic_last(out, first, u);
+    else if (place == OPENAI_RESPONSES)
+        responses_last(out, a, first, u);
     else
         openai_last(out, a, u);
 }
@@ -37,6 +47,8 @@ void dialect_whole(struct buf *out, enum openai_place place, struct openai_answe
         openai_items(out, a, place, choices->text, choices->len, u);
     else if (place == OPENAI_MESSAGES)
         anthropic_whole(out, a, choices, u);
+    else if (place == OPENAI_RESPONSES)
+        responses_whole(out, a, choices, u);
     else
         openai_whole(out, a, choices, count, u);
 }
@@ -49,10 +61,13 @@ void dialect_error(struct buf *out, enum openai_place place, const struct openai
         openai_error(out, r);
 }
 
-void dialect_error_event(struct buf *out, enum openai_place place, const struct openai_refusal *r)
+void dialect_error_event(struct buf *out, enum openai_place place, struct openai_answer *a,
+    const struct openai_refusal *r)
 {
     if (place & ANTHROPIC)
         anthropic_error_event(out, r);
+    else if (place == OPENAI_RESPONSES)
+        responses_error_event(out, a, r);
     else
         openai_error_event(out, r);
 }

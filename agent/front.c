@@ -3,9 +3,8 @@
  * the rank says) or by the exchange (what the client does). Its choices, one or several, are
  * answers that the rank knows by ids of their own, in a row. The rank has some of them; the others
  * wait as the text their client sent, which stays in its exchange, and are translated a second time
- * at their turn. Text from the rank waits in `pending` until it ends at a character's boundary.
- *
- * The second answer to a prompt is handed over when the first has begun: its keys are found then.
+ * at their turn. Text from the rank waits in `pending` until it ends at a character's boundary. The
+ * second answer to a prompt is handed over when the first has begun: its keys are found then.
  */
 #include "agent/front.h"
 
@@ -14,7 +13,6 @@
 #include "agent/meter.h"
 #include "agent/openai.h"
 #include "agent/openai_answer.h"
-#include "agent/openai_items.h"
 #include "agent/openapi.h"
 #include "agent/page.h"
 #include "agent/share.h"
@@ -25,7 +23,6 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -111,11 +108,10 @@ static void count_queue(const struct front *f)
 static void request_free(struct front_request *r)
 {
     struct front *f = r->front;
-    for (struct front_request **at = &f->head; *at; at = &(*at)->next)
-        if (*at == r) {
-            *at = r->next;
-            break;
-        }
+    struct front_request **at = &f->head;
+    while (*at != r)
+        at = &(*at)->next;
+    *at = r->next;
     f->ended_ms = clock_ms();
     share_leave(&f->share, &r->cost);
     count_queue(f);
@@ -215,7 +211,7 @@ static void end_with_error(struct front_request *r, const struct openai_refusal 
     if (r->begun) {
         buf_auto struct buf out;
         buf_init(&out, 8192);
-        dialect_error_event(&out, r->asked.place, why);
+        dialect_error_event(&out, r->asked.place, &r->a, why);
         web_stream_data(r->x, buf_cstr(&out), out.len);
         web_stream_end(r->x);
     } else {
@@ -235,18 +231,29 @@ static void end_whole(struct front_request *r)
     answer_json(r->x, 200, &out);
 }
 
+/* The client does not take what it asked for, or the answer has no end. */
+static void end_outgrown(struct front_request *r)
+{
+    struct openai_refusal why;
+    openai_refuse(&why, 500, NULL, NULL, "the answer outgrew its bound");
+    end_with_error(r, &why);
+}
+
 /* All its choices have ended. */
 static void end_well(struct front_request *r)
 {
     struct openai_choice first = choice_of(r, r->choice);
     buf_auto struct buf out;
-    buf_init(&out, 8192);
-    if (r->asked.stream) {
-        dialect_last(&out, r->asked.place, &r->a, &first, r->usage);
-        web_stream_data(r->x, buf_cstr(&out), out.len);
-        web_stream_end(r->x);
-    } else {
+    buf_init(&out, 2 * HELD_BYTES);
+    if (!r->asked.stream)
         end_whole(r);
+    else {
+        dialect_last(&out, r->asked.place, &r->a, &first, r->usage);
+        if (!buf_ok(&out) || web_stream_data(r->x, out.data, out.len)) {
+            end_outgrown(r);
+            return;
+        }
+        web_stream_end(r->x);
     }
     request_free(r);
 }
@@ -357,9 +364,10 @@ static struct front_request *find(struct front *f, uint64_t id, struct front_cho
 /* Text of whole characters, and what calls have come. */
 static int pass_text(struct front_request *r, struct front_choice *c, const char *text, size_t n)
 {
-    if (!r->asked.stream)
-        return buf_add(&c->text, text, n);
-    return n || c->calls.count > c->calls_sent ? send_chunk(r, c, n ? text : NULL, n) : 0;
+    bool more = n || c->calls.count > c->calls_sent, kept = dialect_keeps_text(r->asked.place);
+    if ((!r->asked.stream || kept) && buf_add(&c->text, text, n))
+        return -ERR_MEMORY;
+    return r->asked.stream && more ? send_chunk(r, c, n ? text : NULL, n) : 0;
 }
 
 /* A character cut short at the end waits for its rest, and what may be a call for its end. */
@@ -385,14 +393,6 @@ static size_t bytes_held(const struct front_request *r)
         sum += r->choice[i].text.len + openai_logprobs_bytes(&r->choice[i].logprobs) +
             r->choice[i].calls.held.len + r->choice[i].calls.bytes;
     return sum;
-}
-
-/* The client does not take what it asked for, or the answer has no end. */
-static void end_outgrown(struct front_request *r)
-{
-    struct openai_refusal why;
-    openai_refuse(&why, 500, NULL, NULL, "the answer outgrew its bound");
-    end_with_error(r, &why);
 }
 
 static void on_token(struct front *f, const struct wire_frame *frame)
@@ -468,9 +468,8 @@ static void on_finished(struct front *f, const struct wire_frame *frame)
         return;
     }
     uint64_t id = (uint64_t)json_int(v, "id", 0);
-    if (json_int(v, "items", 0)) {
+    if (json_int(v, "items", 0))
         meter_read(json_int(v, "items", 0), json_int(v, "prompt_tokens", 0));
-    }
     struct front_request *r = find(f, id, &c);
     if (r && !strcmp(json_str(v, "reason", "error"), "error")) {
         struct openai_refusal why; /* before the first token the request is at fault */
@@ -568,7 +567,8 @@ static struct front_request *request_create(struct front *f, struct web_exchange
             .chat = asked->place != OPENAI_TEXT,
             .include_usage = asked->include_usage,
             .created = clock_wall_ms() / 1000,
-            .model = asked->model},
+            .model = asked->model,
+            .asked = web_body(x, &(size_t){0})},
         .asked = *asked,
         .cost = *cost,
         .started_ms = clock_ms(),

@@ -1,7 +1,7 @@
 /*
  * front: the OpenAI API of a serving pod: POST /v1/chat/completions, POST /v1/completions, GET
  * /v1/models and /v1/models/{id}, GET /health, and OPTIONS for pages of other origins; and POST
- * /tokenize, /detokenize (vLLM), /apply-template (llama.cpp), /v1/messages and
+ * /v1/responses, /tokenize, /detokenize (vLLM), /apply-template (llama.cpp), /v1/messages and
  * /v1/messages/count_tokens (Anthropic); GET /openapi.json. Of a model that reads whole texts
  * /v1/embeddings, /v1/classify, /v1/score and /v1/rerank in place of those that generate. At / is
  * the page (page.h).

@@ -6,6 +6,7 @@
 #include "agent/anthropic.h"
 #include "agent/openai_internal.h"
 #include "agent/openai_items.h"
+#include "agent/responses.h"
 
 #include "api/limits.h"
 
@@ -360,9 +361,9 @@ static int copy_rendered(const struct openai_conf *conf, const struct json *v,
 static int copy_asked(const struct openai_conf *conf, const struct json *v, int choice,
     struct jsonw *w, struct openai_request *out, struct openai_refusal *r)
 {
-    enum openai_place place = out->place == OPENAI_MESSAGES ? OPENAI_CHAT
-        : out->place == OPENAI_COUNT                        ? OPENAI_TOKENIZE
-                                                            : out->place;
+    enum openai_place place = out->place & (OPENAI_MESSAGES | OPENAI_RESPONSES) ? OPENAI_CHAT
+        : out->place == OPENAI_COUNT                                            ? OPENAI_TOKENIZE
+                                                                                : out->place;
     bool chat = place == OPENAI_CHAT;
     if (place & OPENAI_ITEMS)
         return openai_copy_items(v, place, w, r);
@@ -413,9 +414,9 @@ static int translate(enum openai_place place, struct json **v, struct openai_ref
     struct json *chat = NULL;
     struct err e = {0};
     buf_init(&body, LIMIT_FRAME_BYTES);
-    if (!(place & MESSAGES))
+    if (!(place & (MESSAGES | OPENAI_RESPONSES)))
         return 0;
-    if (anthropic_as_chat(*v, place, &body, r))
+    if (place & MESSAGES ? anthropic_as_chat(*v, place, &body, r) : responses_as_chat(*v, &body, r))
         return -1;
     int rc = json_parse_within(body.data, body.len, JSON_VALUES + LIMIT_AGENT_VALUES, &chat, &e);
     if (rc)

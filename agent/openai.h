@@ -50,10 +50,21 @@ enum openai_place { /* the objects that have fields; bits */
     OPENAI_TEXT_BLOCK = 1 << 23,
     OPENAI_USE_BLOCK = 1 << 24,
     OPENAI_RESULT_BLOCK = 1 << 25,
-    OPENAI_USABLE = 1 << 26,  /* of tools */
-    OPENAI_USE = 1 << 27,     /* tool_choice */
-    OPENAI_DOCUMENT = 1 << 28 /* of /v1/rerank's documents, where it is an object */
+    OPENAI_USABLE = 1 << 26,   /* of tools */
+    OPENAI_USE = 1 << 27,      /* tool_choice */
+    OPENAI_DOCUMENT = 1 << 28, /* of /v1/rerank's documents, where it is an object */
+    /* of the Responses API; beyond an int's bits, which makes the type one of 64 */
+    OPENAI_RESPONSES = 1 << 29,
+    OPENAI_SAID = 1 << 30,                 /* of its input: a message, */
+    OPENAI_SAID_PART = (int64_t)1 << 31,   /* a part of one or of an output, */
+    OPENAI_SAID_CALL = (int64_t)1 << 32,   /* a call, */
+    OPENAI_SAID_OUTPUT = (int64_t)1 << 33, /* and what came of it */
+    OPENAI_FLAT_TOOL = (int64_t)1 << 34,   /* of tools */
+    OPENAI_FLAT_CHOICE = (int64_t)1 << 35, /* tool_choice, where it is an object */
+    OPENAI_TEXT_FORM = (int64_t)1 << 36,   /* text */
+    OPENAI_TEXT_FORMAT = (int64_t)1 << 37, /* its format */
 };
+_Static_assert(sizeof(enum openai_place) == sizeof(uint64_t), "places are bits of 64");
 #define OPENAI_PLACES   64 /* bits at most */
 /* Those that the model answers, not with tokens of its own: the rank gives the body. */
 #define OPENAI_RENDERED (OPENAI_TOKENIZE | OPENAI_DETOKENIZE | OPENAI_TEMPLATE | OPENAI_COUNT)

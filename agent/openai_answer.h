@@ -24,6 +24,7 @@ struct openai_answer {
     bool chat, include_usage;
     int64_t created;
     const char *model;
+    const char *asked; /* the body that was sent, borrowed; NULL: nothing of it is told again */
     struct openai_told told;
 };
 struct openai_usage {

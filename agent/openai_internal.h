@@ -1,6 +1,6 @@
 /*
  * openai_internal: what the readers of a request share (openai.c, openai_draw.c,
- * openai_tools.c, openai_terms.c).
+ * openai_tools.c, openai_terms.c, openai_items.c, anthropic.c, responses.c).
  */
 #ifndef AGENT_OPENAI_INTERNAL_H
 #define AGENT_OPENAI_INTERNAL_H

@@ -31,6 +31,8 @@ static const char *name_of(enum openai_place place)
         return "completions";
     case OPENAI_MESSAGES:
         return "messages";
+    case OPENAI_RESPONSES:
+        return "responses";
     case OPENAI_EMBED:
         return "embeddings";
     case OPENAI_CLASSIFY:

@@ -79,6 +79,23 @@ static const struct answer {
         "'usage':{'type':'object','required':['input_tokens','output_tokens'],'properties':{"
         "'input_tokens':{'type':'integer'},'output_tokens':{'type':'integer'}}}}}",
         true},
+    {OPENAI_RESPONSES, "ResponsesAnswer",
+        "{'type':'object','required':['id','object','created_at','status','error',"
+        "'incomplete_details','model','output','parallel_tool_calls','tool_choice','tools',"
+        "'usage'],"
+        "'properties':{'id':{'type':'string'},'parallel_tool_calls':{'type':'boolean'},"
+        "'tool_choice':{'type':['string','object']},'tools':{'type':'array'},"
+        "'object':{'const':'response'},'created_at':{'type':'integer'},"
+        "'status':{'enum':['completed','incomplete']},'error':{'type':'null'},"
+        "'incomplete_details':{'type':['object','null']},'model':{'type':'string'},"
+        "'output':{'type':'array','minItems':1,'items':{'type':'object',"
+        "'required':['id','type','status'],'properties':{'id':{'type':'string'},"
+        "'type':{'enum':['message','function_call']},"
+        "'status':{'enum':['completed','incomplete']}}}},"
+        "'usage':{'type':'object','required':['input_tokens','output_tokens','total_tokens'],"
+        "'properties':{'input_tokens':{'type':'integer'},'output_tokens':{'type':'integer'},"
+        "'total_tokens':{'type':'integer'}}}}}",
+        true},
     {OPENAI_COUNT, "Count",
         "{'type':'object','required':['input_tokens'],'properties':{"
         "'input_tokens':{'type':'integer'}}}",

@@ -55,7 +55,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const enum openai_place places[] = {OPENAI_CHAT, OPENAI_TEXT, OPENAI_TOKENIZE,
         OPENAI_DETOKENIZE, OPENAI_TEMPLATE, OPENAI_EMBED, OPENAI_CLASSIFY, OPENAI_SCORE,
-        OPENAI_RERANK, OPENAI_MESSAGES, OPENAI_COUNT};
+        OPENAI_RERANK, OPENAI_MESSAGES, OPENAI_COUNT, OPENAI_RESPONSES};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++)
         read_as(places[i], (const char *)data, size);
     return 0;

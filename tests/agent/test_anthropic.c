@@ -202,7 +202,7 @@ START_TEST(says_why_it_ended)
     ck_assert_str_eq(b.data,
         "{\"type\":\"error\",\"error\":{\"type\":\"rate_limit_error\",\"message\":\"later\"}}");
     buf_reset(&b);
-    dialect_error_event(&b, OPENAI_MESSAGES, &no);
+    dialect_error_event(&b, OPENAI_MESSAGES, &a, &no);
     ck_assert_str_eq(
         b.data, EVENT("error", ",\"error\":{\"type\":\"rate_limit_error\",\"message\":\"later\"}"));
     buf_reset(&b);

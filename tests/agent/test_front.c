@@ -65,6 +65,54 @@ START_TEST(streams_whole_characters)
 }
 END_TEST
 
+/* A response's stream says at its end all that it said; what fails is an event with its number. */
+START_TEST(streams_a_response)
+{
+    static const char asked[] =
+        "{\"model\":\"tiny\",\"input\":\"hi\",\"top_p\":0.5,\"stream\":true}";
+    struct front_client c;
+    char piece[1001], whole[64];
+    memset(piece, 'x', 1000);
+    piece[1000] = 0;
+    client_open(&c);
+    ask(&c, "/v1/responses", asked);
+    until(&c, sent == 1);
+    for (int i = 0; i < 100; i++)
+        say(1, piece, 1000);
+    say(1, "end", 3);
+    finish(1, "stop", "");
+    until(&c, has(&c, "\"total_tokens\":10"));
+    ck_assert(has(&c, "event: response.created\n") && has(&c, "event: response.completed\n"));
+    ck_assert(has(&c, "\"output_tokens_details\"") && !has(&c, "[DONE]"));
+    ck_assert(has(&c, "\"top_p\":0.5,"));
+    int times = 0;
+    snprintf(whole, sizeof whole, "\"text\":\"%.20s", piece);
+    for (const char *p = buf_cstr(&c.in); (p = strstr(p, whole)); times++) {
+        p += strlen(whole);
+        ck_assert_uint_eq(strspn(p, "x"), 100 * 1000 - 20);
+    }
+    ck_assert_int_eq(times, 4); /* of the text, its part, its item and the response */
+    client_close(&c);
+    client_open(&c); /* more than a stream can end with is said to be, not left out */
+    ask(&c, "/v1/responses", asked);
+    until(&c, sent == 2);
+    for (int i = 0; i < 400; i++)
+        say(2, piece, 1000);
+    finish(2, "stop", "");
+    until(&c, has(&c, "outgrew"));
+    ck_assert(has(&c, "event: error\n") && !has(&c, "event: response.completed\n"));
+    client_close(&c);
+    client_open(&c);
+    ask(&c, "/v1/responses", asked);
+    until(&c, sent == 3);
+    say(3, "x", 1);
+    front_lost(f);
+    until(&c, has(&c, "event: error\n"));
+    ck_assert(has(&c, "\"sequence_number\":5,\"code\":\"server_error\""));
+    client_close(&c);
+}
+END_TEST
+
 START_TEST(completes_a_prompt)
 {
     struct front_client c;
@@ -585,11 +633,11 @@ int main(void)
     TCase *tc = tcase_create("front");
     tcase_add_checked_fixture(tc, setup, teardown);
     const TTest *const tests[] = {answers_a_chat_whole, streams_whole_characters,
-        completes_a_prompt, refuses_with_the_right_status, refuses_before_the_body,
-        needs_the_key_and_a_bounded_body, bounds_its_queue, the_rank_has_several, several_answers,
-        renders, bounds_its_queue_in_bytes, the_gone_free_their_places, a_rank_that_takes_nothing,
-        drains_and_loses_its_rank, a_rank_error_is_an_answer, tells_its_models_and_health,
-        pages_of_any_origin_may_ask};
+        streams_a_response, completes_a_prompt, refuses_with_the_right_status,
+        refuses_before_the_body, needs_the_key_and_a_bounded_body, bounds_its_queue,
+        the_rank_has_several, several_answers, renders, bounds_its_queue_in_bytes,
+        the_gone_free_their_places, a_rank_that_takes_nothing, drains_and_loses_its_rank,
+        a_rank_error_is_an_answer, tells_its_models_and_health, pages_of_any_origin_may_ask};
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
         tcase_add_test(tc, tests[i]);
     tcase_add_loop_test(tc, several_answers_end_together, 0, 2);

@@ -399,6 +399,31 @@ static int read_block_with(const char *member, uint64_t place, struct buf *body)
 #undef AT
 }
 
+/* Likewise, of the Responses API. */
+static int read_item_with(const char *member, uint64_t place, struct buf *body)
+{
+#define AT(there) (place == (there) ? member : "")
+    bool tools = place & (OPENAI_FLAT_TOOL | OPENAI_FLAT_CHOICE);
+    buf_printf(body,
+        "{\"model\":\"m\"%s,\"input\":[{\"role\":\"user\",\"content\":["
+        "{\"type\":\"input_text\",\"text\":\"a\"%s}]%s},{\"type\":\"function_call\","
+        "\"call_id\":\"1\",\"name\":\"f\",\"arguments\":\"{}\"%s},{\"type\":"
+        "\"function_call_output\",\"call_id\":\"1\",\"output\":\"b\"%s}]",
+        AT(OPENAI_RESPONSES), AT(OPENAI_SAID_PART), AT(OPENAI_SAID), AT(OPENAI_SAID_CALL),
+        AT(OPENAI_SAID_OUTPUT));
+    if (tools)
+        buf_printf(body,
+            ",\"tools\":[{\"type\":\"function\",\"name\":\"f\"%s}],"
+            "\"tool_choice\":{\"type\":\"function\",\"name\":\"f\"%s}",
+            AT(OPENAI_FLAT_TOOL), AT(OPENAI_FLAT_CHOICE));
+    if (place & (OPENAI_TEXT_FORM | OPENAI_TEXT_FORMAT))
+        buf_printf(body, ",\"text\":{\"format\":{\"type\":\"text\"%s}%s}", AT(OPENAI_TEXT_FORMAT),
+            AT(OPENAI_TEXT_FORM));
+    buf_str(body, "}");
+    return read_choice(OPENAI_RESPONSES, 0, buf_cstr(body));
+#undef AT
+}
+
 /* A request with one more field, at the place where the field stands. */
 static int read_with(const struct openai_field *f, uint64_t place, const char *value)
 {
@@ -406,6 +431,8 @@ static int read_with(const struct openai_field *f, uint64_t place, const char *v
     char member[128];
     buf_init(&body, 4096);
     snprintf(member, sizeof member, ",\"%s\":%s", f->name, value);
+    if (place >= OPENAI_RESPONSES)
+        return read_item_with(member, place, &body);
     if (place >= OPENAI_MESSAGES)
         return read_block_with(member, place, &body);
     if (place == OPENAI_CHAT || place == OPENAI_TEXT || (place & OPENAI_RENDERED))
@@ -455,8 +482,8 @@ static int read_with(const struct openai_field *f, uint64_t place, const char *v
 /* It stands in every request that is tried. */
 static bool stands_already(const struct openai_field *f)
 {
-    return f->needed || !strcmp(f->name, "content") || !strcmp(f->name, "model") ||
-        !strcmp(f->name, "messages") || !strcmp(f->name, "prompt");
+    return f->needed || !strcmp(f->name, "content") || !strcmp(f->name, "format") ||
+        !strcmp(f->name, "model") || !strcmp(f->name, "messages") || !strcmp(f->name, "prompt");
 }
 
 static void try_fixed(const struct openai_field *f, uint64_t place)

@@ -22,9 +22,11 @@ import signal
 import sys
 import time
 import traceback
+import typing
 import urllib.request
 
 import openai
+import pydantic
 
 MODEL = "smol"
 QUESTION = [{"role": "user", "content": "Name three animals that live in the sea."}]
@@ -38,8 +40,8 @@ def check(what, ok, detail=None):
     print(f"ok: {what}" if ok else f"FAILED: {what}: {detail!r}", flush=True)
 
 
-def client_for(url, key="none", timeout=60):
-    return openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=timeout)
+def client_for(url, key="none", timeout=60, strict=False):
+    return openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=timeout, _strict_response_validation=strict)
 
 
 def refused(what, kind, status, call):
@@ -359,6 +361,62 @@ def formats(c):
         check("within a second", time.monotonic() - began < 1, time.monotonic() - began)
 
 
+class Animal(pydantic.BaseModel):
+    name: str = pydantic.Field(max_length=12)
+    legs: typing.Literal[0, 2, 4]
+
+
+def respond(c, **more):
+    asked = {"model": MODEL, "input": QUESTION[0]["content"], "temperature": 0, "max_output_tokens": 32}
+    return c.responses.create(**(asked | more))
+
+
+def responses(c):
+    """The Responses API: what is said is what the chat of the same meaning says, in that API's types (c is strict)."""
+    first, whole = chat(c), respond(c)
+    text, u = first.choices[0].message.content, whole.usage
+    check("a response says what the chat says", whole.output_text == text and len(whole.output) == 1
+          and (whole.object, whole.model, whole.error) == ("response", MODEL, None), whole)
+    check("and what was asked", (whole.tools, whole.tool_choice, whole.parallel_tool_calls, whole.temperature, whole.max_output_tokens)
+          == ([], "auto", True, 0, 32), whole)
+    ended = {"stop": ("completed", None), "length": ("incomplete", "max_output_tokens")}[first.choices[0].finish_reason]
+    check("it ended for the same reason", (whole.status, whole.incomplete_details and whole.incomplete_details.reason) == ended, whole)
+    check("usage is the same", (u.input_tokens, u.output_tokens, u.total_tokens, u.output_tokens_details.reasoning_tokens)
+          == (first.usage.prompt_tokens, first.usage.completion_tokens, first.usage.total_tokens, 0)
+          and 0 < u.input_tokens_details.cached_tokens < u.input_tokens, u)
+    for most, status in (5, "incomplete"), (200, "completed"):
+        events = list(respond(c, max_output_tokens=most, stream=True))
+        kinds, last = [e.type for e in events], events[-1].response
+        plain = chat(c, max_tokens=most).choices[0].message.content
+        check(f"a stream that is {status} says the same", last.status == status and last.output_text == plain
+              == "".join(e.delta for e in events if e.type == "response.output_text.delta"), last)
+        check("in that API's events, numbered", kinds[:4] == ["response.created", "response.in_progress",
+              "response.output_item.added", "response.content_part.added"] and kinds[-4:] == ["response.output_text.done",
+              "response.content_part.done", "response.output_item.done", f"response.{status}"]
+              and [e.sequence_number for e in events] == list(range(len(events))), kinds)
+    with c.responses.stream(model=MODEL, input=QUESTION, temperature=0, max_output_tokens=32) as stream:
+        put = [e for e in stream if e.type == "response.output_text.delta"][-1].snapshot
+    check("the client puts it together", put == text, put)
+    turns = QUESTION + [{"role": "assistant", "content": text}, {"role": "user", "content": "And two more?"}]
+    ours = chat(c, messages=[{"role": "system", "content": "Be brief."}] + turns).choices[0].message.content
+    theirs = respond(c, instructions="Be brief.", input=[
+        {"role": "user", "content": [{"type": "input_text", "text": QUESTION[0]["content"]}]}, *whole.output, turns[-1]])
+    check("a dialogue goes on from its output", theirs.output_text == ours, theirs)
+    form = by_schema(PERSON)["json_schema"] | {"type": "json_schema"}
+    said = json.loads(respond(c, text={"format": form}, max_output_tokens=200).output_text)
+    check("text.format is kept to", list(said) == ["name", "age", "pets"], said)
+    parsed = c.responses.parse(model=MODEL, input="Name an animal.", text_format=Animal, temperature=0, max_output_tokens=100)
+    check("the client parses it", type(parsed.output_parsed) is Animal and parsed.output_parsed.legs in (0, 2, 4), parsed)
+    bad = openai.BadRequestError
+    for field, value in {"store": True, "previous_response_id": whole.id, "background": True, "conversation": "c"}.items():
+        e = refused(f"{field}, as nothing is kept", bad, 400, lambda: respond(c, **{field: value}))
+        check("it is named", e.param == field and field in e.message, e and e.body)
+    e = refused("a tool that a server has", bad, 400, lambda: respond(c, tools=[{"type": "web_search"}]))
+    check("it is named", e.param == "tools[0].type", e and e.body)
+    e = refused("what nobody knows", bad, 400, lambda: respond(c, extra_body={"frobnicate": 1}))
+    check("it is named", e.param == "frobnicate", e and e.body)
+
+
 def errors(c):
     no = refused("tools of a template that takes none", openai.BadRequestError, 400, lambda: chat(c, tools=TOOLS))
     check("says so", "the model's chat template takes no tools" in str(no) and no.param == "tools", no)
@@ -413,7 +471,7 @@ def described(url):
         said = json.load(a)
     chat_fields = said["components"]["schemas"]["ChatRequest"]["properties"]
     check("openapi.json says what may be asked", said["openapi"].startswith("3.1")
-          and {"/v1/chat/completions", "/v1/messages", "/v1/models"} <= set(said["paths"])
+          and {"/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1/models"} <= set(said["paths"])
           and chat_fields["model"]["enum"] == [MODEL] and "frobnicate" not in chat_fields, said["paths"].keys())
 
 
@@ -434,6 +492,7 @@ def api(url):
     rendered(c)
     completions(c)
     formats(c)
+    responses(client_for(url, strict=True))
     errors(c)
 
 
@@ -557,6 +616,22 @@ def called(choice):
     return [(t.type, t.function.name, json.loads(t.function.arguments)) for t in choice.message.tool_calls or []]
 
 
+def response_tools(c, ask, call, after):
+    """The same call, and what is said of the same result of it."""
+    flat = [{"type": "function", **t["function"]} for t in TOOLS]
+    asked = {"input": ask, "tools": flat, "tool_choice": "required", "max_output_tokens": 200, "parallel_tool_calls": False}
+    whole = respond(c, **asked)
+    made = whole.output[-1]
+    check("a response has the same call", [x.type for x in whole.output] == ["function_call"]
+          and (made.name, json.loads(made.arguments)) == call[1:] and whole.status == "completed", whole)
+    last = list(respond(c, stream=True, **asked))[-1].response
+    check("so has a stream of one", [(x.name, x.arguments) for x in last.output] == [(made.name, made.arguments)], last)
+    result = {"type": "function_call_output", "call_id": made.call_id, "output": "Snow, -3 degrees."}
+    told = respond(c, input=ask + [made, result], tools=flat)
+    check("its result is the chat's", told.usage.input_tokens == after.usage.prompt_tokens
+          and told.output_text == (after.choices[0].message.content or ""), (told, after))
+
+
 def tools(url, model=MODEL):
     global MODEL
     MODEL = model
@@ -589,6 +664,7 @@ def tools(url, model=MODEL):
     after = chat(c, messages=history, tools=TOOLS)
     check("the dialogue goes on from its result", after.choices[0].message.content
           or after.choices[0].message.tool_calls, after)
+    response_tools(client_for(url, strict=True), ask, calls[0], after)
     free = chat(c, messages=ask, tools=TOOLS, tool_choice="none")
     check("with none nothing is called", not free.choices[0].message.tool_calls
           and free.usage.prompt_tokens < after.usage.prompt_tokens, free)
