@@ -226,14 +226,14 @@ static void take_pages(struct batcher *b, struct batcher_seq *q, int64_t tokens)
     }
 }
 
-/* The last token is computed whatever is found: what follows is drawn from it. So are all whose
-   logits are still to be told. */
 /* Keys follow from the adapter, too; of one salt those of each stand apart. */
 static uint64_t salt_of(const struct batcher_seq *q)
 {
     return q->terms.salt + (uint64_t)q->terms.adapter * 0x9e3779b97f4a7c15u;
 }
 
+/* The last token is computed whatever is found: what follows is drawn from it. So are all whose
+   logits are still to be told. */
 static void begin(struct batcher *b, struct batcher_seq *q)
 {
     int64_t known = scores(q) ? q->scored : q->count - 1;

@@ -311,6 +311,9 @@ static int open_all(struct encode *s, struct err *e)
         return err_set(e, ERR_USER,
             "spec.parallelism: a model that reads whole texts, as %s does, is served by one rank",
             s->spec->model.source);
+    if (s->spec->serve.adapter_count)
+        return err_set(
+            e, ERR_USER, "spec.serve.adapters: not beside a model that reads whole texts");
     const struct reader_conf c = {.weights = s->weights,
         .dev = s->conf.dev,
         .t = model_type_of(s->spec->precision),

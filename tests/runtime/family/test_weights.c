@@ -133,6 +133,7 @@ START_TEST(released_pages_come_back)
     weights_close(w);
     weights_release(w = model_files_open(GOLDEN "tiny-llama"));
     weights_close(w);
+    golden_remove(model_files_folder);
 }
 END_TEST
 

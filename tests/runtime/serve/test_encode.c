@@ -54,7 +54,7 @@ static int body(int fd)
     return (int)exit_class_of(rc ? why.code : ERR_NONE);
 }
 
-static void start(const char *model)
+static void start_beside(const char *model, int adapters)
 {
     char root[PATH_MAX], path[128];
     golden_folder(folder);
@@ -65,8 +65,15 @@ static void start(const char *model)
     s.precision = PRECISION_FP32;
     s.serve.model_name = "m";
     s.serve.max_sequences = REQUESTS;
+    s.serve.adapters[0] = (struct jobspec_served_adapter){"x", path};
+    s.serve.adapter_count = adapters;
     agent_spawn(&a, body);
     agent_start(&a, &s, folder);
+}
+
+static void start(const char *model)
+{
+    start_beside(model, 0);
 }
 
 static void serve(void)
@@ -256,13 +263,22 @@ START_TEST(a_model_that_generates_is_not_read)
 }
 END_TEST
 
+START_TEST(adapters_are_refused)
+{
+    start_beside(GOLDEN "tiny-bert-masked", 1);
+    agent_expect_failed(&a, "user", "spec.serve.adapters: not beside");
+    agent_end(&a);
+    golden_remove(folder);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("encode");
     TCase *tc = tcase_create("encode");
     tcase_add_loop_test(tc, company_changes_no_answer, 0, 1);
     const TTest *const tests[] = {what_is_wrong_ends_alone, a_cancel_ends_one,
-        a_stop_waits_for_answers, a_model_that_generates_is_not_read};
+        a_stop_waits_for_answers, a_model_that_generates_is_not_read, adapters_are_refused};
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
         tcase_add_test(tc, tests[i]);
     tcase_set_timeout(tc, 60);
