@@ -545,7 +545,9 @@ static bool is_skipped(const struct apply_run *r, const struct action *a)
 static void hand_over_desired(struct apply_run *r, const struct action *a)
 {
     struct err e = {0};
-    if (!coordinator_desire(r->all->conf.coordinators, r->key, a->body, a->hash, &e))
+    char agent[COORDINATOR_KEY_BYTES];
+    coordinator_key(r->key, a->replica, agent);
+    if (!coordinator_desire(r->all->conf.coordinators, agent, a->body, a->hash, &e))
         metric_add(&actions_total, 1);
     else
         note_failure(r, &e);

@@ -257,6 +257,7 @@ static int ask_pods(
         if (!pod)
             continue;
         pod->report = view.report;
+        pod->desired_sent = view.desired;
         o->report = o->report ? o->report : view.report;
         if (pod->pod->ready && view.unreachable_ms > o->unreachable_ms)
             o->unreachable_ms = view.unreachable_ms;

@@ -18,6 +18,7 @@ struct observed_pod {
     bool ours;                   /* its controller is this very LLMJob */
     bool node_lost;              /* its node is not ready, or gone */
     const struct report *report; /* of a replicated job: of its agent, as below; else NULL */
+    uint64_t desired_sent;       /* likewise, as below; else 0 */
 };
 
 struct observed_trial { /* of a search, that has a job */

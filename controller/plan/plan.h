@@ -27,7 +27,7 @@ enum action_kind {       /* in the order of the stages */
     ACTION_CREATE_POD,   /* name, body */
     ACTION_DELETE_TRIAL, /* name, uid: a job that this one owns */
     ACTION_CREATE_TRIAL, /* name, body */
-    ACTION_DESIRED,      /* PUT to the coordinator; body, hash */
+    ACTION_DESIRED,      /* PUT to the agent that coordinates; name, replica, body, hash */
     ACTION_STATUS,       /* JSON patch of the status; body */
     ACTION_DELETE_JOB,   /* uid: its time to live is over */
     ACTION_EVENT,        /* reason, message, warning */
@@ -37,6 +37,7 @@ enum action_kind {       /* in the order of the stages */
 struct action {
     enum action_kind kind;
     const char *name, *uid, *body;
+    int replica; /* 0: that of the job; else of a pod that coordinates itself */
     uint64_t hash;
     bool force, warning;
     const char *reason, *message;

@@ -2,7 +2,8 @@
  * plan_desired: what the coordinator should know: generation, its term, replicas, suspend, release,
  * what else of the spec may change while it runs, and the members that exist. It is sent when it is
  * not what this very agent process accepted last (a hash over it, the pod and its restarts), or
- * when the agent's report follows another generation. Pure.
+ * when the agent's report follows another generation. Pods that coordinate themselves have their
+ * orders from the start, and hear of the end alone. Pure.
  */
 #include "controller/plan/plan.h"
 
@@ -45,38 +46,18 @@ static int list_members(const struct observed *o, struct arena *a, struct desire
     return 0;
 }
 
-int plan_desired(
-    const struct observed *o, const struct outlook *look, struct plan *p, struct err *e)
+/* Unless it has been sent, as the hash `sent` says, and is followed. */
+static int send_desired(const struct desired *d, const struct observed_pod *to, uint64_t sent,
+    bool follows, struct plan *p, struct err *e)
 {
-    const struct jobspec *s = &o->job->spec;
-    const struct observed_pod *coordinator = observed_coordinator(o);
-    int64_t term = plan_term(o);
-    if (jobspec_replicated(s)) /* they have their orders from the start */
-        return 0;
-    if (!coordinator || !term || (look->outcome != OUTCOME_NONE && !look->finished))
-        return 0;
-    struct desired d = {
-        .generation = s->generation,
-        .term = term,
-        .replicas = s->replicas,
-        .suspend = s->suspend,
-        .release = look->finished,
-        .elastic = s->elastic,
-        .restart = s->restart,
-        .health = s->health,
-    };
-    int rc = list_members(o, p->arena, &d, e);
-    if (rc)
-        return rc;
-    const struct pod *pod = coordinator->pod;
-    uint64_t h = hash_bytes(desired_hash(&d), pod->uid, strlen(pod->uid));
+    const struct pod *pod = to->pod;
+    uint64_t h = hash_bytes(desired_hash(d), pod->uid, strlen(pod->uid));
     h = hash_bytes(h, &pod->restarts, sizeof pod->restarts);
-    bool follows = !o->report || !o->report_is_current || o->report->generation == s->generation;
-    if (h == o->desired_sent && follows)
+    if (h == sent && follows)
         return 0;
     buf_auto struct buf body;
     buf_init(&body, LIMIT_REPORT_BYTES);
-    rc = desired_encode(&d, &body, e);
+    int rc = desired_encode(d, &body, e);
     if (rc)
         return rc;
     struct action *a = plan_add(p, ACTION_DESIRED, e);
@@ -84,7 +65,49 @@ int plan_desired(
         return -(int)ERR_BUG;
     a->name = pod->name;
     a->uid = pod->uid;
+    a->replica = pod->replica;
     a->hash = h;
     a->body = arena_strdup(p->arena, buf_cstr(&body));
     return a->body ? 0 : err_set(e, ERR_MEMORY, "no memory for the desired state");
+}
+
+/* Each is replica 0 of a world of its own, in the term that it gave itself. */
+static int release_pods(const struct observed *o, struct desired *d, struct plan *p, struct err *e)
+{
+    for (int i = 0; i < o->pod_count && d->release; i++) {
+        const struct observed_pod *pod = &o->pods[i];
+        struct desired_member self = {0, pod->pod->name, pod->pod->uid, pod->pod->node, ""};
+        if (!observed_runs(pod) || pod->pod->deleting)
+            continue;
+        d->term = d->replicas = d->member_count = 1;
+        d->members = &self;
+        int rc = send_desired(d, pod, pod->desired_sent, true, p, e);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+int plan_desired(
+    const struct observed *o, const struct outlook *look, struct plan *p, struct err *e)
+{
+    const struct jobspec *s = &o->job->spec;
+    const struct observed_pod *coordinator = observed_coordinator(o);
+    struct desired d = {
+        .generation = s->generation,
+        .term = plan_term(o),
+        .replicas = s->replicas,
+        .suspend = s->suspend,
+        .release = look->finished,
+        .elastic = s->elastic,
+        .restart = s->restart,
+        .health = s->health,
+    };
+    if (jobspec_replicated(s))
+        return release_pods(o, &d, p, e);
+    if (!coordinator || !d.term || (look->outcome != OUTCOME_NONE && !look->finished))
+        return 0;
+    int rc = list_members(o, p->arena, &d, e);
+    bool follows = !o->report || !o->report_is_current || o->report->generation == s->generation;
+    return rc ? rc : send_desired(&d, coordinator, o->desired_sent, follows, p, e);
 }

@@ -11,6 +11,13 @@
 #define RELEASE_MS 60000 /* for agents to exit after the outcome was recorded */
 #define ORPHAN_MS  10000 /* the same, when the coordinator that tells them is gone already */
 
+/* One that waits in vain, or that nobody has placed. What has just been placed may have begun: a
+ * kubelet tells of it later than the agent does. */
+static bool is_idle(const struct pod *d)
+{
+    return d->phase == POD_PENDING && (!*d->node || *d->blocked_reason);
+}
+
 /* What has not ended by itself in grace_ms, has not begun, or ends on a lost node. */
 static int delete_rest(
     const struct observed *o, int64_t age_ms, int64_t grace_ms, struct plan *p, struct err *e)
@@ -22,7 +29,7 @@ static int delete_rest(
         bool ending = d->deleting && !pod->node_lost;
         if (!pod->ours || ending || (plan_pod_ended(d) && !d->deleting))
             continue;
-        if (!d->deleting && d->phase != POD_PENDING && age_ms <= grace_ms) {
+        if (!d->deleting && !is_idle(d) && age_ms <= grace_ms) {
             left = true;
             continue;
         }

@@ -22,6 +22,7 @@ struct world_pod {
     char name[80], uid[40], node[16], ip[32];
     bool exists, lost;
     struct report *report; /* of a replicated job: of its agent, or NULL */
+    uint64_t desired_sent; /* likewise */
 };
 
 struct world {
@@ -133,8 +134,9 @@ static inline void world_observe(struct world *w)
     int n = 0;
     for (int i = 0; i < WORLD_PODS; i++)
         if (w->pods[i].exists)
-            w->list[n++] = (struct observed_pod){&w->pods[i].pod,
-                !strcmp(w->pods[i].pod.owner_uid, "u1"), w->pods[i].lost, w->pods[i].report};
+            w->list[n++] =
+                (struct observed_pod){&w->pods[i].pod, !strcmp(w->pods[i].pod.owner_uid, "u1"),
+                    w->pods[i].lost, w->pods[i].report, w->pods[i].desired_sent};
     qsort(w->list, (size_t)n, sizeof *w->list, world_by_replica);
     w->o.job = w->job;
     w->o.pods = w->list;
@@ -216,6 +218,10 @@ static inline void world_apply(struct world *w, const struct action *a)
             p->pod.deleting = true;
         break;
     case ACTION_DESIRED:
+        if (jobspec_replicated(&w->job->spec)) {
+            world_find(w, a->name)->desired_sent = a->hash;
+            break;
+        }
         w->o.desired_sent = a->hash;
         w->report.generation = w->job->spec.generation;
         break;

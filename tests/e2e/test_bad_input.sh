@@ -135,7 +135,7 @@ told() { [ -n "$1" ]; }
 check "a job that cannot be read is told of" \
 	watch 30 "an Event" told get events --field-selector reason=ObjectSkipped -o name
 check "all pods come to their end" \
-	kn wait pod --all --for=jsonpath={.status.phase}=Succeeded --timeout=60s
+	kn wait pod --all --for=jsonpath={.status.phase}=Succeeded --timeout=45s
 restarts='{range .items[*]}{.status.containerStatuses[0].restartCount}{"\n"}{end}'
 check "no container was started twice" equal "$(kn get pods -o jsonpath="$restarts" | sort -u)" 0
 check "one pod for each replica" equal "$(kn get pods -o name | wc -l)" $((${#jobs[@]} + 1))

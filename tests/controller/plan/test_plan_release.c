@@ -21,6 +21,16 @@ START_TEST(an_outcome_is_recorded_before_the_pods_are_released)
     ck_assert_ptr_nonnull(strstr(world_action(p, ACTION_DESIRED)->body, "\"release\":true"));
     world_apply(&w, world_action(p, ACTION_DESIRED));
     world_free(p);
+    /* It has been quicker than the kubelet's word of it. */
+    world_find(&w, "j-1")->pod.phase = POD_PENDING;
+    p = world_plan(&w);
+    ck_assert_int_eq(plan_count(p, ACTION_DELETE_POD), 0);
+    world_free(p);
+    world_find(&w, "j-1")->pod.blocked_reason = "ImagePullBackOff";
+    p = world_plan(&w);
+    ck_assert_str_eq(world_action(p, ACTION_DELETE_POD)->name, "j-1");
+    world_free(p);
+    world_find(&w, "j-1")->pod.blocked_reason = "";
     world_find(&w, "j-0")->pod.phase = world_find(&w, "j-1")->pod.phase = POD_SUCCEEDED;
     w.o.report = NULL;
     for (int i = 0; i < 3; i++) { /* readiness falls, then nothing more */
