@@ -24,7 +24,7 @@ taken() { # the sample, shortened
 	kn apply -f "$work/$sample.yaml"
 }
 # The ways of each axis, as the plan in the rank's log has them.
-planned() { kn logs "$name-0" | sed -n 's/.*\(data=[0-9]* tensor=[0-9]* pipeline=[0-9]* expert=[0-9]* context=[0-9]* zeroStage=[0-9]*\).*/\1/p'; }
+planned() { kn logs "$name-0" | sed -n 's/ virtualStages=[0-9]*//; s/.*\(data=[0-9]* tensor=[0-9]* pipeline=[0-9]* expert=[0-9]* context=[0-9]* zeroStage=[0-9]*\).*/\1/p'; }
 told() {
 	kn get llmjob "$name" -o json | jq -r '.status.layout | "data=\(.data) tensor=\(.tensor) pipeline=\(.pipeline) expert=\(.expert // 1) " +
 		"context=\(.context // 1) zeroStage=\(.zeroStage // 0)"'
