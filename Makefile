@@ -1,6 +1,6 @@
 # llmjob: one Makefile, everything it makes goes to $(O). `make help` lists the targets.
 # Switches: ASAN=1 TSAN=1 FAULT=1 (each has its own output folder), WERROR=0, V=1 (show commands), O=<folder>,
-# NATIVE=1 (kernels for this machine's instruction sets only: in half the time).
+# NATIVE=1 (kernels for this machine alone, its best instruction sets only: in a third of the time).
 
 V_NAME   := $(if $(ASAN),-asan)$(if $(TSAN),-tsan)$(if $(FAULT),-fault)
 O        ?= build$(V_NAME)
@@ -80,16 +80,20 @@ $(O)/kernels/cpu/isa_%.o: ALL_CFLAGS += -fno-var-tracking
 $(O)/kernels/cpu/isa_base.o: ALL_CFLAGS += -fno-ivopts -Wno-psabi
 # Where checks stand between all accesses, registers are given out function by function, not loop by loop: a seventh less.
 $(if $(ASAN),$(addprefix $(O)/kernels/cpu/,isa_base.o isa_avx2.o): ALL_CFLAGS += -fira-region=one)
-# Where AVX-512 is left out, these are empty.
-without := $(if $(NATIVE),$(if $(shell grep -m 1 '^flags.* avx512f' /proc/cpuinfo),,-DLLMJOB_WITHOUT_AVX512))
+# Where sets are left out, their files are empty: what this machine has not, and what it can do better. AddressSanitizer's
+# build has the base, in which undefined behaviour is looked for.
+flags := $(if $(NATIVE),$(shell grep -m 1 '^flags' /proc/cpuinfo))
+without := $(strip $(if $(NATIVE),$(if $(filter avx512f,$(flags)),,-DLLMJOB_WITHOUT_AVX512) \
+  $(if $(ASAN),,$(if $(filter 4,$(words $(filter avx2 bmi2 f16c fma,$(flags)))),-DLLMJOB_WITHOUT_BASE))))
 isa_plain := $(addprefix kernels/cpu/,isa_avx512.o isa_avx512bf16.o)
-$(addprefix $(O)/,kernels/cpu/table.o $(isa_plain)): ALL_CFLAGS += $(without)
-$(addprefix $(O)/,kernels/cpu/table.o $(isa_plain)): $(O)/kernels/cpu/without
+isa_left_out := $(addprefix $(O)/,kernels/cpu/table.o kernels/cpu/isa_base.o $(isa_plain))
+$(isa_left_out): ALL_CFLAGS += $(without)
+$(isa_left_out): $(O)/kernels/cpu/without
 $(O)/kernels/cpu/without: FORCE
 	@mkdir -p $(@D) && echo "$(without)" | cmp -s - $@ || echo "$(without)" >$@
 .PHONY: FORCE front
 # Of what is left out, at least what the compiler has to say of the text.
-front: $(if $(without),$(isa_plain:%.o=%.c))
+front: $(if $(findstring AVX512,$(without)),$(isa_plain:%.o=%.c))
 	$(if $^,@$(CC) $(filter-out -MMD -MP,$(ALL_CFLAGS)) -fopenmp -fsyntax-only $^)
 # Instrumented, each takes half a minute. Under AddressSanitizer two of the four are, which are of the same text; what
 # ThreadSanitizer looks for is between threads, not inside these loops.

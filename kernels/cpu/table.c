@@ -17,7 +17,9 @@ static const struct cpu_isa *const table_isas[] = {
 #endif
     &cpu_isa_avx2,
 #endif
+#ifndef LLMJOB_WITHOUT_BASE
     &cpu_isa_base,
+#endif
 };
 
 static _Atomic(const struct cpu_isa *) table_isa;
