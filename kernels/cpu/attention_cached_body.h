@@ -4,7 +4,8 @@
  *
  * A task is one head of keys and values, and of the rows that follow each other in a sequence some
  * that see the same tokens but for the last ones, with all their query heads: CACHED_SPAN keys and
- * values at a time are widened to F32 in the thread's cache and multiplied with all of them. What
+ * values at a time are widened to F32 in the thread's cache, blocks of Q8_0 exactly, and multiplied
+ * with all of them. What
  * a query adds up, and in which order, depends on nothing but its own length and window: spans
  * begin at multiples of CACHED_SPAN, keys that it does not see weigh zero. So a row has the same
  * bits whatever rows it shares a task with.
@@ -22,10 +23,96 @@ ISA_INLINE int64_t cached_token(const struct op_attention_decode *a, int64_t n, 
     return (page * a->page_tokens + j % a->page_tokens) * ld;
 }
 
+/* -- blocks of Q8_0 -- */
+#define CACHED_BLOCK       32
+#define CACHED_BLOCK_BYTES 34
+
+typedef int32_t cached_ints __attribute__((vector_size(4 * ISA_VECTOR)));
+typedef int8_t cached_bytes __attribute__((vector_size(ISA_VECTOR)));
+
+/* Rounded to even; what is no int8_t has a zero in its lowest byte. A conversion, so that the
+   product before it is rounded by itself on every instruction set. */
+ISA_INLINE cached_ints cached_rounded(isa_vec v)
+{
+#if defined(__AVX512F__)
+    return (cached_ints)_mm512_cvtps_epi32((__m512)v);
+#elif defined(__AVX2__)
+    return (cached_ints)_mm256_cvtps_epi32((__m256)v);
+#elif defined(__SSE2__)
+    return (cached_ints)_mm_cvtps_epi32((__m128)v);
+#elif defined(__aarch64__)
+    return (cached_ints)vcvtnq_s32_f32((float32x4_t)v);
+#else
+    cached_ints q;
+    for (int i = 0; i < ISA_VECTOR; i++)
+        q[i] = (int32_t)rintf(v[i]);
+    return q;
+#endif
+}
+
+/* Of the greatest magnitude, as bits: NaN above infinity above all numbers. */
+ISA_INLINE void cached_put_block(const float *x, uint8_t *out)
+{
+    uint32_t most = 0;
+#pragma omp simd reduction(max : most)
+    for (int i = 0; i < CACHED_BLOCK; i++) {
+        union math_bits v = {.f = x[i]};
+        most = (v.u & 0x7fffffffu) > most ? v.u & 0x7fffffffu : most;
+    }
+    union math_bits greatest = {.u = most};
+    float d = greatest.f / 127, inverse = d >= 0x1p-126f && d < INFINITY ? 1 / d : 0;
+    uint16_t scale = math_to_f16(d);
+    memcpy(out, &scale, sizeof scale);
+#pragma GCC unroll 8
+    for (int i = 0; i < CACHED_BLOCK; i += ISA_VECTOR) {
+        isa_vec v;
+        memcpy(&v, x + i, sizeof v);
+        cached_bytes q = __builtin_convertvector(cached_rounded(v * inverse), cached_bytes);
+        memcpy(out + 2 + i, &q, sizeof q);
+    }
+}
+
+/* 32 numbers to out, which is aligned; each is exact. */
+ISA_INLINE void cached_get_block(const uint8_t *block, float *out)
+{
+    float scale = quant_scalar_f16(block);
+#pragma GCC unroll 8
+    for (int i = 0; i < CACHED_BLOCK; i += ISA_VECTOR) {
+        const uint8_t *p = block + 2 + i;
+#if defined(__AVX512F__)
+        isa_vec v = (isa_vec)_mm512_cvtepi32_ps(
+            _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
+#elif defined(__AVX2__)
+        isa_vec v = (isa_vec)_mm256_cvtepi32_ps(
+            _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
+#else
+        cached_bytes q;
+        memcpy(&q, p, sizeof q);
+        isa_vec v = __builtin_convertvector(q, isa_vec);
+#endif
+        *(isa_vec *)(void *)(out + i) = v * scale;
+    }
+}
+
+/* Elements from `at` on, a multiple of CACHED_BLOCK. */
+ISA_INLINE int64_t cached_bytes_at(int64_t at)
+{
+    return at / CACHED_BLOCK * CACHED_BLOCK_BYTES;
+}
+
+static void cached_put_blocks(void *cache, int64_t at, int64_t n, const float *x)
+{
+    uint8_t *out = (uint8_t *)cache + cached_bytes_at(at);
+    for (int64_t i = 0; i < n; i += CACHED_BLOCK)
+        cached_put_block(x + i, out + cached_bytes_at(i));
+}
+
 ISA_INLINE void cached_put(enum dtype t, void *cache, int64_t at, int64_t n, const float *x)
 {
     if (t == DTYPE_F32)
         memcpy((float *)cache + at, x, (size_t)n * sizeof(float));
+    else if (t == DTYPE_Q8_0)
+        cached_put_blocks(cache, at, n, x);
     else
         math_put(t, cache, at, n, x);
 }
@@ -101,6 +188,12 @@ ISA_INLINE void cached_load(enum dtype t, const struct cached_work *w, const voi
     int64_t d = a->d;
     for (int64_t j = 0; j < span; j++, out += w->pad) {
         int64_t from = cached_token(a, n, at + j) + head * d, c = 0;
+        if (t == DTYPE_Q8_0) {
+            const uint8_t *blocks = (const uint8_t *)cache + cached_bytes_at(from);
+            for (; c < d; c += CACHED_BLOCK)
+                cached_get_block(blocks + cached_bytes_at(c), out + c);
+            continue;
+        }
         for (; c + ISA_VECTOR <= d; c += ISA_VECTOR)
             *(isa_vec *)(void *)(out + c) = cached_widened(t, cache, from + c);
         for (; c < d; c++)
@@ -216,6 +309,7 @@ ISA_INLINE void cached_task(enum dtype t, const struct cached_work *w, int64_t i
     }
 }
 ISA_LEAVES(cached_task, struct cached_work)
+ISA_LEAF(cached_task, struct cached_work, q8_0, DTYPE_Q8_0)
 
 /* Whether row n + 1 stands in the sequence of row n, behind it. */
 static bool cached_goes_on(const struct op_attention_decode *a, int64_t n)
@@ -259,7 +353,8 @@ static void isa_attention_decode(struct dev *d, const struct op_attention_decode
     cached_cut(&w);
     for (int64_t i = 0; i < a->n; i++)
         keys += a->length[i];
+    bool blocks = a->kv_type == DTYPE_Q8_0;
 #pragma omp parallel for schedule(dynamic, 1) if (keys * a->h * a->d > ISA_PARALLEL_BYTES)
     for (int64_t i = 0; i < w.runs * a->g; i++)
-        ISA_TYPED(cached_task, a->kv_type)(&w, i);
+        (blocks ? cached_task_q8_0 : ISA_TYPED(cached_task, a->kv_type))(&w, i);
 }

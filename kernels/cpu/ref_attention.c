@@ -146,6 +146,32 @@ static int64_t ref_cached(const struct op_attention_decode *a, int64_t i, int64_
     return (page * a->page_tokens + j % a->page_tokens) * a->g * a->d;
 }
 
+/* count numbers, whole blocks, as Q8_0 (kernels/ops.h). */
+static void ref_store_blocks(const float *x, int64_t count, uint8_t *out)
+{
+    for (; count > 0; count -= 32, x += 32, out += 34) {
+        float most = 0;
+        for (int i = 0; i < 32; i++)
+            most = fabsf(x[i]) > most || isnan(x[i]) ? fabsf(x[i]) : most;
+        float d = most / 127, inverse = d >= 0x1p-126f ? 1 / d : 0;
+        uint16_t scale = f32_to_f16(isnan(most) ? NAN : d);
+        memcpy(out, &scale, sizeof scale);
+        for (int i = 0; i < 32; i++) {
+            float q = rintf(x[i] * inverse);
+            out[2 + i] = q >= -127 && q <= 127 ? (uint8_t)(int8_t)q : 0;
+        }
+    }
+}
+
+/* Of a cache, of any of its types. */
+static double ref_cached_load(enum dtype t, const void *cache, int64_t i)
+{
+    if (t != DTYPE_Q8_0)
+        return ref_load(t, cache, i);
+    const uint8_t *block = (const uint8_t *)cache + i / 32 * 34;
+    return (double)quant_f16_at(block) * (int8_t)block[2 + i % 32];
+}
+
 void op_ref_kv_store(struct dev *d, const struct op_kv_store *a)
 {
     const struct op_attention_decode cache = {.g = a->g,
@@ -156,12 +182,19 @@ void op_ref_kv_store(struct dev *d, const struct op_kv_store *a)
         .page_tokens = a->page_tokens};
     int64_t width = a->g * a->d;
     (void)d;
-    for (int64_t i = 0; i < a->n; i++)
-        for (int64_t c = 0; c < width; c++) {
-            int64_t at = ref_cached(&cache, i, a->position[i]) + c;
-            ref_store(a->kv_type, a->k_cache, at, a->k[i * width + c]);
-            ref_store(a->kv_type, a->v_cache, at, a->v[i * width + c]);
+    for (int64_t i = 0; i < a->n; i++) {
+        int64_t at = ref_cached(&cache, i, a->position[i]);
+        if (a->kv_type == DTYPE_Q8_0) {
+            int64_t bytes = dtype_bytes(DTYPE_Q8_0, at);
+            ref_store_blocks(a->k + i * width, width, (uint8_t *)a->k_cache + bytes);
+            ref_store_blocks(a->v + i * width, width, (uint8_t *)a->v_cache + bytes);
+            continue;
         }
+        for (int64_t c = 0; c < width; c++) {
+            ref_store(a->kv_type, a->k_cache, at + c, a->k[i * width + c]);
+            ref_store(a->kv_type, a->v_cache, at + c, a->v[i * width + c]);
+        }
+    }
 }
 
 static void ref_decode_head(const struct op_attention_decode *a, int64_t i, int64_t h, double *p)
@@ -175,7 +208,7 @@ static void ref_decode_head(const struct op_attention_decode *a, int64_t i, int6
         int64_t at = ref_cached(a, i, j) + head;
         p[j] = 0;
         for (int64_t c = 0; c < a->d; c++)
-            p[j] += (double)q[c] * ref_load(a->kv_type, a->k_cache, at + c);
+            p[j] += q[c] * ref_cached_load(a->kv_type, a->k_cache, at + c);
         max = fmax(max, p[j] *= a->scale);
     }
     for (int64_t j = first; j < end; j++)
@@ -183,7 +216,7 @@ static void ref_decode_head(const struct op_attention_decode *a, int64_t i, int6
     for (int64_t c = 0; c < a->d; c++) {
         double v = 0;
         for (int64_t j = first; j < end; j++)
-            v += p[j] * ref_load(a->kv_type, a->v_cache, ref_cached(a, i, j) + head + c);
+            v += p[j] * ref_cached_load(a->kv_type, a->v_cache, ref_cached(a, i, j) + head + c);
         o[c] = (float)(v / sum);
     }
 }

@@ -337,10 +337,27 @@ static int64_t decode_pages(struct parity_run *r, struct op_attention_decode *a,
     return a->n * each * a->page_tokens * a->g * a->d;
 }
 
+/* A cache that holds something. */
+static void *cache_input(struct parity_run *r, int64_t count, float range)
+{
+    return dtype_block(r->t) > 1 ? parity_blocks(r, count, r->t)
+                                 : parity_input(r, count, r->t, range);
+}
+
+/* Blocks to the bit. */
+static void cache_output(struct parity_run *r, const void *cache, int64_t count)
+{
+    bool blocks = dtype_block(r->t) > 1;
+    parity_output(
+        r, cache, blocks ? dtype_bytes(r->t, count) : count, blocks ? DTYPE_U8 : r->t, 1e-30);
+}
+
 /* shape: n, capacity, g, d, tokens a page or 0, 1: the tokens of one sequence, from the end. What
    is not written stays. */
 static void case_kv_store(struct parity_run *r, const int64_t *s)
 {
+    if (s[3] % dtype_block(r->t))
+        return;
     struct op_kv_store a = {.n = s[0], .g = s[2], .d = s[3], .page_tokens = s[4], .kv_type = r->t};
     int64_t width = a.g * a.d, sequences = s[5] ? 1 : a.n, each = s[1];
     if (s[4]) {
@@ -359,11 +376,11 @@ static void case_kv_store(struct parity_run *r, const int64_t *s)
     a.position = position;
     a.k = parity_input(r, a.n * width, DTYPE_F32, 2);
     a.v = parity_input(r, a.n * width, DTYPE_F32, 2);
-    a.k_cache = parity_input(r, sequences * each * width, r->t, 1);
-    a.v_cache = parity_input(r, sequences * each * width, r->t, 1);
+    a.k_cache = cache_input(r, sequences * each * width, 1);
+    a.v_cache = cache_input(r, sequences * each * width, 1);
     r->ops->kv_store(r->d, &a);
-    parity_output(r, a.k_cache, sequences * each * width, r->t, 1e-30);
-    parity_output(r, a.v_cache, sequences * each * width, r->t, 1e-30);
+    cache_output(r, a.k_cache, sequences * each * width);
+    cache_output(r, a.v_cache, sequences * each * width);
 }
 
 /* shape: n, capacity, h, g, d, tokens a page or 0, window or 0 */
@@ -374,16 +391,18 @@ static void case_attention_decode(struct parity_run *r, const int64_t *s)
     a.window = s[6];
     int32_t length[8];
     int64_t cache;
+    if (a.d % dtype_block(r->t))
+        return;
     a.scale = 0.2f;
     if (s[5]) {
         cache = decode_pages(r, &a, s[1]);
     } else {
-        a.sequence_stride = s[1] * a.g * a.d + 8;
+        a.sequence_stride = s[1] * a.g * a.d + (dtype_block(r->t) > 1 ? 32 : 8);
         cache = (a.n - 1) * a.sequence_stride + s[1] * a.g * a.d;
     }
     a.q = parity_input(r, a.n * a.h * a.d, DTYPE_F32, 2);
-    a.k_cache = parity_input(r, cache, r->t, 2);
-    a.v_cache = parity_input(r, cache, r->t, 1);
+    a.k_cache = cache_input(r, cache, 2);
+    a.v_cache = cache_input(r, cache, 1);
     for (int64_t i = 0; i < a.n; i++)
         length[i] = (int32_t)(s[1] - i * (s[1] / 8));
     int32_t *on_device = parity_ids(r, a.n, 1);
@@ -678,7 +697,8 @@ static const struct op_case case_table[] = {
         {{1, 1, 1, 1, 5}, {3, 70, 4, 2, 33}, {1, 2048, 9, 3, 64}, {8, 300, 6, 2, 128},
             {3, 129, 8, 1, 64, 16}, {2, 65, 3, 3, 40, 64}, {2, 200, 12, 1, 80, 7},
             {5, 17, 2, 2, 256, 1}, {2, 63, 4, 2, 36}, {3, 700, 4, 2, 64, 0, 300},
-            {2, 200, 2, 1, 40, 16, 7}, {1, 65, 2, 2, 32, 0, 1}, {2, 90, 2, 1, 64, 0, 90}}},
+            {2, 200, 2, 1, 40, 16, 7}, {1, 65, 2, 2, 32, 0, 1}, {2, 90, 2, 1, 64, 0, 90}},
+        .blocks = true},
     [10] = {"swiglu", case_swiglu, DTYPE_F16, false, {ROWS_SHAPES, {65, 1536}}},
     [11] = {"swiglu_back", case_swiglu_back, DTYPE_F16, false, {ROWS_SHAPES, {65, 1536}}},
     [12] = {"xent", case_xent, DTYPE_F16, false,
@@ -725,7 +745,8 @@ static const struct op_case case_table[] = {
         {{1, 0}, {33, 0}, {4097, 6}, {5001, 32}, {777, 63}, {100003, 1}}},
     [22] = {"kv_store", case_kv_store, DTYPE_F16, false,
         {{1, 1, 1, 1}, {1, 70, 3, 64}, {3, 5, 3, 5}, {4, 33, 2, 8}, {33, 40, 1, 36, 0, 1},
-            {5, 21, 3, 16, 8}, {7, 20, 1, 7, 3, 1}, {256, 300, 2, 12, 16, 1}}},
+            {5, 21, 3, 16, 8}, {7, 20, 1, 7, 3, 1}, {256, 300, 2, 12, 16, 1}, {5, 40, 2, 32, 16, 1},
+            {3, 9, 3, 128}}},
     [23] = {"sample", case_sample, DTYPE_F32, false,
         {{1, 1}, {2, 5}, {7, 33}, {6, 33, 1}, {6, 1000, 1}, {12, 1001}, {3, 49152}}},
     [24] = {"tanh", case_tanh, DTYPE_F16, false, {{1}, {33}, {4097}, {100003}}},

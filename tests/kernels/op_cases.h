@@ -1,7 +1,7 @@
 /*
  * op_cases: for every operation of LLMJOB_OPS a case: inputs, the call, its outputs with
  * tolerances, and the shapes to try. A case reads r->t (F32, BF16, F16 in this order, up to its
- * `last`) and a shape whose meaning is the case's own.
+ * `last`) and a shape whose meaning is the case's own. One that does not go with r->t has no output.
  */
 #ifndef TESTS_KERNELS_OP_CASES_H
 #define TESTS_KERNELS_OP_CASES_H
@@ -16,6 +16,7 @@ struct op_case {
     enum dtype last;
     bool by_threads;                    /* its sums may depend on the number of threads */
     int64_t shapes[OP_CASE_SHAPES][10]; /* ends with a zero first entry */
+    bool blocks;                        /* on CPUs a cache of Q8_0, too, of whole blocks a head */
 };
 
 /* A tolerance: that of F32, or one rounding to the type more. */

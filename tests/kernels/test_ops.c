@@ -66,6 +66,9 @@ START_TEST(test_parity)
 {
     const struct op_case *c = &op_cases[_i];
     struct dev *ref = open_dev("cpu-ref", 1), *fast = open_dev("cpu", 2);
+    for (int s = 0; c->blocks && s < OP_CASE_SHAPES && c->shapes[s][0]; s++)
+        if (!sanitized || taken(c, s, DTYPE_F32))
+            compare(c, c->shapes[s], s, DTYPE_Q8_0, ref, fast);
     for (int s = 0; s < OP_CASE_SHAPES && c->shapes[s][0]; s++)
         for (enum dtype t = DTYPE_F32; t <= c->last; t++)
             if (!(sanitized || (t == DTYPE_F16 && !c->by_threads)) || taken(c, s, t))

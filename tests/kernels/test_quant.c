@@ -12,6 +12,7 @@
 #include "base/random.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/ops.h"
+#include "kernels/quant_encode.h"
 #include "tests/golden/quants.h"
 
 #include <check.h>
@@ -264,6 +265,88 @@ START_TEST(test_extremes)
 }
 END_TEST
 
+/* -- a cache of blocks -- */
+
+/* What the kind stores of x (count): decoded to out. */
+static void store_blocks(struct dev *d, const float *x, int64_t count, float *out)
+{
+    uint8_t k[8 * 34], v[8 * 34];
+    const int32_t position = 0;
+    struct err e = {0};
+    ck_assert_int_le(count, 8 * 32);
+    dev_ops(d)->kv_store(d,
+        &(struct op_kv_store){.n = 1,
+            .g = 1,
+            .d = count,
+            .k = x,
+            .v = x,
+            .k_cache = k,
+            .v_cache = v,
+            .position = &position,
+            .kv_type = DTYPE_Q8_0});
+    ck_assert_int_eq(dev_sync(d, &e), 0);
+    ck_assert_mem_eq(k, v, (size_t)dtype_bytes(DTYPE_Q8_0, count));
+    quant_decode(DTYPE_Q8_0, k, count, out);
+}
+
+/* Blocks of any size within half a step, and what f16 makes of the scale; ties to even. */
+static void check_stored(struct dev *d, const char *name)
+{
+    float x[256], got[256], size = 3e-5f;
+    for (int b = 0; b < 8; b++, size *= 20)
+        for (int i = 0; i < 32; i++)
+            x[32 * b + i] = i == b
+                ? -size
+                : size * ((float)(random_mix((uint64_t)(32 * b + i)) >> 40) * 0x1p-23f - 1);
+    for (int i = 0; i < 32; i++) /* steps of 1: 0.5 is 0, 1.5 and 2.5 are 2 */
+        x[i] = i ? (float)i - 0.5f : 127;
+    store_blocks(d, x, 256, got);
+    for (int i = 0; i < 256; i++) {
+        float most = 0;
+        for (int k = 0; k < 32; k++)
+            most = fmaxf(most, fabsf(x[i / 32 * 32 + k]));
+        ck_assert_msg(fabsf(got[i] - x[i]) <= most * (0.5f / 127 + 0x1p-11f) + 0x1p-25f * 127,
+            "%s: number %d is %g, stored as %g", name, i, x[i], got[i]);
+        if (i < 32)
+            ck_assert_msg(got[i] == rintf(x[i]), "%s: %g became %g", name, x[i], got[i]);
+    }
+}
+
+/* Zeros, what is too small for a scale, infinities and NaN, each beside a block that is well. */
+static void check_strange(struct dev *d, const char *name)
+{
+    static const float strange[] = {0, 1e-30f, 1e-42f, INFINITY, -INFINITY, NAN, 3e38f};
+    float x[64], got[64];
+    for (int s = 0; s < 7; s++) {
+        for (int i = 0; i < 64; i++)
+            x[i] = i >= 32 ? 1 : i == 5 ? strange[s] : 0;
+        store_blocks(d, x, 64, got);
+        ck_assert_msg(
+            s < 3 ? got[5] == 0 : !isfinite(got[5]), "%s: %g became %g", name, x[5], got[5]);
+        for (int i = 0; i < 64; i++)
+            ck_assert(i >= 32 ? fabsf(got[i] - 1) < 1e-3f : s > 2 || got[i] == 0);
+    }
+}
+
+START_TEST(test_caches_of_blocks)
+{
+    struct err e = {0};
+    struct dev *d;
+    ck_assert_int_eq(dev_open("cpu-ref", 0, 1, &d, &e), 0);
+    check_stored(d, "the reference");
+    check_strange(d, "the reference");
+    dev_close(d);
+    ck_assert_int_eq(dev_open("cpu", 0, 1, &d, &e), 0);
+    for (int i = 0; cpu_isa_usable(i); i++) {
+        cpu_isa_force(cpu_isa_usable(i));
+        check_stored(d, cpu_isa_usable(i)->name);
+        check_strange(d, cpu_isa_usable(i)->name);
+    }
+    cpu_isa_force(NULL);
+    dev_close(d);
+}
+END_TEST
+
 /* -- queries of one sequence against its cache -- */
 enum { QUERIES = 40, HEADS = 6, GROUPS = 2, PAGE = 16, PAGES = 10 };
 
@@ -299,6 +382,7 @@ static void same_queries_of_all(struct dev *d, enum dtype t, int64_t dim, int64_
     mem_autofree float *x = mem_array((size_t)(QUERIES * width), sizeof *x);
     mem_autofree float *f32 = mem_array((size_t)(2 * count), sizeof *f32);
     mem_autofree uint16_t *f16 = mem_array((size_t)(2 * count), sizeof *f16);
+    mem_autofree uint8_t *q8_0 = mem_array((size_t)(2 * count), 2);
     int32_t length[QUERIES], pages[QUERIES][PAGES];
     for (int64_t i = 0; i < QUERIES * width; i++)
         x[i] = (float)(random_mix((uint64_t)i) >> 40) * 0x1p-22f - 2;
@@ -311,7 +395,9 @@ static void same_queries_of_all(struct dev *d, enum dtype t, int64_t dim, int64_
         for (int p = 0; p < PAGES; p++)
             pages[i][p] = i < 35 ? (p * 7 + 3) % PAGES : (p * 3 + i) % PAGES;
     }
-    const void *cache = t == DTYPE_F32 ? (const void *)f32 : f16;
+    if (t == DTYPE_Q8_0)
+        quant_encode(t, f32, 2 * count, NULL, q8_0);
+    const void *cache = t == DTYPE_F32 ? (const void *)f32 : t == DTYPE_Q8_0 ? q8_0 : (void *)f16;
     same_queries(d,
         (struct op_attention_decode){.n = QUERIES,
             .h = HEADS,
@@ -320,7 +406,7 @@ static void same_queries_of_all(struct dev *d, enum dtype t, int64_t dim, int64_
             .scale = 0.2f,
             .q = x,
             .k_cache = cache,
-            .v_cache = (const char *)cache + count * (t == DTYPE_F32 ? 4 : 2),
+            .v_cache = (const char *)cache + dtype_bytes(t, count),
             .length = length,
             .window = window,
             .pages = pages[0],
@@ -342,6 +428,8 @@ START_TEST(test_queries_do_not_depend_on_others)
                 same_queries_of_all(d, types[t], 48, window);
                 same_queries_of_all(d, types[t], 33, window);
             }
+        same_queries_of_all(d, DTYPE_Q8_0, 64, 0);
+        same_queries_of_all(d, DTYPE_Q8_0, 32, 40);
     }
     cpu_isa_force(NULL);
     dev_close(d);
@@ -392,6 +480,7 @@ int main(void)
     tcase_add_loop_test(t, test_golden_operations, 0, GOLDEN);
     tcase_add_test(t, test_rows_do_not_depend_on_others);
     tcase_add_test(t, test_extremes);
+    tcase_add_test(t, test_caches_of_blocks);
     tcase_add_test(t, test_queries_do_not_depend_on_others);
     tcase_add_test(t, test_half_round_trip);
     tcase_add_test(t, test_half_rounding);
