@@ -14,7 +14,6 @@
 A=$(realpath "${O:-$(dirname "$0")/../../build}") B=$A
 . "$(dirname "$0")/lib.sh"
 python=$("$top/tests/golden/python" outside "$top/tests/prove/outside.txt")
-bin=$(dirname "$python")
 seed=${2:-${LLMJOB_SEED:-$(date +%s)}}
 
 # The source distribution that outside.txt names, by hash, once a machine.
@@ -65,7 +64,7 @@ test_resources test_models.py
 if "$python" "$top/tests/prove/outside.py" "$top/tests/prove/outside.expected" "$work"/reports/*.xml; then pass; else fail; fi
 
 echo "seed $seed"
-if (cd "$work" && timeout 1200 "$bin/schemathesis" run "${url%/v1}/openapi.json" --url "${url%/v1}" --max-examples "${1:-10}" \
+if (cd "$work" && timeout 1200 "$python" -m schemathesis.cli run "${url%/v1}/openapi.json" --url "${url%/v1}" --max-examples "${1:-10}" \
     --phases fuzzing --generation-allow-x00 false --exclude-checks positive_data_acceptance --seed "$seed" --request-timeout 60 \
     --continue-on-failure --no-color >"$work/said" 2>&1); then pass; else fail; sed 's/^/  | /' "$work/said"; fi
 grep -A 30 '= SUMMARY =' "$work/said" | grep -E 'Tested:|generated|ST[0-9]+' || fail
