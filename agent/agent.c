@@ -35,6 +35,8 @@
 #include "base/secret.h"
 #include "base/web.h"
 
+#include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -52,7 +54,7 @@ struct agent_conf {
     const char *job_dir, *run_dir, *listen, *serve_listen, *pod, *pod_uid, *node, *rank_program;
     const char *log_level;
     bool log_json, alone;
-    int64_t replica, linger_seconds;
+    int64_t replica, listen_fd, linger_seconds;
 };
 
 static const struct conf_item items[] = {
@@ -62,6 +64,8 @@ static const struct conf_item items[] = {
         "writable folder for state that survives a restart of the container"},
     {"listen", CONF_STR, offsetof(struct agent_conf, listen), NAME_ENV_LISTEN, "0.0.0.0:7070",
         "control address"},
+    {"listen-fd", CONF_INT, offsetof(struct agent_conf, listen_fd), NULL, "0",
+        "inherited socket that listens at the control address; 0: none"},
     {"serve-listen", CONF_STR, offsetof(struct agent_conf, serve_listen), NAME_ENV_SERVE_LISTEN,
         "0.0.0.0:8000", "address of the OpenAI API"},
     {"replica", CONF_INT, offsetof(struct agent_conf, replica), NAME_ENV_REPLICA, "0",
@@ -313,6 +317,7 @@ static int open_control(struct agent *a, struct err *e)
 {
     struct web_door door = {.host = a->listen.host,
         .port = a->listen.port,
+        .listener = (int)a->conf.listen_fd,
         .request_fn = status_request,
         .admit_fn = status_admit,
         .user = &a->status,
@@ -425,6 +430,19 @@ static int print_report(const struct agent *a, struct err *e)
     return 0;
 }
 
+/* Ranks do not have it. */
+static int take_listener(int64_t fd, struct err *e)
+{
+    int listens = 0;
+    if (!fd)
+        return 0;
+    if (fd < 0 || fd > INT_MAX ||
+        getsockopt((int)fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &(socklen_t){sizeof listens}) ||
+        !listens || fcntl((int)fd, F_SETFD, FD_CLOEXEC))
+        return err_set(e, ERR_USER, "--listen-fd: %lld is no socket that listens", (long long)fd);
+    return 0;
+}
+
 /* What the flags say must hold before anything is read. */
 static int check_flags(struct agent *a, struct err *e)
 {
@@ -432,7 +450,10 @@ static int check_flags(struct agent *a, struct err *e)
         return err_set(e, ERR_USER, "--replica is out of range");
     if (!*a->conf.pod_uid || strlen(a->conf.pod_uid) >= LIMIT_NAME_BYTES)
         return err_set(e, ERR_USER, "--pod-uid must have 1 to %d bytes", LIMIT_NAME_BYTES - 1);
-    int rc = read_address(a->conf.listen, "listen", &a->listen, e);
+    int rc = take_listener(a->conf.listen_fd, e);
+    if (rc)
+        return rc;
+    rc = read_address(a->conf.listen, "listen", &a->listen, e);
     return rc ? rc : read_address(a->conf.serve_listen, "serve-listen", &a->serve, e);
 }
 

@@ -43,6 +43,7 @@ typedef bool web_admit_fn(void *user, struct web_exchange *x);
 struct web_door {
     const char *host; /* borrowed for web_open */
     uint16_t port;
+    int listener; /* a socket that listens there already, taken with success; 0: none */
     web_request_fn *request_fn;
     web_admit_fn *admit_fn; /* or NULL: all */
     void *user;

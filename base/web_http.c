@@ -535,13 +535,14 @@ int web_open(struct web *w, const struct web_door *door, uint16_t *bound_port, s
     l->door.slots = door->slots ? door->slots : w->max_connections;
     l->door.body_limit = door->body_limit ? door->body_limit : w->body_limit;
     l->door.memory = door->memory ? door->memory : DOOR_BYTES;
-    uint16_t bound = 0;
-    int fd = io_listen(door->host, door->port, &bound, e);
+    uint16_t bound = door->port;
+    int fd = door->listener ? door->listener : io_listen(door->host, door->port, &bound, e);
     int rc = fd < 0 ? fd : io_set_nonblocking(fd, true, e);
     if (rc == 0 && (rc = web_watch_add(w, &l->watch, fd, EPOLLIN)))
         rc = err_sys(e, ERR_BUG, -rc, "watching descriptor %d", fd);
     if (rc) {
-        io_close(fd);
+        if (fd != door->listener)
+            io_close(fd);
         mem_free(l);
         return rc;
     }

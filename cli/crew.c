@@ -1,8 +1,10 @@
 /*
  * crew: a member that ended is started again after a second, with a new uid, as a new pod would
- * have. Ports are found by binding any port and letting go of it when all members that start
- * together have theirs. Another program may take it in between: the agent then fails to listen,
- * ends, and the next start asks again. Must not decide how many there are.
+ * have. Ports are found by listening at any. The control port's socket is handed to the agent: who
+ * calls while it starts waits for it in the socket's queue, and nobody else can have the port. That
+ * of the API is let go of when all members that start together have theirs, since nobody shall come
+ * before there is an answer. Another program may take it in between: the agent then fails to
+ * listen, ends, and the next start asks again. Must not decide how many there are.
  */
 #include "cli/crew.h"
 
@@ -11,6 +13,7 @@
 #include "base/net.h"
 
 #include <signal.h>
+#include <string.h>
 
 #define AGAIN_MS 1000
 
@@ -27,42 +30,37 @@ const char *crew_log(const struct crew *c, int replica, char *out, size_t size)
     return out;
 }
 
-/* Held until all ports are known: the kernel may give a port that was let go of once more. */
+/* Sockets of members that start together; -1: none. All are open until all ports are known: the
+   kernel may give a port that was let go of once more. */
 struct held {
-    int fds[2 * CREW_MEMBERS];
-    int count;
+    int control[CREW_MEMBERS], serve[CREW_MEMBERS];
 };
 
-static void let_go(struct held *h)
+static void let_go(int fds[CREW_MEMBERS])
 {
-    while (h->count)
-        io_close(h->fds[--h->count]);
+    for (int i = 0; i < CREW_MEMBERS; i++) {
+        io_close(fds[i]);
+        fds[i] = -1;
+    }
 }
 
-static int find_port(struct held *h, uint16_t wanted, uint16_t *out, struct err *e)
+static int find_port(int *fd, uint16_t wanted, uint16_t *out, struct err *e)
 {
     struct err ignored;
-    int fd = wanted ? io_listen(NET_LOOPBACK, wanted, out, &ignored) : -1;
-    if (fd < 0)
-        fd = io_listen(NET_LOOPBACK, 0, out, e);
-    if (fd < 0)
-        return fd;
-    h->fds[h->count++] = fd;
-    return 0;
+    *fd = wanted ? io_listen(NET_LOOPBACK, wanted, out, &ignored) : -1;
+    if (*fd < 0)
+        *fd = io_listen(NET_LOOPBACK, 0, out, e);
+    return *fd < 0 ? *fd : 0;
 }
 
 static int find_ports(struct crew *c, int replica, struct held *h, struct err *e)
 {
     struct crew_member *m = &c->members[replica];
-    if (!m->port || m->ended) {
-        int rc = find_port(h, m->port, &m->port, e);
-        if (rc)
-            return rc;
-    }
-    if (m->serve_port && !m->ended)
-        return 0;
     uint16_t first = replica ? 0 : c->conf.serve_port;
-    return find_port(h, m->serve_port ? m->serve_port : first, &m->serve_port, e);
+    int rc = find_port(&h->control[replica], m->port, &m->port, e);
+    return rc
+        ? rc
+        : find_port(&h->serve[replica], m->serve_port ? m->serve_port : first, &m->serve_port, e);
 }
 
 /* A member's GPUs, one behind another's, out of those that the user lets us see; none when they do
@@ -84,7 +82,8 @@ static const char *own_gpus(const struct crew *c, int replica, char *out, size_t
     return out;
 }
 
-static int start_member(struct crew *c, int replica, struct err *e)
+/* control: a socket that listens at its port. */
+static int start_member(struct crew *c, int replica, int control, struct err *e)
 {
     struct crew_member *m = &c->members[replica];
     char run[512];
@@ -97,16 +96,17 @@ static int start_member(struct crew *c, int replica, struct err *e)
     if (rc)
         return rc;
     io_hex(id, sizeof id, m->uid);
-    char log[512], job[512], listen[32], serve[32], number[16], pod[96], gpus[4096];
+    char log[512], job[512], listen[32], serve[32], passed[16], number[16], pod[96], gpus[4096];
     snprintf(job, sizeof job, "%s/job", c->conf.folder);
     snprintf(listen, sizeof listen, NET_LOOPBACK ":%u", m->port);
+    snprintf(passed, sizeof passed, "%d", SPAWN_PASSED);
     snprintf(serve, sizeof serve, NET_LOOPBACK ":%u", m->serve_port);
     snprintf(number, sizeof number, "%d", replica);
     snprintf(pod, sizeof pod, "%s-%d", c->conf.job, replica);
     const char *argv[] = {c->conf.agent, "--job-dir", job, "--run-dir", run, "--listen", listen,
-        "--serve-listen", serve, "--replica", number, "--pod", pod, "--pod-uid", m->uid, "--node",
-        "local", "--rank-program", c->conf.rank_program, NULL};
-    return spawn_start(argv, c->conf.gpus ? own_gpus(c, replica, gpus, sizeof gpus) : NULL,
+        "--listen-fd", passed, "--serve-listen", serve, "--replica", number, "--pod", pod,
+        "--pod-uid", m->uid, "--node", "local", "--rank-program", c->conf.rank_program, NULL};
+    return spawn_start(argv, c->conf.gpus ? own_gpus(c, replica, gpus, sizeof gpus) : NULL, control,
         crew_log(c, replica, log, sizeof log), &m->child, e);
 }
 
@@ -115,30 +115,35 @@ static bool is_due(const struct crew_member *m, int64_t now_ms)
     return !m->child.pid && now_ms >= m->again_ms;
 }
 
+static int start_members(struct crew *c, int count, const struct held *h, struct err *e)
+{
+    for (int i = 0; i < count; i++) {
+        int rc = h->control[i] < 0 ? 0 : start_member(c, i, h->control[i], e);
+        if (rc)
+            return rc;
+        c->starts += h->control[i] >= 0;
+        if (i >= c->count)
+            c->count = i + 1;
+    }
+    return 0;
+}
+
 int crew_keep(struct crew *c, int count, struct err *e)
 {
     if (count > CREW_MEMBERS)
         return err_set(e, ERR_USER, "replicas: at most %d on one machine", CREW_MEMBERS);
     int64_t now_ms = clock_ms();
-    struct held held = {.count = 0};
+    struct held held;
     int rc = 0;
+    memset(&held, -1, sizeof held);
     for (int i = 0; !rc && i < count; i++)
         if (is_due(&c->members[i], now_ms))
             rc = find_ports(c, i, &held, e);
-    let_go(&held);
-    if (rc)
-        return rc;
-    for (int i = 0; i < count; i++) {
-        if (!is_due(&c->members[i], now_ms))
-            continue;
-        rc = start_member(c, i, e);
-        if (rc)
-            return rc;
-        c->starts++;
-        if (i >= c->count)
-            c->count = i + 1;
-    }
-    return 0;
+    let_go(held.serve);
+    if (!rc)
+        rc = start_members(c, count, &held, e);
+    let_go(held.control);
+    return rc;
 }
 
 int crew_reap(struct crew *c)

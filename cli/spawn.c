@@ -1,9 +1,9 @@
 /*
  * spawn: children with pidfds. A child gets empty signal masks, default signal actions, no
- * descriptor but 0, 1 and 2, and /dev/null for its input. It is made with fork, because its death
- * signal must be set between fork and exec. A child is reaped exactly once, here. Single-threaded:
- * the death signal goes by the thread that forks. It must not decide what runs or when it runs
- * again.
+ * descriptor but 0, 1, 2 and one that it may be handed, and /dev/null for its input. It is made
+ * with fork, because its death signal must be set between fork and exec. A child is reaped exactly
+ * once, here. Single-threaded: the death signal goes by the thread that forks. It must not decide
+ * what runs or when it runs again.
  */
 #include "cli/spawn.h"
 
@@ -61,7 +61,8 @@ static const char **environment_with(const char *set)
 
 struct launch { /* of a child; all that it needs between fork and exec */
     char *const *argv, *const *env;
-    int out, err_out, failed; /* failed: a pipe to tell errno by, closed by exec */
+    int out, err_out, pass; /* pass: -1: none */
+    int failed;             /* a pipe to tell errno by, closed by exec */
     pid_t parent;
 };
 
@@ -79,13 +80,18 @@ static _Noreturn void become_child(const struct launch *l)
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     /* Out of the way of each other first, then in place; dup2 clears close-on-exec. */
-    int from[3] = {null, l->out, l->err_out};
-    for (int i = 0; i < 3; i++)
+    int from[] = {null, l->out, l->err_out, l->pass};
+    int n = l->pass < 0 ? SPAWN_PASSED : SPAWN_PASSED + 1;
+    int failed = fcntl(l->failed, F_DUPFD_CLOEXEC, 10);
+    bool placed = true;
+    for (int i = 0; i < n; i++)
         from[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 10);
-    if (dup2(from[0], 0) == 0 && dup2(from[1], 1) == 1 && dup2(from[2], 2) == 2)
+    for (int i = 0; i < n; i++)
+        placed = placed && dup2(from[i], i) == i;
+    if (placed)
         execvpe(l->argv[0], l->argv, l->env);
     int sys = errno;
-    (void)!write(l->failed, &sys, sizeof sys);
+    (void)!write(failed, &sys, sizeof sys);
     _exit(EXIT_CLASS_USER);
 }
 
@@ -105,8 +111,9 @@ static int launch_child(const struct launch *l, int told, pid_t *pid)
     return sys;
 }
 
+/* fds: its output, its errors, and what it is handed or -1. */
 static int start_child(
-    const char *const *argv, const char *set, int out, int err_out, struct child *c, struct err *e)
+    const char *const *argv, const char *set, const int fds[3], struct child *c, struct err *e)
 {
     mem_autofree const char **changed = set ? environment_with(set) : NULL;
     if (set && !changed)
@@ -116,8 +123,9 @@ static int start_child(
         return err_sys(e, ERR_RETRY, errno, "pipe");
     const struct launch l = {.argv = (char *const *)argv,
         .env = changed ? (char *const *)changed : environ,
-        .out = out,
-        .err_out = err_out,
+        .out = fds[0],
+        .err_out = fds[1],
+        .pass = fds[2],
         .failed = told[1],
         .parent = getpid()};
     pid_t pid;
@@ -138,11 +146,11 @@ static int start_child(
     return 0;
 }
 
-int spawn_start(
-    const char *const *argv, const char *set, const char *log, struct child *out, struct err *e)
+int spawn_start(const char *const *argv, const char *set, int pass, const char *log,
+    struct child *out, struct err *e)
 {
     io_auto_fd int fd = io_append(log, 0600, e);
-    return fd < 0 ? fd : start_child(argv, set, fd, fd, out, e);
+    return fd < 0 ? fd : start_child(argv, set, (const int[]){fd, fd, pass}, out, e);
 }
 
 bool spawn_ended(struct child *c, int *status)
@@ -261,7 +269,7 @@ int spawn_capture(const char *const *argv, int64_t timeout_ms, struct buf *out, 
     struct child c;
     int fds[2] = {out_pipe[0], said_pipe[0]};
     int64_t deadline_ms = clock_ms() + timeout_ms;
-    rc = start_child(argv, NULL, out_pipe[1], said_pipe[1], &c, e);
+    rc = start_child(argv, NULL, (const int[]){out_pipe[1], said_pipe[1], -1}, &c, e);
     io_close(out_pipe[1]);
     io_close(said_pipe[1]);
     if (!rc)

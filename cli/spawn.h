@@ -23,10 +23,13 @@ struct child {
 void spawn_find(const char *given, const char *beside, const char *name, const char *fallback,
     char *out, size_t size);
 
+#define SPAWN_PASSED 3 /* the descriptor of a child that has been handed one */
+
 /* argv[0] is a path, or a name looked for in PATH. set: "NAME=value", over what this process's
- * environment says of NAME; or NULL. Output goes to the end of log (made when absent). */
-int spawn_start(
-    const char *const *argv, const char *set, const char *log, struct child *out, struct err *e);
+ * environment says of NAME; or NULL. pass: a descriptor of ours that the child has, too, as
+ * SPAWN_PASSED; -1: none. Output goes to the end of log (made when absent). */
+int spawn_start(const char *const *argv, const char *set, int pass, const char *log,
+    struct child *out, struct err *e);
 /* Reaps it when it has ended: true and its status (the exit status, or 128 + the signal); never
  * blocks. */
 bool spawn_ended(struct child *c, int *status);

@@ -204,7 +204,7 @@ static int start_trial(struct trials *t, const struct search_run *r, struct err 
         "--rank-program", t->conf->rank, t->conf->keep ? "--keep" : NULL, NULL};
     struct trial_child *c = &t->running[t->running_count];
     *c = (struct trial_child){.run = *r};
-    if ((rc = spawn_start(argv, NULL, log, &c->child, e)))
+    if ((rc = spawn_start(argv, NULL, -1, log, &c->child, e)))
         return rc;
     t->running_count++;
     say_begin(t, r, job.train.steps);

@@ -72,8 +72,9 @@ void agents_start(int i)
         return;
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* a failed test leaves nothing behind */
     setpgid(0, 0);
-    char listen[32], serve[32], replica[8], run_dir[128], pod[16], uid[16], node[16];
+    char listen[32], listener[16], serve[32], replica[8], run_dir[128], pod[16], uid[16], node[16];
     snprintf(listen, sizeof listen, "127.0.0.1:%u", agents.ports[i]);
+    snprintf(listener, sizeof listener, "%d", agents.listener);
     snprintf(serve, sizeof serve, "127.0.0.1:%u", agents.serve_port);
     snprintf(replica, sizeof replica, "%d", i == AGENTS_TWIN ? 0 : i);
     snprintf(run_dir, sizeof run_dir, "%s/run-%d", agents.dir, i);
@@ -81,9 +82,9 @@ void agents_start(int i)
     snprintf(uid, sizeof uid, "uid-%d", i);
     snprintf(node, sizeof node, "node-%d", i);
     const char *argv[] = {"llmjob-agent", "--job-dir", agents.dir, "--run-dir", run_dir, "--listen",
-        listen, "--serve-listen", serve, "--replica", replica, "--pod", pod, "--pod-uid", uid,
-        "--node", node, "--rank-program", "/proc/self/exe", "--alone", "--linger-seconds", "1",
-        NULL};
+        listen, "--listen-fd", listener, "--serve-listen", serve, "--replica", replica, "--pod",
+        pod, "--pod-uid", uid, "--node", node, "--rank-program", "/proc/self/exe", "--alone",
+        "--linger-seconds", "1", NULL};
     int argc = (int)(sizeof argv / sizeof *argv) - (agents.alone ? 1 : 4);
     _exit(agent_main(argc, (char **)argv));
 }
@@ -100,6 +101,7 @@ void agents_setup(const char *script)
     agents.lead = 0;
     agents.term = 1;
     agents.alone = false;
+    agents.listener = 0;
 }
 
 void agents_teardown(void)

@@ -37,6 +37,28 @@ START_TEST(an_absurd_claim_does_not_count)
 }
 END_TEST
 
+/* Its starter listens for it: a call that comes before it can answer is answered. */
+START_TEST(who_calls_while_it_starts_is_heard)
+{
+    static const char call[] = "GET " NAME_PATH_HEALTH " HTTP/1.1\r\nHost: a\r\n\r\n";
+    char answer[12];
+    int64_t until_ms = clock_ms() + AGENTS_WAIT_MS;
+    agents_setup("");
+    agents.listener = io_listen("127.0.0.1", agents.ports[0], NULL, &e);
+    ck_assert_msg(agents.listener > 0, "%s", e.text);
+    int fd = io_connect("127.0.0.1", agents.ports[0], until_ms, &e);
+    ck_assert_msg(fd >= 0 && !io_send_full(fd, call, strlen(call), until_ms, &e), "%s", e.text);
+    agents_start(0);
+    ck_assert_msg(!io_recv_full(fd, answer, sizeof answer, until_ms, &e), "%s", e.text);
+    ck_assert_mem_eq(answer, "HTTP/1.1 200", sizeof answer);
+    io_close(fd);
+    io_close(agents.listener);
+    agents.listener = STDERR_FILENO;
+    agents_start(1);
+    ck_assert_int_eq(agents_wait(1), EXIT_CLASS_USER);
+}
+END_TEST
+
 START_TEST(completes_and_releases)
 {
     agents_start_world("steps=40,step_ms=5");
@@ -342,6 +364,7 @@ int main(void)
     tcase_add_checked_fixture(tc, NULL, agents_teardown);
     tcase_set_timeout(tc, 90);
     tcase_add_test(tc, completes_and_releases);
+    tcase_add_test(tc, who_calls_while_it_starts_is_heard);
     tcase_add_test(tc, an_absurd_claim_does_not_count);
     tcase_add_test(tc, a_killed_rank_is_restarted_in_place);
     tcase_add_test(tc, scales_down_and_up);

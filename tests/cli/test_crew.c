@@ -80,8 +80,8 @@ START_TEST(test_flags)
     wait_log(1, &log);
     const struct crew_member *m = &crew.members[1];
     snprintf(expect, sizeof expect,
-        "--job-dir %s/job --run-dir %s/run-1 --listen 127.0.0.1:%u --serve-listen "
-        "127.0.0.1:%u --replica 1 "
+        "--job-dir %s/job --run-dir %s/run-1 --listen 127.0.0.1:%u --listen-fd 3 "
+        "--serve-listen 127.0.0.1:%u --replica 1 "
         "--pod j-1 --pod-uid %s --node local --rank-program /r\n",
         folder, folder, m->port, m->serve_port, m->uid);
     ck_assert_str_eq(log.data, expect);

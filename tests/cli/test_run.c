@@ -14,7 +14,6 @@
 #include "base/secret.h"
 #include "base/web.h"
 #include "cli/command.h"
-#include "tests/web_listen.h"
 
 #include <check.h>
 #include <fcntl.h>
@@ -121,7 +120,7 @@ static int agent_main(int argc, char **argv)
     struct err e = {.text = ""};
     buf_auto struct buf b;
     char path[256];
-    uint16_t port = (uint16_t)strtol(strrchr(flag(argc, argv, "--listen"), ':') + 1, NULL, 10);
+    int listener = (int)strtol(flag(argc, argv, "--listen-fd"), NULL, 10);
     buf_init(&b, 4096);
     alarm(60); /* should the test go without a word */
     snprintf(path, sizeof path, "%s.%s", getenv("TEST_RUN_FILE"), flag(argc, argv, "--replica"));
@@ -144,7 +143,8 @@ static int agent_main(int argc, char **argv)
     snprintf(path, sizeof path, "%s/job.json", flag(argc, argv, "--job-dir"));
     if (json_read_file(path, LIMIT_JOB_FILE_BYTES, &job, &e) ||
         jobspec_decode(job, a.arena, &spec, &e) || web_create(&(struct web_conf){0}, &w, &e) ||
-        web_listen(w, "127.0.0.1", port, serve, &a, NULL, &e)) {
+        web_open(w, &(struct web_door){.listener = listener, .request_fn = serve, .user = &a}, NULL,
+            &e)) {
         fprintf(stderr, "agent: %s\n", e.text);
         return EXIT_CLASS_BUG;
     }

@@ -44,11 +44,30 @@ START_TEST(test_start_and_status)
     struct child c;
     buf_auto struct buf b;
     const char *const argv[] = {"sh", "-c", "echo out; echo err >&2; exit 7", NULL};
-    ck_assert_msg(!spawn_start(argv, NULL, log_path, &c, &e), "%s", e.text);
+    ck_assert_msg(!spawn_start(argv, NULL, -1, log_path, &c, &e), "%s", e.text);
     ck_assert_int_eq(wait_for(&c), 7);
     buf_init(&b, 1000);
     ck_assert_int_eq(io_read_file(log_path, 1000, &b, &e), 0);
     ck_assert_str_eq(b.data, "out\nerr\n");
+}
+END_TEST
+
+START_TEST(test_handed_descriptor)
+{
+    struct err e = {.text = ""};
+    struct child c;
+    const char *const argv[] = {"sh", "-c", "echo said >&3", NULL};
+    int ends[2];
+    char said[5];
+    ck_assert_int_eq(pipe2(ends, O_CLOEXEC), 0);
+    ck_assert_msg(!spawn_start(argv, NULL, ends[1], log_path, &c, &e), "%s", e.text);
+    ck_assert_int_eq(wait_for(&c), 0);
+    ck_assert_int_eq(read(ends[0], said, sizeof said), sizeof said);
+    ck_assert_mem_eq(said, "said\n", sizeof said);
+    const char *const none[] = {"/no/such/program", NULL};
+    ck_assert_int_eq(spawn_start(none, NULL, ends[1], log_path, &c, &e), -ERR_USER);
+    io_close(ends[0]);
+    io_close(ends[1]);
 }
 END_TEST
 
@@ -57,7 +76,7 @@ START_TEST(test_killed_status)
     struct err e;
     struct child c;
     const char *const argv[] = {"sh", "-c", "kill -9 $$", NULL};
-    ck_assert_int_eq(spawn_start(argv, NULL, log_path, &c, &e), 0);
+    ck_assert_int_eq(spawn_start(argv, NULL, -1, log_path, &c, &e), 0);
     ck_assert_int_eq(wait_for(&c), 128 + 9);
 }
 END_TEST
@@ -72,7 +91,7 @@ START_TEST(test_clean_signals)
     sigprocmask(SIG_BLOCK, &all, NULL);
     signal(SIGTERM, SIG_IGN);
     const char *const argv[] = {"sh", "-c", "kill -TERM $$; exit 0", NULL};
-    ck_assert_int_eq(spawn_start(argv, NULL, log_path, &c, &e), 0);
+    ck_assert_int_eq(spawn_start(argv, NULL, -1, log_path, &c, &e), 0);
     ck_assert_int_eq(wait_for(&c), 128 + SIGTERM);
 }
 END_TEST
@@ -82,7 +101,7 @@ START_TEST(test_no_such_program)
     struct err e = {.text = ""};
     struct child c;
     const char *const argv[] = {"/no/such/program", NULL};
-    ck_assert_int_eq(spawn_start(argv, NULL, log_path, &c, &e), -ERR_USER);
+    ck_assert_int_eq(spawn_start(argv, NULL, -1, log_path, &c, &e), -ERR_USER);
     ck_assert_ptr_nonnull(strstr(e.text, "/no/such/program"));
 }
 END_TEST
@@ -95,7 +114,7 @@ START_TEST(test_end_reaches_the_group)
     buf_auto struct buf b;
     buf_init(&b, 100);
     const char *const argv[] = {"sh", "-c", "trap '' TERM; sleep 1000 & echo $!; wait", NULL};
-    ck_assert_int_eq(spawn_start(argv, NULL, log_path, &c, &e), 0);
+    ck_assert_int_eq(spawn_start(argv, NULL, -1, log_path, &c, &e), 0);
     pid_t group = c.pid;
     int64_t until = clock_ms() + 10000;
     do {
@@ -127,7 +146,8 @@ START_TEST(test_killed_parent_takes_it_along)
         struct err e;
         struct child c;
         const char *const argv[] = {"sleep", "1000", NULL};
-        if (spawn_start(argv, NULL, log_path, &c, &e) || write(told[1], &c.pid, sizeof c.pid) < 0)
+        if (spawn_start(argv, NULL, -1, log_path, &c, &e) ||
+            write(told[1], &c.pid, sizeof c.pid) < 0)
             _exit(1);
         pause();
     }
@@ -159,7 +179,7 @@ START_TEST(test_closed_standard_descriptors)
         int status = 1;
         for (int i = 0; i < 3; i++)
             close(i);
-        if (!spawn_start(argv, NULL, log_path, &c, &e))
+        if (!spawn_start(argv, NULL, -1, log_path, &c, &e))
             while (!spawn_ended(&c, &status))
                 poll(&(struct pollfd){.fd = c.pidfd, .events = POLLIN}, 1, 10000);
         _exit(status);
@@ -212,6 +232,7 @@ int main(void)
     TCase *t = tcase_create("spawn");
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, test_start_and_status);
+    tcase_add_test(t, test_handed_descriptor);
     tcase_add_test(t, test_killed_status);
     tcase_add_test(t, test_clean_signals);
     tcase_add_test(t, test_no_such_program);
