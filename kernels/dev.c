@@ -139,6 +139,11 @@ int dev_alloc(struct dev *d, size_t bytes, void **out, struct err *e)
     return d->driver->alloc(d, bytes, out, e);
 }
 
+int dev_reserve(struct dev *d, size_t bytes, void **out, struct err *e)
+{
+    return d->driver->reserve ? d->driver->reserve(d, bytes, out, e) : dev_alloc(d, bytes, out, e);
+}
+
 void dev_free(struct dev *d, void *p)
 {
     if (p)

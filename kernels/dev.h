@@ -94,6 +94,9 @@ bool dev_rows_alike(const struct dev *d);
 
 /* 64-byte aligned, zeroed; ERR_MEMORY names the size. Called at start only, never inside a step. */
 int dev_alloc(struct dev *d, size_t bytes, void **out, struct err *e);
+/* As dev_alloc, for what is written piece by piece, and perhaps never whole: on the CPU each piece
+   takes its memory when it is first written. */
+int dev_reserve(struct dev *d, size_t bytes, void **out, struct err *e);
 void dev_free(struct dev *d, void *p);
 void dev_upload(struct dev *d, void *dst, const void *host, size_t bytes);
 void dev_download(

@@ -15,7 +15,7 @@
 #include "kernels/ops.h"
 
 /* To raise when a struct of this file, struct ops or an operation's arguments change. */
-#define DRIVER_ABI           9u
+#define DRIVER_ABI           10u
 #define DRIVER_PLUGIN_SYMBOL "llmjob_driver"
 
 /*
@@ -93,6 +93,7 @@ struct driver {
     void (*record_free)(struct dev *d, void *recording);
     void (*wait)(struct dev *d); /* until every operation has ended; failures go to dev_fail */
     bool rows_alike;             /* dev_rows_alike */
+    int (*reserve)(struct dev *d, size_t bytes, void **out, struct err *e); /* NULL: as alloc */
 };
 typedef const struct driver *driver_plugin_fn(void);
 

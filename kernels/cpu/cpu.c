@@ -156,18 +156,52 @@ static void cpu_describe(const struct dev *d, struct dev_info *out)
     cpu_model_name(out->name, sizeof out->name);
 }
 
-static int cpu_alloc(struct dev *d, size_t bytes, void **out, struct err *e)
+/* 64-byte aligned; a whole number of huge pages where it fills one. */
+static void *cpu_take(size_t bytes, bool *whole, struct err *e)
 {
-    (void)d;
-    /* Huge pages halve the address translation misses of whole-model sweeps. */
     size_t huge = (size_t)2 << 20, align = bytes >= huge ? huge : 64;
     size_t rounded = bytes > SIZE_MAX - align ? 0 : (bytes + align) / align * align;
     void *p = rounded ? mem_aligned(align, rounded) : NULL;
+    *whole = p && align == huge;
     if (!p)
-        return err_set(e, ERR_MEMORY, "no memory for %zu bytes on the cpu device", bytes);
-    if (align == huge)
-        madvise(p, rounded, MADV_HUGEPAGE);
-    memset(p, 0, bytes);
+        err_set(e, ERR_MEMORY, "no memory for %zu bytes on the cpu device", bytes);
+    return p;
+}
+
+#define CPU_PIECE ((size_t)256 << 10) /* of what all threads share */
+
+static size_t cpu_piece(size_t bytes, size_t at)
+{
+    return bytes - at < CPU_PIECE ? bytes - at : CPU_PIECE;
+}
+
+static int cpu_alloc(struct dev *d, size_t bytes, void **out, struct err *e)
+{
+    (void)d;
+    bool whole;
+    char *p = cpu_take(bytes, &whole, e);
+    if (!p)
+        return -ERR_MEMORY;
+    /* Huge pages halve the address translation misses of whole-model sweeps. */
+    if (whole)
+        madvise(p, bytes, MADV_HUGEPAGE);
+#pragma omp parallel for schedule(static) if (whole)
+    for (size_t at = 0; at < bytes; at += CPU_PIECE)
+        memset(p + at, 0, cpu_piece(bytes, at));
+    *out = p;
+    return 0;
+}
+
+/* Small pages, which the kernel gives, as zeros, when they are touched. */
+static int cpu_reserve(struct dev *d, size_t bytes, void **out, struct err *e)
+{
+    (void)d;
+    bool whole;
+    char *p = cpu_take(bytes, &whole, e);
+    if (!p)
+        return -ERR_MEMORY;
+    if (!whole || madvise(p, bytes, MADV_DONTNEED))
+        memset(p, 0, bytes);
     *out = p;
     return 0;
 }
@@ -184,6 +218,14 @@ static void cpu_copy_in(struct dev *d, void *dst, const void *src, size_t bytes)
     memcpy(dst, src, bytes);
 }
 
+static void cpu_upload(struct dev *d, void *dst, const void *src, size_t bytes)
+{
+    (void)d;
+#pragma omp parallel for schedule(static) if (bytes > 4 * CPU_PIECE)
+    for (size_t at = 0; at < bytes; at += CPU_PIECE)
+        memcpy((char *)dst + at, (const char *)src + at, cpu_piece(bytes, at));
+}
+
 static void cpu_zero(struct dev *d, void *dst, size_t bytes)
 {
     (void)d;
@@ -198,9 +240,9 @@ static void cpu_wait(struct dev *d)
 #define CPU_DRIVER(kind_name, open_fn) \
     { \
         .abi = DRIVER_ABI, .kind = kind_name, .open = open_fn, .close = cpu_close, \
-        .describe = cpu_describe, .alloc = cpu_alloc, .free = cpu_free, .upload = cpu_copy_in, \
+        .describe = cpu_describe, .alloc = cpu_alloc, .free = cpu_free, .upload = cpu_upload, \
         .download = cpu_copy_in, .zero = cpu_zero, .copy = cpu_copy_in, .wait = cpu_wait, \
-        .rows_alike = true \
+        .rows_alike = true, .reserve = cpu_reserve \
     }
 const struct driver cpu_driver = CPU_DRIVER("cpu", cpu_open);
 const struct driver cpu_ref_driver = CPU_DRIVER("cpu-ref", cpu_ref_open);

@@ -39,7 +39,7 @@ int kvcache_create(struct dev *d, int64_t layers, int64_t pages, int64_t width, 
     if (!c)
         return err_set(e, ERR_MEMORY, "no memory for a cache");
     void *block;
-    int rc = dev_alloc(d, (size_t)total, &block, e);
+    int rc = dev_reserve(d, (size_t)total, &block, e);
     if (rc) {
         mem_free(c);
         return rc;

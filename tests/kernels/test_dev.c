@@ -11,6 +11,7 @@
 
 #include <check.h>
 #include <omp.h>
+#include <unistd.h>
 
 START_TEST(test_kinds)
 {
@@ -111,6 +112,15 @@ START_TEST(test_dtypes)
 }
 END_TEST
 
+static int64_t resident_bytes(void)
+{
+    long long size, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    ck_assert(f && fscanf(f, "%lld %lld", &size, &resident) == 2);
+    fclose(f);
+    return resident * sysconf(_SC_PAGESIZE);
+}
+
 START_TEST(test_memory)
 {
     struct err e = {0};
@@ -143,6 +153,34 @@ START_TEST(test_memory)
     ck_assert_msg(strstr(e.text, "18446744073709551610"), "%s", e.text);
     dev_close(d);
     dev_close(NULL);
+}
+END_TEST
+
+/* What others had is zero again; what is reserved takes memory where it is written. */
+START_TEST(test_memory_that_was_used)
+{
+    static int (*const take[])(struct dev *, size_t, void **, struct err *) = {
+        dev_alloc, dev_reserve};
+    const size_t bytes = (size_t)4 << 20, large = (size_t)256 << 20;
+    struct err e = {0};
+    struct dev *d;
+    char *p;
+    ck_assert_int_eq(dev_open("cpu", 0, 1, &d, &e), 0);
+    for (int i = 0; i < 8; i++) {
+        ck_assert_msg(!take[i % 2](d, bytes, (void **)&p, &e), "%s", e.text);
+        for (size_t at = 0; at < bytes; at += 64)
+            ck_assert_msg(!p[at], "round %d: byte %zu is %d", i, at, p[at]);
+        memset(p, 0xff, bytes);
+        dev_free(d, p);
+    }
+    int64_t before = resident_bytes();
+    ck_assert_msg(!dev_reserve(d, large, (void **)&p, &e), "%s", e.text);
+    for (size_t at = 0; at < large; at += large / 4)
+        p[at] = 1;
+    ck_assert_int_lt(resident_bytes() - before, (int64_t)large / 4);
+    dev_free(d, p);
+    ck_assert_int_eq(dev_reserve(d, SIZE_MAX - 5, (void **)&p, &e), -ERR_MEMORY);
+    dev_close(d);
 }
 END_TEST
 
@@ -198,6 +236,7 @@ int main(void)
     tcase_add_test(t, test_plugin_absent);
     tcase_add_test(t, test_dtypes);
     tcase_add_test(t, test_memory);
+    tcase_add_test(t, test_memory_that_was_used);
     tcase_add_test(t, test_first_failure_stays);
 #ifdef LLMJOB_FAULT
     tcase_add_test(t, test_open_without_memory);

@@ -38,6 +38,7 @@ static struct dev *open_counting(void)
     inner = d->driver;
     counting = *inner;
     counting.alloc = count_alloc;
+    counting.reserve = NULL; /* as alloc */
     d->driver = &counting;
     return d;
 }
