@@ -5,6 +5,7 @@
 #include "agent/lead.h"
 
 #include "agent/mesh.h"
+#include "agent/saver.h"
 #include "agent/world.h"
 #include "base/clock.h"
 #include "base/io.h"
@@ -23,6 +24,7 @@ struct lead {
     struct lead_conf conf;
     struct world *world;
     struct mesh *mesh;
+    struct saver *saver; /* of the report */
     struct health_conf health;
     int kept[LIMIT_REPLICAS]; /* replicas that have a link */
     int kept_count;
@@ -289,15 +291,15 @@ static int report_path(const struct lead *l, char *out, size_t size)
 
 static void save(struct lead *l)
 {
-    char path[LIMIT_PATH_BYTES];
     struct err e = {0};
     struct report r;
     buf_auto struct buf text;
     buf_init(&text, LIMIT_REPORT_BYTES);
     struct arena *a = arena_create(LIMIT_REPORT_BYTES);
-    if (!a || report_path(l, path, sizeof path) || lead_report(l, a, &r, &e) ||
-        report_encode(&r, &text, &e) || io_write_file(path, text.data, text.len, 0600, &e))
+    if (!a || lead_report(l, a, &r, &e) || report_encode(&r, &text, &e))
         log_warn("the report is not kept", LOG_ERR(&e));
+    else
+        saver_put(l->saver, buf_take(&text));
     arena_destroy(a);
     l->dirty = false;
 }
@@ -334,6 +336,14 @@ static void recover(struct lead *l)
     arena_destroy(a);
 }
 
+static int open_saver(struct lead *l, struct err *e)
+{
+    char path[LIMIT_PATH_BYTES];
+    return report_path(l, path, sizeof path)
+        ? err_set(e, ERR_USER, "%s: the path is too long", l->conf.run_dir)
+        : saver_create(path, &l->saver, e);
+}
+
 /* Ranks of a pod: one of a model that is served or converted whole. */
 static int per_replica(const struct jobspec *s)
 {
@@ -363,6 +373,8 @@ int lead_create(const struct lead_conf *conf, struct lead **out, struct err *e)
     int rc = world_create(&wc, &l->world, e);
     if (rc == 0)
         rc = mesh_create(conf->web, &conf->of, conf->uid, &fns, l, &l->mesh, e);
+    if (rc == 0)
+        rc = open_saver(l, e);
     if (rc) {
         lead_destroy(l);
         return rc;
@@ -378,6 +390,7 @@ void lead_destroy(struct lead *l)
 {
     if (!l)
         return;
+    saver_destroy(l->saver);
     mesh_destroy(l->mesh);
     world_destroy(l->world);
     mem_free(l);
