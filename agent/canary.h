@@ -11,6 +11,7 @@
 #include "base/err.h"
 
 #define CANARY_ID ((uint64_t)1 << 50) /* beyond all that clients' requests get */
+#define CANARY_MS 60000 /* a model that has not answered by then hangs, however busy it looks */
 
 enum canary_says {
     CANARY_NOTHING, /* the frame is of another request */

@@ -96,13 +96,15 @@ static const char *find_note(const struct health_rank *ranks, int count)
 static bool judge_hang(const struct health_conf *conf, const struct health_rank *ranks, int count,
     int64_t median_step_ms, struct health_verdict *out)
 {
-    int64_t least = INT64_MAX;
+    int64_t least = INT64_MAX, limit = hang_limit(conf, ranks, count, median_step_ms);
+    bool serves = ranks->phase > WIRE_PHASE_SERVE_IDLE && !ranks->in_collective;
+    bool alone = serves && ranks->silent_ms >= limit;
     for (int i = 0; i < count; i++)
         if (ranks[i].silent_ms < least)
             least = ranks[i].silent_ms;
-    if (least < hang_limit(conf, ranks, count, median_step_ms))
+    if (least < limit && !alone)
         return false;
-    int rank = find_culprit(ranks, count);
+    int rank = alone ? 0 : find_culprit(ranks, count);
     const struct health_rank *r = &ranks[rank];
     const char *operation = wire_phase_name(r->phase);
     for (int i = 0; i < count; i++)

@@ -69,6 +69,7 @@ struct member {
     int64_t leave_ms; /* when patience with the coordinator ends, 0: not leaving */
     int copies_fd;    /* memory that outlives ranks, and not this agent; -1: none */
     char *serving;    /* what the rank said of itself while its first answer is awaited, or NULL */
+    int64_t asked_ms; /* since when it is */
 };
 
 static void adopt(struct member *m);
@@ -239,6 +240,7 @@ static void on_serving(struct member *m, struct local *l, const struct wire_fram
     buf_init(&ask, 1024);
     mem_free(m->serving);
     m->serving = mem_strdup(frame->data);
+    m->asked_ms = clock_ms();
     if (m->serving && !json_parse_within(frame->data, frame->len, LIMIT_FRAME_VALUES, &v, &e) &&
         !canary_write(wire_does_of(json_str(v, "does", "")), &ask, &e) &&
         !proc_send(l->proc, WIRE_REQUEST, ask.data, &e))
@@ -654,11 +656,17 @@ static void read_page(struct local *l, struct health_rank *out, int64_t now_ms)
 }
 
 /* A server is not idle while a request waits for it: then the time since it was last heard counts,
- * however well its page looks. */
+ * however well its page looks; and the first answer is awaited for so long and no longer. */
 static void mind_requests(
     const struct member *m, struct local *l, struct health_rank *row, int64_t now_ms)
 {
     bool waits = m->serving || front_in_flight(m->conf.front);
+    if (m->serving && now_ms - m->asked_ms >= CANARY_MS) {
+        row->phase = WIRE_PHASE_SERVE_PREFILL;
+        row->silent_ms = now_ms - m->asked_ms;
+        row->in_collective = false;
+        return;
+    }
     if (row->phase != WIRE_PHASE_SERVE_IDLE || !waits) {
         l->idle_ms = 0;
         return;

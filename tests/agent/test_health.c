@@ -192,6 +192,26 @@ START_TEST(a_team_waits_for_requests_and_not_for_a_rank)
 }
 END_TEST
 
+/* A request waits for the first rank, which passes over it and keeps the others going. */
+START_TEST(the_first_rank_of_a_server_answers_for_itself)
+{
+    all_waiting(500);
+    for (int i = 0; i < N; i++)
+        ranks[i].phase = WIRE_PHASE_SERVE_IDLE;
+    ranks[0] = (struct health_rank){
+        .phase = WIRE_PHASE_SERVE_PREFILL, .silent_ms = 9999, .waiting_for = -1};
+    judge(0, 0);
+    ck_assert_int_eq(v.kind, HEALTH_WELL);
+    ranks[0].silent_ms = 10000;
+    judge(0, 0);
+    ck_assert_int_eq(v.kind, HEALTH_HANG);
+    ck_assert_int_eq(v.rank, 0);
+    ranks[0].in_collective = true; /* it waits for the others, who move */
+    judge(0, 0);
+    ck_assert_int_eq(v.kind, HEALTH_WELL);
+}
+END_TEST
+
 START_TEST(a_straggler_shows_over_time)
 {
     all_waiting(0);
@@ -227,4 +247,4 @@ UNIT_MAIN("health", the_limit, one_rank_that_moves_is_no_hang,
     names_the_rank_outside_the_collective, says_what_the_network_knows,
     names_the_rank_that_is_behind, follows_who_waits_for_whom, first_work_gets_longer,
     a_team_waits_for_requests_and_not_for_a_rank, loading_gets_longer_and_an_idle_server_for_ever,
-    a_straggler_shows_over_time, no_ranks_no_verdict)
+    the_first_rank_of_a_server_answers_for_itself, a_straggler_shows_over_time, no_ranks_no_verdict)

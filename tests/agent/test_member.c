@@ -3,6 +3,7 @@
  * mixes incarnations and ends its ranks when the coordinator is gone. Method: the member, its ranks
  * (testrank: this program with TESTRANK set) and a scripted coordinator on one loop.
  */
+#include "agent/canary.h"
 #include "agent/member.h"
 #include "agent/mesh.h"
 #include "base/clock.h"
@@ -17,6 +18,7 @@
 static struct web *w;
 static struct procs *procs;
 static struct member *member;
+static struct front *front; /* or NULL */
 static struct gate *gate;
 static const struct proof_identity of = {"t", "u"};
 static struct err e;
@@ -37,6 +39,8 @@ struct side { /* a coordinator */
     enum exit_class exit_class_;
     uint16_t port;
     int loaded;
+    int decodes;     /* beats of its first rank that say so */
+    int64_t late_ms; /* the silence that was told with the first that says prefill */
 };
 static struct side first, second;
 
@@ -79,6 +83,11 @@ static void side_message(void *user, struct web_socket *s, const char *text, siz
         side->port = m.ports[0];
     if (m.type == MESH_FRAME)
         side->loaded += m.frame == WIRE_LOADED;
+    if (m.type == MESH_BEAT) {
+        side->decodes += m.beats[0].phase == WIRE_PHASE_SERVE_DECODE;
+        if (m.beats[0].phase == WIRE_PHASE_SERVE_PREFILL && !side->late_ms)
+            side->late_ms = m.beats[0].silent_ms;
+    }
     if (m.type == MESH_EXIT) {
         side->exit_incarnation = m.incarnation;
         side->exit_class_ = m.class_;
@@ -151,6 +160,7 @@ static void start(struct side *side, int64_t incarnation)
 static void create_member(void)
 {
     struct member_conf conf = {.procs = procs,
+        .front = front,
         .spec = &spec,
         .job_file = job_file,
         .rank_program = "/proc/self/exe",
@@ -162,6 +172,14 @@ static void create_member(void)
         .incarnation = 5};
     ck_assert_int_eq(member_create(&conf, &member, &e), 0);
     ck_assert_int_eq(gate_create(w, &of, "u", &member_link_fns, member, &gate, &e), 0);
+}
+
+static void read_job(const char *text)
+{
+    json_auto struct json *v = NULL;
+    ck_assert_int_eq(io_write_file(job_file, text, strlen(text), 0600, &e), 0);
+    ck_assert_int_eq(json_read_file(job_file, 1 << 20, &v, &e), 0);
+    ck_assert_msg(jobspec_decode(v, arena, &spec, &e) == 0, "%s", e.text);
 }
 
 static void setup(void)
@@ -177,12 +195,9 @@ static void setup(void)
         "\"train\":{\"method\":\"Full\",\"data\":{\"train\":\"/tmp/t.txt\"},"
         "\"sequenceLength\":16,\"batchSequences\":1,\"steps\":9,\"output\":\"/tmp/o\"}}}",
         dir);
-    ck_assert_int_eq(io_write_file(job_file, text, strlen(text), 0600, &e), 0);
     setenv("TESTRANK", "steps=100000,step_ms=5", 1);
     arena = arena_create(1 << 20);
-    json_auto struct json *v = NULL;
-    ck_assert_int_eq(json_read_file(job_file, 1 << 20, &v, &e), 0);
-    ck_assert_msg(jobspec_decode(v, arena, &spec, &e) == 0, "%s", e.text);
+    read_job(text);
     ck_assert_int_eq(web_create(NULL, &w, &e), 0);
     ck_assert_int_eq(procs_create(w, &procs, &e), 0);
     create_member();
@@ -197,6 +212,8 @@ static void teardown(void)
     web_destroy(w);
     gate_destroy(gate);
     member_destroy(member);
+    front_destroy(front);
+    front = NULL;
     arena_destroy(arena);
     io_remove_tree(dir, &e);
 }
@@ -320,6 +337,43 @@ START_TEST(ends_its_ranks_when_the_coordinator_is_gone)
 }
 END_TEST
 
+static int no_rank(void *user, enum wire_type type, const char *json)
+{
+    (void)user;
+    (void)type;
+    (void)json;
+    return -ERR_PEER;
+}
+
+/* A model that steps on and on, and does not answer what its agent asked. */
+START_TEST(a_first_answer_is_awaited_for_a_minute)
+{
+    static const struct api_keys none;
+    const struct front_conf conf = {.web = w,
+        .listen_host = "127.0.0.1",
+        .model = "m",
+        .keys = &none,
+        .max_at_rank = 1,
+        .send_fn = no_rank};
+    setenv("TESTRANK", "token_ms=5,fault=busy,incarnation=6", 1);
+    read_job("{\"name\":\"t\",\"namespace\":\"d\",\"uid\":\"u\",\"generation\":1,\"spec\":{"
+             "\"storage\":[{\"name\":\"d\",\"scratch\":\"1Gi\",\"mountPath\":\"/tmp\"}],"
+             "\"model\":{\"source\":\"/tmp/m.gguf\"},\"serve\":{\"modelName\":\"m\"}}}");
+    gate_destroy(gate);
+    member_destroy(member);
+    ck_assert_msg(!front_create(&conf, &front, &e), "%s", e.text);
+    create_member();
+    run_first();
+    until(first.decodes);
+    member_tick(member, clock_ms() + CANARY_MS - 15000);
+    member_tick(member, clock_ms() + CANARY_MS);
+    until(first.late_ms);
+    ck_assert_int_ge(first.late_ms, CANARY_MS);
+    ck_assert_int_ge(first.decodes, 2);
+    ck_assert(!front_serving(front));
+}
+END_TEST
+
 START_TEST(leaves_by_asking_first)
 {
     run_first();
@@ -382,6 +436,7 @@ int main(void)
     tcase_add_test(tc, refuses_a_coordinator_that_is_over);
     tcase_add_test(tc, keeps_the_term_over_a_restart);
     tcase_add_test(tc, ends_its_ranks_when_the_coordinator_is_gone);
+    tcase_add_test(tc, a_first_answer_is_awaited_for_a_minute);
     tcase_add_test(tc, leaves_by_asking_first);
     tcase_add_test(tc, every_rank_gets_the_whole_environment);
     tcase_set_timeout(tc, 30);

@@ -10,7 +10,8 @@
  * `rank` at `step` in `incarnation` (0: any). The others' network knows who hangs. A serving
  * testrank answers each request with its max_tokens tokens of a text with multi-byte characters cut
  * in the middle. With the fault "render" it never comes back from the first of a client's, with
- * "first" from its agent's own; "deaf", it passes over those of clients and says that it is idle.
+ * "first" from its agent's own; "deaf", it passes over those of clients and says that it is idle;
+ * "busy", over its agent's own, and beats as if it decoded.
  */
 #include "tests/agent/testrank.h"
 
@@ -296,6 +297,7 @@ static struct {
     const char *reason;
 } serving[MAX_SERVING];
 static int serving_count;
+static bool busy; /* with nothing */
 
 static void end_request(int i, const char *reason)
 {
@@ -347,7 +349,8 @@ static void take_frames(void)
             for (;;)
                 pause();
         }
-        bool passed_over = id != CANARY_ID && !strcmp(fault, "deaf");
+        bool passed_over = !strcmp(fault, id == CANARY_ID ? "busy" : "deaf");
+        busy |= passed_over && id == CANARY_ID;
         if (f.type == WIRE_REQUEST && serving_count < MAX_SERVING && !passed_over)
             begin_request(id, v);
         for (int i = 0; f.type == WIRE_CANCEL && i < serving_count; i++)
@@ -363,7 +366,7 @@ static _Noreturn void serve(void)
     send_frame(WIRE_LOADED, "{\"parameters\":1,\"memory_bytes\":1000,\"device\":\"none\"}");
     send_frame(WIRE_SERVING, "{\"model\":\"test\",\"context_length\":4096,\"calls\":\"hermes\"}");
     while (!stopping || serving_count) {
-        beat(serving_count ? WIRE_PHASE_SERVE_DECODE : WIRE_PHASE_SERVE_IDLE, 0);
+        beat(serving_count || busy ? WIRE_PHASE_SERVE_DECODE : WIRE_PHASE_SERVE_IDLE, 0);
         struct pollfd p = {.fd = WIRE_FD_SOCKET, .events = POLLIN};
         int ready = poll(&p, 1, serving_count ? (int)script.token_ms : 200);
         if (ready > 0 && wire_read(&reader, WIRE_FD_SOCKET, &e) < 0)
