@@ -432,12 +432,10 @@ static void on_logprobs(struct front *f, const struct wire_frame *frame)
 static void add_usage(struct front_request *r, const struct front_choice *c, const struct json *v)
 {
     bool first = (c - r->choice) % r->asked.answers == 0;
-    int64_t prompt = first ? json_int(v, "prompt_tokens", 0) : 0;
-    int64_t cached = first ? json_int(v, "cached_tokens", 0) : 0;
-    r->usage.prompt += prompt;
-    r->usage.cached += cached;
+    r->usage.prompt += first ? json_int(v, "prompt_tokens", 0) : 0;
+    r->usage.cached += first ? json_int(v, "cached_tokens", 0) : 0;
     if (!(r->asked.place & OPENAI_RENDERED))
-        meter_ended(c->finish, clock_ms() - r->started_ms, prompt, cached);
+        meter_ended(c->finish, clock_ms() - r->started_ms, first, v);
     r->usage.completion += json_int(v, "completion_tokens", 0);
 }
 

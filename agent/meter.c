@@ -28,6 +28,11 @@ static struct metric prompt_tokens = {.name = NAME_METRIC_PROMPT_TOKENS,
 static struct metric cached_tokens = {.name = NAME_METRIC_CACHED_TOKENS,
     .help = "Of these, whose keys were kept",
     .kind = METRIC_COUNTER};
+static struct metric guessed_tokens = {.name = NAME_METRIC_GUESSED_TOKENS,
+    .help = "Tokens that were guessed ahead (spec.serve.speculation)",
+    .kind = METRIC_COUNTER};
+static struct metric right_tokens = {
+    .name = NAME_METRIC_RIGHT_TOKENS, .help = "Of these, that came true", .kind = METRIC_COUNTER};
 static struct metric first_token = {.name = NAME_METRIC_FIRST_TOKEN,
     .help = "From request to first token",
     .kind = METRIC_HISTOGRAM};
@@ -76,6 +81,10 @@ static struct metric vllm[] = {
         &prompt_tokens),
     VLLM(
         "prefix_cache_hits_total", "As " NAME_METRIC_CACHED_TOKENS, METRIC_COUNTER, &cached_tokens),
+    VLLM("spec_decode_num_draft_tokens_total", "As " NAME_METRIC_GUESSED_TOKENS, METRIC_COUNTER,
+        &guessed_tokens),
+    VLLM("spec_decode_num_accepted_tokens_total", "As " NAME_METRIC_RIGHT_TOKENS, METRIC_COUNTER,
+        &right_tokens),
     VLLM("time_to_first_token_seconds", "As " NAME_METRIC_FIRST_TOKEN, METRIC_HISTOGRAM,
         &first_token),
     VLLM(
@@ -86,8 +95,8 @@ static struct metric vllm[] = {
 void meter_register(const char *model)
 {
     struct metric *all[] = {&requests, &refused, &tokens, &prompt_tokens, &cached_tokens,
-        &first_token, &next_token, &whole, &in_flight, &waiting, &oldest, &texts, &text_tokens,
-        &vllm_running, &vllm_stopped, &vllm_cut};
+        &guessed_tokens, &right_tokens, &first_token, &next_token, &whole, &in_flight, &waiting,
+        &oldest, &texts, &text_tokens, &vllm_running, &vllm_stopped, &vllm_cut};
     snprintf(labels, sizeof labels, VLLM_LABELS, model);
     snprintf(stop_labels, sizeof stop_labels, "%s,finished_reason=\"stop\"", labels);
     snprintf(length_labels, sizeof length_labels, "%s,finished_reason=\"length\"", labels);
@@ -137,10 +146,12 @@ void meter_first_token(int64_t since_ms)
     metric_observe(&first_token, (double)since_ms / 1000);
 }
 
-void meter_ended(const char *finish, int64_t since_ms, int64_t prompt, int64_t cached)
+void meter_ended(const char *finish, int64_t since_ms, bool first, const struct json *told)
 {
     metric_observe(&whole, (double)since_ms / 1000);
-    metric_add(&prompt_tokens, (double)prompt);
-    metric_add(&cached_tokens, (double)cached);
+    metric_add(&prompt_tokens, first ? (double)json_int(told, "prompt_tokens", 0) : 0);
+    metric_add(&cached_tokens, first ? (double)json_int(told, "cached_tokens", 0) : 0);
+    metric_add(&guessed_tokens, (double)json_int(told, "guessed_tokens", 0));
+    metric_add(&right_tokens, (double)json_int(told, "right_tokens", 0));
     metric_add(strcmp(finish, "length") ? &vllm_stopped : &vllm_cut, 1);
 }

@@ -6,6 +6,9 @@
 #ifndef AGENT_METER_H
 #define AGENT_METER_H
 
+#include "base/json.h"
+
+#include <stdbool.h>
 #include <stdint.h>
 
 /* model: its name in the API, which stands in vLLM's labels; copied. */
@@ -20,8 +23,8 @@ void meter_read(int64_t texts, int64_t tokens); /* of a model that reads whole t
  * first, which meter_first_token tells. */
 void meter_token(int64_t since_ms);
 void meter_first_token(int64_t since_ms); /* after the request */
-/* An answer has ended: why, as the API says it, how long after its request, and the tokens of its
- * prompt with those that were cached, where it is the first to that prompt. */
-void meter_ended(const char *finish, int64_t since_ms, int64_t prompt, int64_t cached);
+/* An answer has ended: why, as the API says it, how long after its request, whether it is the first
+ * to its prompt, whose tokens count once, and what the rank said of it (WIRE_FINISHED). */
+void meter_ended(const char *finish, int64_t since_ms, bool first, const struct json *told);
 
 #endif

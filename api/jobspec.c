@@ -43,6 +43,7 @@ static const char *const prune_names[] = {"None", "Unstructured", "2:4", NULL};
 static const char *const convert_format_names[] = {"GGUF", "HuggingFace", NULL};
 static const char *const quantize_names[] = {
     "None", "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K_M", NULL};
+static const char *const speculation_names[] = {"None", "NGram", NULL};
 static const char *const quantized_base_names[] = {
     "None", "Stored", "Q8_0", "Q4_0", "Q4_K_M", NULL};
 const char *task_name(enum task t)
@@ -154,6 +155,11 @@ static bool has_pair(const void *spec)
 static bool has_serve(const void *spec)
 {
     return ((const struct jobspec *)spec)->task == TASK_SERVE;
+}
+
+static bool has_speculation(const void *spec)
+{
+    return ((const struct jobspec *)spec)->serve.speculation.method != SPECULATION_NONE;
 }
 
 static bool has_run(const void *spec)
@@ -418,6 +424,11 @@ static const struct field spec_rows[] = {
     {OBJECT_NAME("serve.apiKeySecret", serve.api_key_secret, field_none)},
     {ROW("serve.adapters", INLINE, serve.adapters, ""), RANGE(0, LIMIT_ADAPTERS),
         COUNTED(serve.adapter_count), .info = &served_adapter_table},
+    {GROUP("serve.speculation", has_speculation)},
+    {ROW("serve.speculation.method", ENUM, serve.speculation.method, NULL),
+        .info = speculation_names},
+    {ROW("serve.speculation.tokens", INT, serve.speculation.tokens, "4"),
+        RANGE(1, LIMIT_SPECULATION_TOKENS)},
 
     {GROUP("run", has_run)},
     {ROW("run.command", STRINGS, run.command, NULL), RANGE(1, LIMIT_RUN_ARGS),

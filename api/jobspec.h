@@ -207,6 +207,8 @@ struct jobspec_served_adapter {
     const char *path; /* folder in peft's format */
 };
 
+enum speculation { SPECULATION_NONE, SPECULATION_NGRAM };
+
 struct jobspec_serve {
     const char *model_name;
     int context_length;   /* 0: the model's own */
@@ -217,6 +219,10 @@ struct jobspec_serve {
     const char *api_key_secret;                             /* Secret with key "apiKey", or NULL */
     struct jobspec_served_adapter adapters[LIMIT_ADAPTERS]; /* beside the model */
     int adapter_count;
+    struct { /* tokens that are guessed ahead */
+        enum speculation method;
+        int tokens; /* of a sequence in a step, at most */
+    } speculation;
 };
 
 struct jobspec_run {

@@ -42,6 +42,7 @@
 #define LIMIT_LOSS_HISTORY       64         /* points of the sparkline in a report */
 #define LIMIT_QUEUE_REQUESTS     256        /* of one serving pod, beyond it 429 */
 #define LIMIT_SEQUENCES          64         /* of those, that a rank answers at once */
+#define LIMIT_SPECULATION_TOKENS 16         /* guessed of one at once */
 #define LIMIT_RANK_REQUESTS      10         /* handed to a rank beside those: its next ones, */
 #define LIMIT_RANK_TURNS         8          /* of these, of keys or priorities without one */
 #define LIMIT_QUEUE_BYTES        (16 << 20) /* of their bodies, likewise */

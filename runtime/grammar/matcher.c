@@ -304,6 +304,13 @@ int32_t matcher_next(struct matcher *m, int32_t state, uint8_t byte)
     return m->t.state[state].row[byte];
 }
 
+int32_t matcher_known(const struct matcher *m, int32_t state, uint8_t byte)
+{
+    if (state == MATCHER_NO || has_failed(m))
+        return MATCHER_NO;
+    return m->t.state[state].row ? m->t.state[state].row[byte] : MATCHER_UNKNOWN;
+}
+
 /* -- life -- */
 
 static bool tables_open(struct matcher *m)

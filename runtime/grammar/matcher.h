@@ -17,8 +17,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MATCHER_NO   0       /* the state: no text goes on from here */
-#define MATCHER_WORK 4000000 /* places looked at, some 20 ns each */
+#define MATCHER_NO      0       /* the state: no text goes on from here */
+#define MATCHER_UNKNOWN (-1)    /* nobody has asked yet (matcher_known) */
+#define MATCHER_WORK    4000000 /* places looked at, some 20 ns each */
 
 struct matcher;
 
@@ -29,6 +30,8 @@ void matcher_destroy(struct matcher *m);
 int32_t matcher_state(const struct matcher *m);
 /* The state behind one more byte. */
 int32_t matcher_next(struct matcher *m, int32_t state, uint8_t byte);
+/* The same where that was found before, else MATCHER_UNKNOWN: no work is done. */
+int32_t matcher_known(const struct matcher *m, int32_t state, uint8_t byte);
 /* Is the text whole there? */
 bool matcher_may_end(const struct matcher *m, int32_t state);
 /* Is it, and nothing may follow? */

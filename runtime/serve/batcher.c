@@ -1,6 +1,8 @@
 /*
  * batcher: sequences stand in an array by age. The tokens of one, their pages and how many of them
- * have keys are its whole state, so one that is stopped loses nothing but time.
+ * have keys are its whole state, so one that is stopped loses nothing but time. Guesses stand
+ * behind its tokens while a pass looks at them. Keys of those that do not come true are behind what
+ * counts as done: nobody finds them, and the next rows take their places.
  *
  * The clock is read to bound the next step's rows, and for nothing else.
  */
@@ -10,6 +12,8 @@
 #include "base/fair.h"
 #include "base/mem.h"
 #include "runtime/model/kvcache.h"
+#include "runtime/serve/guess.h"
+#include "runtime/serve/ngram.h"
 #include "runtime/serve/pages.h"
 #include "runtime/serve/sched.h"
 #include "runtime/serve/shape.h"
@@ -23,6 +27,7 @@
 #define RATE_WEIGHT 0.2 /* of the newest figure in a running mean */
 #define QUANTUM     256 /* tokens of a key in a round, for a weight of 1 */
 #define SCORE_ROWS  32  /* of a step whose logits come to the host because prompts are scored */
+#define GUESS_ROWS  32  /* of a step that are guesses */
 
 struct batcher_seq {
     void *user;
@@ -39,6 +44,14 @@ struct batcher_seq {
     int64_t prompt;          /* tokens that it began with; */
     int64_t scored;          /* of these, whose logits were told */
     float *logits;           /* (V) of its last token; NULL: they stay on the device */
+    struct ngram *ngram;     /* NULL: nothing is guessed */
+    struct guess guess;
+    int offer;              /* guesses behind its tokens; */
+    int guesses;            /* of these, that the pass has a row for; */
+    int looked_at;          /* of these, that came true so far */
+    int first;              /* the part of its next token */
+    bool agrees;            /* that is what was guessed: the part behind it counts, too */
+    int64_t guessed, right; /* tokens, since it was added */
 };
 
 struct batcher {
@@ -52,18 +65,22 @@ struct batcher {
     struct engine_part *parts; /* (batcher_parts) */
     int *whose;                /* likewise: of each part */
     float *scores;             /* (SCORE_ROWS, V); NULL: no prompt was to be scored yet */
-    struct shaper *shaper;     /* NULL: nobody has asked for one yet */
-    struct fair turns;         /* of keys, in tokens */
-    double busy_ms;            /* a step without prompts */
-    double rows_per_ms;        /* of prompts */
+    float *ahead;              /* (GUESS_ROWS, V) of guesses; NULL: nobody has asked yet */
+    struct sample_draw draws[GUESS_ROWS];
+    int rows_ahead;        /* of these, that the pass has */
+    struct shaper *shaper; /* NULL: nobody has asked for one yet */
+    struct fair turns;     /* of keys, in tokens */
+    double busy_ms;        /* a step without prompts */
+    double rows_per_ms;    /* of prompts */
     struct batcher_figures figures;
 };
 
 /* -- life -- */
 
-int64_t batcher_parts(int most)
+int64_t batcher_parts(int most, bool guesses)
 {
-    return most + SCORE_ROWS < ENGINE_ROWS ? most + SCORE_ROWS : ENGINE_ROWS;
+    int64_t parts = most + SCORE_ROWS + (guesses ? GUESS_ROWS : 0);
+    return parts < ENGINE_ROWS ? parts : ENGINE_ROWS;
 }
 
 int batcher_create(const struct batcher_conf *c, struct batcher **out, struct err *e)
@@ -73,6 +90,7 @@ int batcher_create(const struct batcher_conf *c, struct batcher **out, struct er
         return err_set(e, ERR_MEMORY, "no memory for a batcher");
     assert(c->most >= 1 && c->most <= ENGINE_ROWS && c->pages >= kvcache_pages(c->context));
     size_t most = (size_t)c->most + (size_t)c->waiting;
+    size_t parts = (size_t)batcher_parts(c->most, c->guesses);
     b->conf = *c;
     fair_init(&b->turns, QUANTUM, QUANTUM);
     b->rows_per_ms = FIRST_RATE;
@@ -80,8 +98,8 @@ int batcher_create(const struct batcher_conf *c, struct batcher **out, struct er
     b->view = mem_array(most, sizeof *b->view);
     b->rows = mem_array(most, sizeof *b->rows);
     b->order = mem_array(most, sizeof *b->order);
-    b->parts = mem_array((size_t)batcher_parts(c->most), sizeof *b->parts);
-    b->whose = mem_array((size_t)batcher_parts(c->most), sizeof *b->whose);
+    b->parts = mem_array(parts, sizeof *b->parts);
+    b->whose = mem_array(parts, sizeof *b->whose);
     int rc = b->seq && b->view && b->rows && b->order && b->parts && b->whose
         ? pages_create((int32_t)c->pages, KVCACHE_PAGE, &b->pages, e)
         : err_set(e, ERR_MEMORY, "no memory for %d sequences", c->most);
@@ -100,6 +118,7 @@ static void seq_destroy(struct batcher_seq *q)
     mem_free(q->ids);
     mem_free(q->pages);
     mem_free(q->logits);
+    ngram_destroy(q->ngram);
     mem_free(q);
 }
 
@@ -118,6 +137,7 @@ void batcher_destroy(struct batcher *b)
     mem_free(b->parts);
     mem_free(b->whose);
     mem_free(b->scores);
+    mem_free(b->ahead);
     mem_free(b);
 }
 
@@ -135,7 +155,10 @@ static int add_logits(struct batcher *b, struct batcher_seq *q, struct err *e)
         q->logits = mem_array(v, sizeof *q->logits);
     if (scores(q) && !b->scores)
         b->scores = mem_array(SCORE_ROWS * v, sizeof *b->scores);
-    if ((own && !q->logits) || (scores(q) && !b->scores))
+    bool ahead = own && b->conf.guesses;
+    if (ahead && !b->ahead)
+        b->ahead = mem_array(GUESS_ROWS * v, sizeof *b->ahead);
+    if ((own && !q->logits) || (scores(q) && !b->scores) || (ahead && !b->ahead))
         return err_set(e, ERR_MEMORY, "no memory for the logits of a sequence");
     if (!q->sampler.shape || b->shaper)
         return 0;
@@ -163,10 +186,13 @@ int batcher_add(struct batcher *b, const int32_t *ids, int64_t count, const stru
         return err_set(e, ERR_MEMORY, "no memory for a sequence");
     }
     int rc = add_logits(b, q, e);
+    if (!rc && b->conf.guesses)
+        rc = ngram_create(b->conf.context, &q->ngram, e);
     if (rc) {
         seq_destroy(q);
         return rc;
     }
+    guess_init(&q->guess, b->conf.guesses);
     memcpy(q->ids, ids, (size_t)count * sizeof *ids);
     q->draw = sampler_draw(&q->sampler);
     fair_weigh(&b->turns, terms->key, terms->weight);
@@ -206,6 +232,12 @@ void *batcher_user(const struct batcher_seq *q)
 int64_t batcher_cached(const struct batcher_seq *q)
 {
     return q->cached > 0 ? q->cached : 0;
+}
+
+int64_t batcher_guessed(const struct batcher_seq *q, int64_t *right)
+{
+    *right = q->right;
+    return q->guessed;
 }
 
 void batcher_tell(const struct batcher *b, struct batcher_figures *out)
@@ -329,6 +361,87 @@ static int64_t decide(struct batcher *b)
     }
 }
 
+/* -- guesses -- */
+
+/* Guesses of a sequence that decodes, behind its tokens; returns how many. */
+static int look_up(struct batcher *b, struct batcher_seq *q)
+{
+    int64_t room = b->conf.context - 1 - q->count;
+    int n = guess_length(&q->guess);
+    if (room < n)
+        n = (int)room;
+    if (!n || !(n = ngram_guess(q->ngram, q->ids, q->count, n, q->ids + q->count)))
+        return 0;
+    return b->conf.may_follow_fn ? b->conf.may_follow_fn(q->user, q->ids + q->count, n) : n;
+}
+
+/* One more row of the sequence, if there is a page for it, and then one for the next token of each
+   that runs. */
+static bool add_guess(struct batcher *b, struct batcher_seq *q)
+{
+    int64_t tokens = q->count + q->guesses + 1;
+    if (q->guesses == q->offer ||
+        (kvcache_pages(tokens) > q->paged && pages_left(b->pages) <= b->conf.most))
+        return false;
+    take_pages(b, q, tokens);
+    q->guesses++;
+    q->guessed++;
+    b->figures.guessed++;
+    return true;
+}
+
+/* How many guesses each sequence has a row for in a step of so many rows without: in turns, the
+   oldest first. All have the pages of their other rows. */
+static void guess_ahead(struct batcher *b, int64_t rows)
+{
+    int left = guess_room((int)rows, b->conf.few, GUESS_ROWS);
+    if (b->conf.rows - rows < left)
+        left = (int)(b->conf.rows - rows);
+    b->rows_ahead = 0;
+    for (int i = 0; i < b->count; i++) {
+        struct batcher_seq *q = b->seq[i];
+        q->guesses = q->looked_at = 0;
+        q->agrees = false;
+        bool may = b->conf.guesses && left > 0 && b->rows[i] && decodes(q) && !scores(q);
+        q->offer = may ? look_up(b, q) : 0;
+    }
+    for (bool more = true; more;) {
+        more = false;
+        for (int i = 0; i < b->count; i++)
+            if (left > 0 && add_guess(b, b->seq[i])) {
+                left--;
+                more = true;
+            }
+    }
+}
+
+/* Rows of a sequence that decodes, each a part of its own; returns how many. */
+static int lay_ahead(struct batcher *b, int i, int n)
+{
+    struct batcher_seq *q = b->seq[i];
+    struct sampler sampler = q->sampler; /* which draws the same numbers, if it comes to that */
+    q->first = n;
+    for (int k = 0; k <= q->guesses; k++) {
+        int row = k ? b->rows_ahead++ : 0;
+        if (k)
+            b->draws[row] = sampler_draw(&sampler);
+        float *logits = k && q->logits ? b->ahead + (int64_t)row * b->conf.vocab : q->logits;
+        b->whose[n + k] = i;
+        b->parts[n + k] = (struct engine_part){.ids = q->ids + q->done + k,
+            .count = 1,
+            .past = q->done + k,
+            .pages = q->pages,
+            .adapter = q->terms.adapter,
+            .draw = q->sampler.shape ? NULL
+                : k                  ? &b->draws[row]
+                                     : &q->draw,
+            .logits = logits};
+    }
+    return q->guesses + 1;
+}
+
+/* -- the pass -- */
+
 /* Rows of a prompt that is scored, each a part of its own; returns how many. */
 static int lay_scores(struct batcher *b, int i, int64_t rows, int n, int room)
 {
@@ -366,7 +479,12 @@ static void order_sequences(struct batcher *b)
 static int lay_parts(struct batcher *b, int64_t *prompts, int64_t *all)
 {
     int n = 0, room = SCORE_ROWS;
+    int64_t rows_asked = 0;
     *prompts = *all = 0;
+    for (int i = 0; i < b->count; rows_asked += b->rows[i++])
+        if (b->rows[i])
+            take_pages(b, b->seq[i], b->seq[i]->done + b->rows[i]);
+    guess_ahead(b, rows_asked);
     order_sequences(b);
     for (int k = 0; k < b->count; k++) {
         int i = b->order[k];
@@ -376,14 +494,17 @@ static int lay_parts(struct batcher *b, int64_t *prompts, int64_t *all)
             rows = room;
         if (!rows)
             continue;
-        take_pages(b, q, q->done + rows);
-        *all += rows;
+        *all += rows + q->guesses;
         if (!decodes(q))
             *prompts += rows;
         if (scores(q)) {
             int laid = lay_scores(b, i, rows, n, room);
             room -= laid;
             n += laid;
+            continue;
+        }
+        if (q->guesses) {
+            n += lay_ahead(b, i, n);
             continue;
         }
         bool last = q->done + rows == q->count;
@@ -413,6 +534,19 @@ static void note_pace(struct batcher *b, int64_t prompts, bool alone, double ms)
         b->rows_per_ms = mean(b->rows_per_ms, (double)prompts / left);
 }
 
+/* What was drawn of a sequence that had guesses, and whether its next part counts. */
+static void judge_guess(struct batcher *b, struct batcher_seq *q, int32_t drawn)
+{
+    q->agrees = q->looked_at < q->guesses && q->ids[q->count] == drawn;
+    if (q->agrees) {
+        q->looked_at++;
+        q->right++;
+        b->figures.right++;
+    }
+    if (!q->agrees && q->guesses)
+        guess_note(&q->guess, q->guesses, q->looked_at);
+}
+
 /* What a part that ran has changed; its sequence's next token, if that is drawn, is p->next. */
 static int settle(struct batcher *b, struct batcher_seq *q, struct engine_part *p, struct err *e)
 {
@@ -426,13 +560,24 @@ static int settle(struct batcher *b, struct batcher_seq *q, struct engine_part *
         return rc;
     if (q->sampler.shape)
         rc = shaper_draw(b->shaper, q->sampler.shape, &q->draw, q->ids, q->prompt, q->count,
-            q->logits, &p->next, e);
+            p->logits, &p->next, e);
     if (rc)
         return rc;
+    judge_guess(b, q, p->next);
     q->ids[q->count++] = p->next;
     q->drew = true;
     q->draw = sampler_draw(&q->sampler);
     return 0;
+}
+
+static int settle_part(struct batcher *b, struct batcher_seq *q, struct engine_part *p,
+    struct batcher_drawn *drawn, int *n, struct err *e)
+{
+    int64_t before = q->count;
+    int rc = settle(b, q, p, e);
+    if (!rc && q->count > before)
+        drawn[(*n)++] = (struct batcher_drawn){q, p->next, q->sampler.tells ? p->logits : NULL};
+    return rc;
 }
 
 int batcher_step(struct batcher *b, struct batcher_drawn *drawn, int *n, struct err *e)
@@ -450,12 +595,22 @@ int batcher_step(struct batcher *b, struct batcher_drawn *drawn, int *n, struct 
     b->figures.prompt_rows += prompts;
     for (int i = 0; i < parts; i++) {
         struct batcher_seq *q = b->seq[b->whose[i]];
-        int64_t before = q->count;
-        if ((rc = settle(b, q, &b->parts[i], e)))
+        if (q->guesses && i > q->first)
+            continue;
+        if ((rc = settle_part(b, q, &b->parts[i], drawn, n, e)))
             return rc;
-        if (q->count > before)
-            drawn[(*n)++] =
-                (struct batcher_drawn){q, b->parts[i].next, q->sampler.tells ? q->logits : NULL};
     }
     return 0;
+}
+
+int batcher_next(struct batcher *b, struct batcher_drawn *drawn, int *n, struct err *e)
+{
+    int rc = 0;
+    *n = 0;
+    for (int i = 0; i < b->count && !rc; i++) {
+        struct batcher_seq *q = b->seq[i];
+        if (q->agrees)
+            rc = settle_part(b, q, &b->parts[q->first + q->looked_at], drawn, n, e);
+    }
+    return rc;
 }

@@ -2,7 +2,9 @@
  * batcher: many sequences over one engine, step by step: what sched decides is done here. A step
  * runs rows of several sequences in one pass and gives the tokens that were drawn. Which sequences
  * run together, in which chunks, from how warm a cache and how often one was stopped changes no
- * token, where a row does not depend on the others (runtime/model/engine.h).
+ * token, where a row does not depend on the others (runtime/model/engine.h). Nor does guessing
+ * ahead (guess.h): guesses are rows behind the token that they follow, each is drawn from as it
+ * would be without them, and counts as long as the tokens before it were guessed right.
  *
  * Decides nothing about when a sequence ends: who added it removes it. One thread.
  */
@@ -31,6 +33,11 @@ struct batcher_conf {
     /* Logits (V), valid during the call, that follow token `at` of the prompt of a sequence whose
        sampler scores: each once, in order, but for the last one's. May be NULL when none does. */
     int (*score_fn)(void *user, int64_t at, const float *logits, struct err *e);
+
+    int guesses; /* tokens that are guessed of a sequence in a step; 0: none */
+    int few;     /* rows of a step that cost hardly more than one (guess.h); 0: it is not so */
+    /* How many of ids (n), guessed to follow what was drawn, may come true. NULL: all. */
+    int (*may_follow_fn)(void *user, const int32_t *ids, int n);
 };
 
 struct batcher_terms { /* for whom a sequence runs */
@@ -43,12 +50,12 @@ struct batcher_terms { /* for whom a sequence runs */
 struct batcher_drawn { /* of a step */
     struct batcher_seq *seq;
     int32_t id;
-    const float *logits; /* (V) as the model gave them, until the next step; NULL: not told */
+    const float *logits; /* (V) as the model gave them, until the next call; NULL: not told */
 };
 
 /* Parts of a pass (engine_part) with so many sequences, at most: one of each, or a row each of
-   prompts that are scored. */
-int64_t batcher_parts(int most);
+   prompts that are scored and of guesses, if there are any. */
+int64_t batcher_parts(int most, bool guesses);
 int batcher_create(const struct batcher_conf *c, struct batcher **out, struct err *e);
 void batcher_destroy(struct batcher *b);
 /* A sequence that begins with ids (count), at least one, fewer than a context; ids are the model's
@@ -65,9 +72,15 @@ bool batcher_decodes(const struct batcher *b);
 void *batcher_user(const struct batcher_seq *q);
 /* Tokens that it began with whose keys were found when it first ran. */
 int64_t batcher_cached(const struct batcher_seq *q);
+/* Since it was added: tokens that were guessed, and of these, that came true. */
+int64_t batcher_guessed(const struct batcher_seq *q, int64_t *right);
 /* One pass; drawn (most): the next tokens of those that have them, *n of them. A sequence whose
    context is full is drawn no more: the caller removes it before. */
 int batcher_step(struct batcher *b, struct batcher_drawn *drawn, int *n, struct err *e);
+/* Behind it and itself, until *n is 0: the tokens after those, of sequences of which these were
+   guessed. They are drawn now: sequences may be removed, and what shapes the logits may follow what
+   was drawn, in between. */
+int batcher_next(struct batcher *b, struct batcher_drawn *drawn, int *n, struct err *e);
 
 /* Since create. */
 struct batcher_figures {
@@ -75,6 +88,7 @@ struct batcher_figures {
     int64_t gave_way;            /* of these, to one whose turn it was */
     int64_t prompt_rows, cached; /* tokens computed without a draw; found */
     int64_t pages, pages_left;   /* of the cache, and that no sequence has now */
+    int64_t guessed, right;      /* tokens; of these, that came true */
 };
 void batcher_tell(const struct batcher *b, struct batcher_figures *out);
 

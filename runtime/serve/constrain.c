@@ -217,6 +217,14 @@ int constrain_take(struct constrain *c, const char *bytes, size_t len, struct er
         : err_set(e, ERR_DATA, "the answer would end before it is whole");
 }
 
+bool constrain_may_follow(const struct constrain *c, const char *bytes, size_t len)
+{
+    int32_t state = matcher_state(c->matcher);
+    for (size_t i = 0; i < len && state != MATCHER_UNKNOWN; i++)
+        state = matcher_known(c->matcher, state, (uint8_t)bytes[i]);
+    return state != MATCHER_NO;
+}
+
 bool constrain_is_over(const struct constrain *c)
 {
     return matcher_is_over(c->matcher);

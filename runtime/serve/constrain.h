@@ -40,5 +40,8 @@ void constrain_logits(struct constrain *c, const int32_t *end, int ends, float *
    was not looked at. */
 int constrain_take(struct constrain *c, const char *bytes, size_t len, struct err *e);
 bool constrain_is_over(const struct constrain *c); /* nothing may follow */
+/* May the answer go on with bytes? Yes, where that is not known yet: nothing is found out for it,
+   so that whoever asks changes no answer. */
+bool constrain_may_follow(const struct constrain *c, const char *bytes, size_t len);
 
 #endif

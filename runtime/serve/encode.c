@@ -314,6 +314,9 @@ static int open_all(struct encode *s, struct err *e)
     if (s->spec->serve.adapter_count)
         return err_set(
             e, ERR_USER, "spec.serve.adapters: not beside a model that reads whole texts");
+    if (s->spec->serve.speculation.method)
+        return err_set(
+            e, ERR_USER, "spec.serve.speculation: not of a model that reads whole texts");
     const struct reader_conf c = {.weights = s->weights,
         .dev = s->conf.dev,
         .t = model_type_of(s->spec->precision),

@@ -18,6 +18,7 @@
 
 #define IDLE_MS      1000
 #define STEP_MS      100  /* in which nobody waits longer for a token because of a prompt */
+#define FEW_ROWS     4    /* whose products read weights once (kernels/cpu/quant_ints_body.h) */
 #define USUAL_TOKENS 1024 /* of a sequence beside the longest, as the cache is planned */
 
 struct infer {
@@ -51,6 +52,7 @@ static int end_turn(
 {
     if (v->seq) {
         v->turn.cached = batcher_cached(v->seq);
+        v->turn.guessed = batcher_guessed(v->seq, &v->turn.right);
         batcher_remove(s->batcher, v->seq);
     }
     int rc = turn_finish(&s->turns, &v->turn, reason, message, e);
@@ -139,8 +141,11 @@ static int step(struct infer *s, struct err *e)
         batcher_decodes(s->batcher) ? WIRE_PHASE_SERVE_DECODE : WIRE_PHASE_SERVE_PREFILL);
     rc = batcher_step(s->batcher, s->drawn, &n, e);
     beat(s->conf.door->page);
-    for (int i = 0; i < n && !rc; i++)
-        rc = give_token(s, &s->drawn[i], e);
+    while (!rc && n) {
+        for (int i = 0; i < n && !rc; i++)
+            rc = give_token(s, &s->drawn[i], e);
+        rc = rc ? rc : batcher_next(s->batcher, s->drawn, &n, e);
+    }
     return rc;
 }
 
@@ -149,6 +154,13 @@ static int give_score(void *user, int64_t at, const float *logits, struct err *e
 {
     struct served *v = user;
     return turn_score(v->turns, &v->turn, at, logits, e);
+}
+
+/* A batcher_conf's may_follow_fn. */
+static int keep_guesses(void *user, const int32_t *ids, int n)
+{
+    const struct served *v = user;
+    return turn_may_follow(v->turns, &v->turn, ids, n);
 }
 
 /* -- life -- */
@@ -168,8 +180,9 @@ static int plan_pages(struct infer *s, struct model_conf *c, struct err *e)
     int64_t page = kvcache_bytes(of->layers, 1, of->kv_heads * of->head_dim, c->t);
     int64_t more = (s->most - 1) * usual, room = (s->conf.budget_bytes - plan.total) / page;
     c->kv_pages = kvcache_pages(c->kv_capacity) + (more < room ? more : room);
-    if ((rc = team_agree(s->team, weights_digest(s->weights), batcher_parts(s->most),
-             c->kv_capacity, &c->kv_pages, e)))
+    int64_t parts = batcher_parts(s->most, s->spec->serve.speculation.method);
+    if ((rc = team_agree(
+             s->team, weights_digest(s->weights), parts, c->kv_capacity, &c->kv_pages, e)))
         return rc;
     log_info("cache of keys and values", LOG_I("tokens", c->kv_pages * KVCACHE_PAGE),
         LOG_I("bytes", c->kv_pages * page), LOG_I("sequences", s->most));
@@ -212,6 +225,8 @@ static int open_model(struct infer *s, struct err *e)
         (rc = engine_create(s->model, &s->engine, e)))
         return rc;
     weights_release(s->weights); /* the model has them */
+    struct dev_info info;
+    dev_describe(s->conf.dev, &info);
     const struct batcher_conf b = {.engine = s->engine,
         .team = s->team,
         .dev = s->conf.dev,
@@ -222,7 +237,10 @@ static int open_model(struct infer *s, struct err *e)
         .waiting = s->places - s->most,
         .rows = ENGINE_ROWS,
         .target_ms = STEP_MS,
-        .score_fn = give_score};
+        .score_fn = give_score,
+        .guesses = s->spec->serve.speculation.method ? s->spec->serve.speculation.tokens : 0,
+        .few = info.host_readable ? FEW_ROWS : 0,
+        .may_follow_fn = keep_guesses};
     s->turns.context = c.kv_capacity;
     return batcher_create(&b, &s->batcher, e);
 }
@@ -282,7 +300,8 @@ static void tell_figures(const struct infer *s)
     log_info("served", LOG_I("steps", f.steps), LOG_I("stopped", f.stopped),
         LOG_I("gave_way", f.gave_way), LOG_I("prompt_tokens", f.prompt_rows),
         LOG_I("cached_tokens", f.cached), LOG_I("pages", f.pages),
-        LOG_I("pages_left", f.pages_left));
+        LOG_I("pages_left", f.pages_left), LOG_I("guessed_tokens", f.guessed),
+        LOG_I("right_tokens", f.right));
 }
 
 static void close_all(struct infer *s)

@@ -458,6 +458,22 @@ int turn_take(struct turn_conf *s, struct turn *t, int32_t id, const float *logi
     return flush_text(s, t, true, e);
 }
 
+int turn_may_follow(struct turn_conf *s, const struct turn *t, const int32_t *ids, int n)
+{
+    buf_reset(&s->text);
+    for (int i = 0; i < n; i++) {
+        size_t before = s->text.len;
+        if (t->produced + i + 1 >= t->max_tokens || (!t->ignores_ends && ends_turn(s, ids[i])))
+            return i;
+        if (!t->constrain)
+            continue;
+        if (tok_decode(s->tok, ids[i], true, &s->text) || s->text.len == before ||
+            !constrain_may_follow(t->constrain, buf_cstr(&s->text), s->text.len))
+            return i;
+    }
+    return n;
+}
+
 int turn_finish(struct turn_conf *s, const struct turn *t, const char *reason, const char *message,
     struct err *e)
 {
@@ -465,7 +481,9 @@ int turn_finish(struct turn_conf *s, const struct turn *t, const char *reason, c
         (struct door_field[]){{"id", (double)t->q->id, NULL}, {"reason", 0, reason},
             {"prompt_tokens", (double)t->prompt.count, NULL},
             {"cached_tokens", (double)t->cached, NULL},
-            {"completion_tokens", (double)t->produced, NULL}, {"message", 0, message},
-            {"param", 0, t->param}, {"stop", 0, t->found ? t->found : ""}, {NULL, 0, NULL}},
+            {"completion_tokens", (double)t->produced, NULL},
+            {"guessed_tokens", (double)t->guessed, NULL}, {"right_tokens", (double)t->right, NULL},
+            {"message", 0, message}, {"param", 0, t->param}, {"stop", 0, t->found ? t->found : ""},
+            {NULL, 0, NULL}},
         e);
 }

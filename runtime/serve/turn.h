@@ -49,10 +49,11 @@ struct turn {
     const char *stop[LIMIT_STOP_STRINGS];
     int stops;
     int64_t max_tokens, produced;
-    int64_t cached;     /* tokens of the prompt that need not be computed */
-    struct buf pending; /* text that is not out yet */
-    const char *reason; /* it ended; NULL: it goes on */
-    const char *found;  /* of stop: the text that ended it; NULL: none */
+    int64_t cached;         /* tokens of the prompt that need not be computed */
+    int64_t guessed, right; /* tokens of the answer, ahead; of these, that came true */
+    struct buf pending;     /* text that is not out yet */
+    const char *reason;     /* it ended; NULL: it goes on */
+    const char *found;      /* of stop: the text that ended it; NULL: none */
 };
 
 void turn_init(struct turn *t, struct inbox_request *q);
@@ -67,6 +68,9 @@ void turn_conf_done(struct turn_conf *s);
 /* The token that follows, drawn from logits (V), NULL where no logprobs are told; sends these and
    what text may go out, all of it when that is the last. */
 int turn_take(struct turn_conf *s, struct turn *t, int32_t id, const float *logits, struct err *e);
+/* How many of the tokens ids (n), guessed to be next, may come true with another behind them: up to
+   max_tokens, an end of the turn, or what its format is known not to allow. */
+int turn_may_follow(struct turn_conf *s, const struct turn *t, const int32_t *ids, int n);
 /* Tells the agent that the turn is over, and why. */
 int turn_finish(struct turn_conf *s, const struct turn *t, const char *reason, const char *message,
     struct err *e);

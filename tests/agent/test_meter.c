@@ -31,8 +31,12 @@ START_TEST(both_names_show_it)
     meter_first_token(300);
     meter_token(-1);
     meter_token(40);
-    meter_ended("length", 2000, 20, 16);
-    meter_ended("tool_calls", 2000, 0, 0);
+    json_auto struct json *told = NULL;
+    static const char text[] = "{\"prompt_tokens\":20,\"cached_tokens\":16,\"guessed_tokens\":9,"
+                               "\"right_tokens\":4}";
+    ck_assert(!json_parse(text, sizeof text - 1, &told, NULL));
+    meter_ended("length", 2000, true, told);
+    meter_ended("tool_calls", 2000, false, told);
     static const char *const lines[] = {"llmjob_requests_total 1",
         "llmjob_requests_refused_total 1", "llmjob_requests_in_flight 5",
         "llmjob_requests_waiting 2", "vllm:num_requests_waiting" OF "2",
@@ -40,6 +44,9 @@ START_TEST(both_names_show_it)
         "vllm:generation_tokens_total" OF "2", "llmjob_prompt_tokens_total 20",
         "vllm:prompt_tokens_total" OF "20", "vllm:prefix_cache_queries_total" OF "20",
         "vllm:prefix_cache_hits_total" OF "16", "llmjob_cached_prompt_tokens_total 16",
+        "llmjob_guessed_tokens_total 18", "llmjob_guessed_tokens_right_total 8",
+        "vllm:spec_decode_num_draft_tokens_total" OF "18",
+        "vllm:spec_decode_num_accepted_tokens_total" OF "8",
         "vllm:time_to_first_token_seconds_sum" OF "0.300",
         "vllm:inter_token_latency_seconds_sum" OF "0.040",
         "vllm:inter_token_latency_seconds_count" OF "1",

@@ -89,7 +89,8 @@ const char jobspecs_pairs[] =
 const char jobspecs_serve[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, serve: {modelName: m, contextLength: 64, "
     "maxSequences: 3, maxQueue: 2, maxQueueTokens: 900, drainSeconds: 1, apiKeySecret: s, "
-    "adapters: [{name: x, path: /data/x}, {name: z, path: /data/z}]}}}";
+    "adapters: [{name: x, path: /data/x}, {name: z, path: /data/z}], "
+    "speculation: {method: NGram, tokens: 3}}}}";
 const char jobspecs_run[] = JOBSPECS_HEAD "{run: {command: [a, b], args: [c], env: {A: b}}}}";
 const char jobspecs_convert[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, convert: {format: GGUF, quantize: "

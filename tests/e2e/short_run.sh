@@ -5,7 +5,8 @@
 # divide the optimizer's state, sharded.yaml and long-context.yaml, whose ranks share one model, or its sequences, to the same loss;
 # by experts.yaml, whose ranks share the experts that its first lines describe; and by communication.yaml, whose ranks take local
 # steps; evaluate-sharded.yaml, by four ranks that share the model and by one, finds the same loss, and serve-sharded.yaml says by four
-# what one says; serve-adapters.yaml, of two adapters that are trained here, says with each what its merged model says; embeddings.yaml
+# what one says; serve-adapters.yaml, of two adapters that are trained here, says with each what its merged model says;
+# serve-speculation.yaml says what the model says by itself, by tokens of which some were guessed; embeddings.yaml
 # and classify.yaml serve the tiny BERTs. test_standalone.sh and test_openai.sh tell the whole stories.
 . "$(dirname "$0")/lib.sh"
 work=$(mktemp -d)
@@ -79,6 +80,8 @@ prepare() {
 	done
 	sed -E 's|/data/models/.*|/data/model|; s/^( *contextLength:).*/\1 128/; s/^( *)(serve:.*)/\1precision: FP32\n\1\2/' \
 		manifests/samples/serve-adapters.yaml >"$work/serve-adapters.yaml"
+	sed -E 's|/data/models/.*|/data/out|; s/^( *modelName:).*/\1 tiny/; s/^( *contextLength:).*/\1 128/
+		s/^( *)(replicas:.*)/\1\2\n\1precision: FP32/' manifests/samples/serve-speculation.yaml >"$work/serve-speculation.yaml"
 	for sample in embeddings classify; do
 		sed -E "s|^( *source:).*|\1 /data/$sample|; s/^( *modelName:).*/\1 tiny/" manifests/samples/$sample.yaml >"$work/$sample.yaml"
 	done
@@ -111,7 +114,7 @@ same_report() {
 }
 said() { # [model]
 	curl -sS --fail-with-body --max-time 60 "$(serving "$work/said")/v1/completions" -H 'content-type: application/json' \
-		-d "{\"model\": \"${1:-tiny}\", \"prompt\": \"and there was \", \"max_tokens\": 8, \"temperature\": 0}" |
+		-d "{\"model\": \"${1:-tiny}\", \"prompt\": \"and there was \", \"max_tokens\": ${2:-8}, \"temperature\": 0}" |
 		jq -ce '[.choices[0].text, .usage]'
 }
 names() { curl -sS --max-time 60 "$(serving "$work/said")/v1/models" | jq -r '[.data[].id] | join(" ")'; }
@@ -119,6 +122,7 @@ reads() { # path filter
 	curl -sS --fail-with-body --max-time 60 "$(serving "$work/said")/v1/$1" -H 'content-type: application/json' \
 		-d '{"model": "tiny", "input": ["the", "anna in berlin"]}' | jq -e "$2"
 }
+came_true() { curl -sS --max-time 60 "$(serving "$work/said")/metrics" | awk '$1 == "llmjob_guessed_tokens_right_total" { n = $2 } END { exit n <= 0 }'; }
 answer() { said | jq -e '.[1].completion_tokens == 8'; }
 served() { # job
 	begin "$work/said" "${llmjob[@]}" run "$work/$1.yaml" --storage "data=$work" --plain --port 0
@@ -156,6 +160,7 @@ served serve
 check "what they wrote is served" serving "$work/said"
 check "and answers" answer
 alone=$(said)
+one_by_one=$(said tiny 90)
 stop
 check "it ends, drained" equal $status 71
 served serve-sharded
@@ -174,6 +179,10 @@ check "both are served beside the model" serving "$work/said"
 check "under their names" equal "$(names)" "smol kjv dictionary"
 check "and say what their merged models say" equal "$(said kjv) $(said dictionary)" "${merged[*]}"
 check "which the model does not" [ "$(said smol)" != "${merged[0]}" -a "${merged[0]}" != "${merged[1]}" ]
+stop
+served serve-speculation
+check "what is guessed changes nothing" equal "$(said tiny 90)" "$one_by_one"
+check "but comes true" came_true
 stop
 served embeddings
 check "a model embeds texts" reads embeddings '[.data[].embedding | map(. * .) | add - 1 | fabs < 1e-5] == [true, true]'

@@ -53,7 +53,13 @@ START_TEST(each_token_is_allowed_where_its_bytes_are)
         const uint64_t *bits;
         ck_assert(!matcher_create(&a, &m, &e));
         ck_assert(!matcher_take(m, texts[i], strlen(texts[i]), &e));
+        int32_t now = matcher_state(m);
+        ck_assert(i || matcher_known(m, now, '"') == MATCHER_UNKNOWN);
         ck_assert(!vocab_allowed(v, m, &bits, &e));
+        for (int byte = 0; byte < 256; byte++)
+            ck_assert_int_eq(
+                matcher_known(m, now, (uint8_t)byte), matcher_next(m, now, (uint8_t)byte));
+        ck_assert_int_eq(matcher_known(m, MATCHER_NO, 'a'), MATCHER_NO);
         for (int32_t id = 0; id < n; id++) {
             int32_t state = *words[id] ? matcher_state(m) : MATCHER_NO;
             for (const char *p = words[id]; *p; p++)

@@ -3,16 +3,19 @@
  * chunks its prompt is computed, what is found in the cache, and however often it gives up its
  * pages. Method: random schedules over tiny models of every family: requests that begin alike or
  * not, of several keys and priorities, come and go at any step, in more pages than they need or
- * hardly enough, some with logits that their request shapes, some with one of two adapters; each
- * one's tokens are compared with those that an engine of its own draws, of an adapter one that has
- * no other. What came to pass (stops, tokens found, batches) is counted, so that a schedule that
- * shows nothing fails. Logits that are told, of prompts and of what is drawn, are the engine's,
- * each once. The same by ranks that share the model, in worlds of real processes, of which rank 0
- * has the requests. And logits of one pass of many sequences are those of each alone, to the bit.
+ * hardly enough, some with logits that their request shapes, some of a grammar, some with one of
+ * two adapters, some that go on with what another said; in most schedules next tokens are guessed.
+ * Each one's tokens are compared with those that an engine of its own draws one by one, of an
+ * adapter one that has no other. What came to pass (stops, tokens found, batches, guesses that came
+ * true and that did not) is counted, so that a schedule that shows nothing fails. Logits that are
+ * told, of prompts and of what is drawn, are the engine's, each once. The same by ranks that share
+ * the model, in worlds of real processes, of which rank 0 has the requests. And logits of one pass
+ * of many sequences are those of each alone, to the bit.
  * needs: sample
  */
 #include "runtime/serve/batcher.h"
 
+#include "base/json.h"
 #include "base/mem.h"
 #include "base/random.h"
 #include "runtime/convert/adapters.h"
@@ -33,7 +36,7 @@
 #define SCHEDULES 200
 #define REQUESTS  12 /* of a schedule */
 
-#define TEAM_SCHEDULES 8 /* at most: until pages ran out, and others were found */
+#define TEAM_SCHEDULES 8 /* at most: until pages ran out, others were found, and guesses right */
 #define TEAM_PROMPT    60
 
 static struct err e;
@@ -106,8 +109,8 @@ static struct served served_share(
     ck_assert_msg(!team_share(team, &c, &e), "%s", e.text);
     if (adapters)
         describe_adapters(&s, &c, adapters);
-    ck_assert_msg(
-        !team_agree(team, weights_digest(s.w), batcher_parts(MOST), s.context, &c.kv_pages, &e),
+    ck_assert_msg(!team_agree(team, weights_digest(s.w), batcher_parts(MOST, true), s.context,
+                      &c.kv_pages, &e),
         "%s", e.text);
     ck_assert_msg(!model_create(s.d, &c, &s.m, &e), "%s", e.text);
     ck_assert_msg(!model_load(s.m, s.w, &e), "%s", e.text);
@@ -139,6 +142,8 @@ struct request {
     struct sampler draws;
     struct batcher_terms terms;
     struct shape shape;
+    bool formed;  /* by a grammar, shape.constrain */
+    bool follows; /* it begins with what another asked and was told, if one has ended */
     int32_t drawn[CONTEXT];
     int64_t count;          /* drawn so far */
     uint64_t told[CONTEXT]; /* digests of the logits after each token */
@@ -156,15 +161,82 @@ static void teardown(void)
     golden_remove(adapter_folder);
 }
 
+static int64_t vocab; /* of the model that is served */
+
+/* -- answers of a grammar -- */
+
+static struct vocab *texts; /* of the model that is served */
+static int32_t end_of_turn; /* its last token */
+
+/* Some tokens are pieces of JSON. */
+static int text_of(void *user, int32_t id, struct buf *out)
+{
+    static const char *const pieces[] = {"{", "}", "\"", "a", "bc", ":", ",", "1", "20", "[", "]",
+        " ", "true", "{\"", "\":", "\",", "-"};
+    (void)user;
+    size_t which = (size_t)id / 3;
+    bool none = id % 3 || id == end_of_turn || which >= sizeof pieces / sizeof *pieces;
+    return none ? 0 : buf_str(out, pieces[which]);
+}
+
+static void open_texts(void)
+{
+    end_of_turn = (int32_t)vocab - 1;
+    ck_assert_msg(!vocab_create((int32_t)vocab, text_of, NULL, &texts, &e), "%s", e.text);
+}
+
+static void open_format(struct request *r)
+{
+    static const char body[] = "{\"response_format\":{\"type\":\"json_object\"}}";
+    json_auto struct json *asked = NULL;
+    char param[SCHEMA_PATH];
+    if (!r->formed)
+        return;
+    ck_assert_msg(!json_parse(body, sizeof body - 1, &asked, &e), "%s", e.text);
+    ck_assert_msg(!constrain_open(asked, WIRE_CALLS_NONE, texts, &r->shape.constrain, param, &e),
+        "%s", e.text);
+}
+
+static void close_format(struct request *r)
+{
+    constrain_close(r->shape.constrain);
+    r->shape.constrain = NULL;
+}
+
+/* The answer goes on; is it over? */
+static bool form(struct request *r, int32_t id)
+{
+    buf_auto struct buf text;
+    buf_init(&text, 16);
+    if (!r->formed)
+        return false;
+    ck_assert(!text_of(NULL, id, &text));
+    ck_assert_msg(!constrain_take(r->shape.constrain, buf_cstr(&text), text.len, &e), "%s", e.text);
+    return id == end_of_turn || constrain_is_over(r->shape.constrain);
+}
+
+static int may_follow(void *user, const int32_t *ids, int n)
+{
+    const struct request *r = user;
+    buf_auto struct buf text;
+    buf_init(&text, 1 << 10);
+    for (int i = 0; i < n && r->formed; i++) {
+        ck_assert(!text_of(NULL, ids[i], &text));
+        if (!constrain_may_follow(r->shape.constrain, buf_cstr(&text), text.len))
+            return i;
+    }
+    return n;
+}
+
 static uint64_t up_to(uint64_t *random, uint64_t n)
 {
     return random_next(random) % n + 1;
 }
 
-/* A prompt is the beginning of one of three texts, and perhaps words of its own. */
+/* A prompt is the beginning of one of three texts, and perhaps words of its own, or one that
+   repeats itself. */
 static void make_request(struct request *r, const struct served *s, uint64_t *random)
 {
-    int32_t vocab = (int32_t)weights_config(s->w)->vocab;
     uint64_t text = up_to(random, 3), context = (uint64_t)s->context;
     *r = (struct request){.prompt = (int64_t)up_to(random, context - 1), .terms.weight = 1};
     int64_t own = up_to(random, 2) == 1 ? r->prompt : (int64_t)up_to(random, context);
@@ -172,11 +244,14 @@ static void make_request(struct request *r, const struct served *s, uint64_t *ra
         r->ids[i] =
             (int32_t)(random_mix(i < own ? text * 1000 + (uint64_t)i : random_next(random)) %
                 (uint64_t)vocab);
+    int64_t period = (int64_t)up_to(random, 3 * context);
+    for (int64_t i = period; i < r->prompt; i++)
+        r->ids[i] = r->ids[i - period];
     r->tokens = r->prompt + (int64_t)up_to(random, (uint64_t)(s->context - r->prompt));
     r->arrives = (int64_t)up_to(random, 30);
     r->cancelled_at = up_to(random, 5) == 1 ? (int64_t)up_to(random, 60) : INT64_MAX;
-    static const double temperatures[] = {0, 0.8, 1.5, 30};
-    sampler_start(&r->draws, temperatures[up_to(random, 4) - 1], up_to(random, 2) == 1 ? 1 : 0.8,
+    static const double temperatures[] = {0, 0, 0.8, 1.5, 30};
+    sampler_start(&r->draws, temperatures[up_to(random, 5) - 1], up_to(random, 2) == 1 ? 1 : 0.8,
         random_next(random));
     r->shape = (struct shape){.top_k = (int64_t)up_to(random, 40),
         .presence = 0.5f,
@@ -184,6 +259,10 @@ static void make_request(struct request *r, const struct served *s, uint64_t *ra
         .repetition = 1.2f};
     if (up_to(random, 3) == 1)
         r->draws.shape = &r->shape;
+    r->formed = r->draws.shape && up_to(random, 2) == 1;
+    if (r->formed)
+        r->shape = (struct shape){.repetition = 1, .end = {(int32_t)vocab - 1}, .ends = 1};
+    r->follows = up_to(random, 3) == 1;
     uint64_t adapters = (uint64_t)beside_count(s->beside) + 1; /* most of a text have the same */
     r->terms.adapter = (int)(up_to(random, 4) == 1 ? up_to(random, adapters) - 1 : text % adapters);
     r->draws.tells = up_to(random, 4) == 1;
@@ -198,8 +277,6 @@ static void make_request(struct request *r, const struct served *s, uint64_t *ra
     r->prompt = r->prompt < TEAM_PROMPT ? r->prompt : TEAM_PROMPT; /* some begin together, */
     r->tokens = s->context;                                        /* and want all pages */
 }
-
-static int64_t vocab; /* of the model that is served */
 
 static bool shares; /* whose sums are made in another order */
 
@@ -250,7 +327,10 @@ static struct batcher_conf make_conf(const struct served *s, uint64_t *random)
         .waiting = (int)up_to(random, 6) - 1,
         .rows = 8 + (int64_t)up_to(random, 60),
         .target_ms = up_to(random, 2) == 1 ? 0 : 0.5,
-        .score_fn = take_score};
+        .score_fn = take_score,
+        .guesses = up_to(random, 4) == 1 ? 0 : (int)up_to(random, 6),
+        .few = up_to(random, 2) == 1 ? 0 : 4,
+        .may_follow_fn = may_follow};
     if (s->team) {
         c.pages = least;
         c.most = MOST;
@@ -270,11 +350,28 @@ static void take_drawn(struct batcher *b, const struct batcher_drawn *drawn, int
         if (drawn[i].logits)
             r->told[r->prompt - 1 + r->count] = digest(drawn[i].logits);
         r->drawn[r->count++] = drawn[i].id;
-        if (r->prompt + r->count < r->tokens)
+        if (!form(r, drawn[i].id) && r->prompt + r->count < r->tokens)
             continue;
         batcher_remove(b, r->seq);
         r->seq = NULL;
     }
+}
+
+/* The prompt begins as one before, and goes on as that one's answer, the last token apart. */
+static void follow_another(struct request *r, const struct request *first)
+{
+    const struct request *x = r;
+    while (r->follows && x-- > first)
+        if (!x->seq && x->count > 1) {
+            int64_t all = x->prompt + x->count - 1;
+            memcpy(r->ids, x->ids,
+                (size_t)(r->prompt < x->prompt ? r->prompt : x->prompt) * sizeof *r->ids);
+            for (int64_t i = x->prompt; i < all && i < r->prompt; i++)
+                r->ids[i] = x->drawn[i - x->prompt];
+            r->terms.adapter = x->terms.adapter;
+            r->terms.salt = x->terms.salt;
+            return;
+        }
 }
 
 static void run_schedule(struct batcher *b, int places, struct request *requests)
@@ -291,11 +388,16 @@ static void run_schedule(struct batcher *b, int places, struct request *requests
             }
         while (begun < REQUESTS && batcher_count(b) < places && requests[begun].arrives <= step) {
             struct request *r = &requests[begun++];
+            follow_another(r, requests);
+            open_format(r);
             ck_assert_msg(!batcher_add(b, r->ids, r->prompt, &r->draws, &r->terms, r, &r->seq, &e),
                 "%s", e.text);
         }
         ck_assert_msg(!batcher_step(b, drawn, &n, &e), "%s", e.text);
-        take_drawn(b, drawn, n);
+        while (n) {
+            take_drawn(b, drawn, n);
+            ck_assert_msg(!batcher_next(b, drawn, &n, &e), "%s", e.text);
+        }
     }
 }
 
@@ -368,6 +470,8 @@ static void same_alone(
     memcpy(ids, r->ids, sizeof ids);
     if (r->prompt > 1)
         run_alone(alone, r->ids, r->prompt - 1, 0, NULL, NULL, &next);
+    close_format(r);
+    open_format(r);
     for (int64_t i = 0; i < r->count; i++) {
         int64_t count = r->prompt + i;
         int32_t id = next_alone(alone, r, shaper, ids, count);
@@ -375,7 +479,9 @@ static void same_alone(
             ids[count] = id;
         ck_assert_msg(id == r->drawn[i], "schedule %llu: token %lld is %d, alone %d",
             (unsigned long long)schedule, (long long)i, r->drawn[i], id);
+        form(r, id);
     }
+    close_format(r);
 }
 
 /* alone: by adapter, from the one without on. */
@@ -385,10 +491,11 @@ static void schedule(const struct served *s, const struct served *alone, uint64_
     static struct request requests[REQUESTS];
     struct batcher_figures f;
     uint64_t random = random_mix(sample_setting("LLMJOB_SEED")) + number;
+    vocab = weights_config(s->w)->vocab;
+    open_texts();
     for (int i = 0; i < REQUESTS; i++)
         make_request(&requests[i], s, &random);
     const struct batcher_conf c = make_conf(s, &random);
-    vocab = c.vocab;
     struct batcher *b;
     ck_assert_msg(!batcher_create(&c, &b, &e), "%s", e.text);
     run_schedule(b, c.most + c.waiting, requests);
@@ -399,6 +506,8 @@ static void schedule(const struct served *s, const struct served *alone, uint64_
     sum->gave_way += f.gave_way;
     sum->cached += f.cached;
     sum->prompt_rows += f.prompt_rows;
+    sum->guessed += f.guessed;
+    sum->right += f.right;
     batcher_destroy(b);
     struct shaper *shaper;
     ck_assert_msg(!shaper_create(alone->d, c.vocab, &shaper, &e), "%s", e.text);
@@ -407,6 +516,7 @@ static void schedule(const struct served *s, const struct served *alone, uint64_
     for (int i = 0; i < REQUESTS; i++)
         told_alone(&alone[requests[i].terms.adapter], &requests[i], number);
     shaper_destroy(shaper);
+    vocab_destroy(texts);
 }
 
 /* _i: the family. BF16 caches in every other schedule. */
@@ -431,12 +541,14 @@ START_TEST(random_schedules)
         served_close(&s);
     }
     printf("%s: %llu schedules, %lld steps, %lld stops, %lld to give way, %lld tokens "
-           "found, %lld computed\n",
+           "found, %lld computed, of %lld guesses %lld right\n",
         folders[_i], (unsigned long long)taken, (long long)sum.steps, (long long)sum.stopped,
-        (long long)sum.gave_way, (long long)sum.cached, (long long)sum.prompt_rows);
+        (long long)sum.gave_way, (long long)sum.cached, (long long)sum.prompt_rows,
+        (long long)sum.guessed, (long long)sum.right);
     ck_assert(taken > 0 && sum.cached > 0);
     ck_assert(taken < 10 || sum.stopped > 0); /* of fewer none may have to */
     ck_assert(taken < 30 || _i || sum.gave_way > 0);
+    ck_assert(taken < 10 || (sum.right > 0 && sum.right < sum.guessed));
 }
 END_TEST
 
@@ -462,16 +574,17 @@ static int team_body(struct coll *c, int rank, const struct ranks *w)
         ck_assert_int_eq(team_follow(team, s.engine, NULL, &e), -ERR_DRAINED);
     } else {
         struct served alone = served_open(shared_family, DTYPE_F32, 0, 0);
-        for (uint64_t n = 0; n < TEAM_SCHEDULES && !(sum.cached > 0 && sum.stopped > 0); n++) {
+        for (uint64_t n = 0;
+             n < TEAM_SCHEDULES && !(sum.cached > 0 && sum.stopped > 0 && sum.right > 0); n++) {
             ck_assert_msg(!team_rest(team, &e), "%s", e.text);
             schedule(&s, &alone, n, &sum);
         }
         ck_assert_msg(!team_end(team, &e), "%s", e.text);
-        printf("%s, tp%d x pp%d: %lld steps, %lld stops, %lld tokens found\n",
+        printf("%s, tp%d x pp%d: %lld steps, %lld stops, %lld tokens found, %lld guessed\n",
             folders[shared_family], shared.tp, shared.pp, (long long)sum.steps,
-            (long long)sum.stopped, (long long)sum.cached);
+            (long long)sum.stopped, (long long)sum.cached, (long long)sum.right);
         fflush(stdout); /* this process ends without */
-        ck_assert(sum.cached > 0 && sum.stopped > 0);
+        ck_assert(sum.cached > 0 && sum.stopped > 0 && sum.right > 0);
         served_close(&alone);
     }
     team_close(team);

@@ -211,6 +211,26 @@ START_TEST(a_turn_ends_only_where_the_text_is_whole)
 }
 END_TEST
 
+/* What is known without finding it out; asking changes nothing. */
+START_TEST(what_may_follow)
+{
+    static const int32_t end[] = {END};
+    float logits[VOCAB] = {0};
+    struct constrain *c;
+    ck_assert(!open_format(SCHEMA("{\"enum\":[\"red\",\"rest\"]}"), &c));
+    ck_assert(constrain_may_follow(c, "no one", 6)); /* as far as anybody knows */
+    constrain_logits(c, end, 1, logits, VOCAB);
+    ck_assert(!constrain_may_follow(c, "no one", 6));
+    ck_assert(constrain_may_follow(c, "\"red\"", 5));
+    ck_assert(!constrain_take(c, "\"re", 3, &e));
+    ck_assert(!constrain_may_follow(c, "a", 1) || constrain_may_follow(c, "d", 1));
+    constrain_logits(c, end, 1, logits, VOCAB);
+    ck_assert(!constrain_may_follow(c, "ad", 2) && constrain_may_follow(c, "d", 1));
+    ck_assert(!constrain_take(c, "st\"", 3, &e) && constrain_is_over(c));
+    constrain_close(c);
+}
+END_TEST
+
 static int open_and_answer(void *user)
 {
     struct constrain *c;
@@ -235,6 +255,6 @@ int main(void)
     return unit_run_with(&(struct unit){"constrain", 60, setup, teardown},
         (const TTest *const[]){answers_are_of_the_format, calls_that_must_be,
             what_is_not_asked_for_is_nothing, what_cannot_be_kept_to_is_refused,
-            a_turn_ends_only_where_the_text_is_whole, memory_that_is_not_there_ends_the_answer,
-            NULL});
+            a_turn_ends_only_where_the_text_is_whole, what_may_follow,
+            memory_that_is_not_there_ends_the_answer, NULL});
 }

@@ -121,6 +121,37 @@ static int read_tools(const char *parameters, const char *more, struct turn *t)
 }
 
 /* The template shows them, and an answer that must be a call is held to it. */
+/* Up to max_tokens, to an end of the turn, or to what its format does not allow. */
+START_TEST(guesses_that_may_come_true)
+{
+    static const int32_t ids[] = {'"', 'a', 'x', 'b', 'a'};
+    struct turn t;
+    buf_init(&conf.text, 1 << 16);
+    ck_assert(!read_text("{\"id\":1,\"prompt\":\"abc\",\"max_tokens\":4}", &t));
+    ck_assert_int_eq(turn_may_follow(&conf, &t, ids, 5), 3);
+    t.produced = 2;
+    ck_assert_int_eq(turn_may_follow(&conf, &t, ids, 5), 1);
+    t.produced = 4;
+    ck_assert_int_eq(turn_may_follow(&conf, &t, ids, 5), 0);
+    turn_done(&t);
+    int32_t ending[] = {'a', tok_eos(conf.tok), 'a'};
+    ck_assert(!read_text("{\"id\":1,\"prompt\":\"abc\"}", &t));
+    ck_assert_int_eq(turn_may_follow(&conf, &t, ending, 3), ending[1] < 0 ? 3 : 1);
+    ck_assert_int_eq(turn_may_follow(&conf, &t, ids, 5), 5);
+    turn_done(&t);
+    ck_assert(!read_text("{\"id\":1,\"prompt\":\"abc\",\"response_format\":{\"json_schema\":{"
+                         "\"schema\":{\"pattern\":\"^[ab]*$\"}}}}",
+        &t));
+    float logits[256] = {0};
+    constrain_logits(t.constrain, NULL, 0, logits, 256); /* which finds out what may be next */
+    ck_assert(!constrain_take(t.constrain, "\"", 1, &e));
+    constrain_logits(t.constrain, NULL, 0, logits, 256);
+    ck_assert_int_eq(turn_may_follow(&conf, &t, ids + 1, 4), 1);
+    turn_done(&t);
+    turn_conf_done(&conf);
+}
+END_TEST
+
 START_TEST(tools_are_shown_and_called)
 {
     struct chat *chat;
@@ -149,6 +180,6 @@ END_TEST
 int main(void)
 {
     return unit_run_with(&(struct unit){"turn", 60, setup, teardown},
-        (const TTest *const[]){
-            a_request_is_taken, what_may_not_be_is_refused, tools_are_shown_and_called, NULL});
+        (const TTest *const[]){a_request_is_taken, what_may_not_be_is_refused,
+            guesses_that_may_come_true, tools_are_shown_and_called, NULL});
 }
