@@ -10,7 +10,7 @@ Counts and prints as openai_client.py does. Answers are compared with those that
 import anthropic
 
 import openai_client as other
-from openai_client import MODEL, check
+from openai_client import MODEL, TOKENS, check
 
 QUESTION = other.QUESTION
 
@@ -32,7 +32,7 @@ def refused(what, kind, status, call):
 
 def ask(c, **more):
     body = {"temperature": 0} | more.pop("body", {})
-    return c.messages.create(**({"model": MODEL, "max_tokens": 32, "messages": QUESTION, "extra_body": body} | more))
+    return c.messages.create(**({"model": MODEL, "max_tokens": TOKENS, "messages": QUESTION, "extra_body": body} | more))
 
 
 def api(url, metrics):
@@ -49,7 +49,7 @@ def api(url, metrics):
     check("so many tokens are counted", c.messages.count_tokens(model=MODEL, messages=QUESTION).input_tokens
           == chat.usage.prompt_tokens)
 
-    with c.messages.stream(model=MODEL, max_tokens=32, messages=QUESTION, extra_body={"temperature": 0}) as stream:
+    with c.messages.stream(model=MODEL, max_tokens=TOKENS, messages=QUESTION, extra_body={"temperature": 0}) as stream:
         kinds = [e.type for e in stream]
         last = stream.get_final_message()
     check("a stream says the same", last.content[0].text == text and last.stop_reason == whole.stop_reason
@@ -78,7 +78,7 @@ def api(url, metrics):
     check("says so", "the model's chat template takes no tools" in e["message"], e)
     refused("what nobody knows", anthropic.BadRequestError, 400, lambda: ask(c, body={"frobnicate": 1}))
     check("vLLM's metrics show it", other.metric(metrics, f'vllm:generation_tokens_total{{model_name="{MODEL}",engine="0"}}')
-          == other.metric(metrics, "llmjob_generated_tokens_total") > 32)
+          == other.metric(metrics, "llmjob_generated_tokens_total") > TOKENS)
 
 
 def usable(name, **properties):
