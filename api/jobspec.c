@@ -6,6 +6,7 @@
  */
 #include "api/jobspec.h"
 
+#include "api/classify.h"
 #include "api/jobspec_check.h"
 #include "api/jobspec_text.h"
 #include "api/names.h"
@@ -162,6 +163,11 @@ static bool has_speculation(const void *spec)
     return ((const struct jobspec *)spec)->serve.speculation.method != SPECULATION_NONE;
 }
 
+static bool has_classify(const void *spec)
+{
+    return ((const struct jobspec *)spec)->serve.classify.alert_count;
+}
+
 static bool has_run(const void *spec)
 {
     return ((const struct jobspec *)spec)->task == TASK_RUN;
@@ -233,6 +239,21 @@ static const struct field served_adapter_rows[] = {
     {PATH("path", path, NULL)},
 };
 static const struct field_table served_adapter_table = TABLE_OF(served_adapter_rows);
+#undef TABLE
+
+#define TABLE struct jobspec_alert
+static const struct field alert_rows[] = {
+    {ROW("name", STR, name, NULL), RANGE(1, 63), .format = &jobspec_label_format},
+    {ROW("label", STR, label, NULL), RANGE(1, LIMIT_LABEL_BYTES - 1)},
+    {ROW("windowSeconds", INT, window_seconds, "300"), RANGE(1, LIMIT_WAIT_SECONDS)},
+    {ROW("share", NUM, share, NULL), RANGE(0, 1), .min_open = true},
+    {ROW("clearShare", NUM, clear_share, "-1"), RANGE(0, 1)},
+    {ROW("forSeconds", INT, for_seconds, "0"), RANGE(0, LIMIT_WAIT_SECONDS)},
+    {ROW("minItems", INT, min_items, "10"), RANGE(1, 1000000)},
+    {ROW("webhook", STR, webhook, field_none), RANGE(1, LIMIT_URL_BYTES - 1),
+        .format = &classify_url_format},
+};
+static const struct field_table alert_table = TABLE_OF(alert_rows);
 #undef TABLE
 
 #define TABLE struct jobspec
@@ -429,6 +450,13 @@ static const struct field spec_rows[] = {
         .info = speculation_names},
     {ROW("serve.speculation.tokens", INT, serve.speculation.tokens, "4"),
         RANGE(1, LIMIT_SPECULATION_TOKENS)},
+    {GROUP("serve.classify", has_classify)},
+    {PATH("serve.classify.file", serve.classify.file, field_none)},
+    {PATH("serve.classify.directory", serve.classify.directory, field_none)},
+    {PATH("serve.classify.state", serve.classify.state, field_none)},
+    {PATH("serve.classify.caFile", serve.classify.ca_file, field_none)},
+    {ROW("serve.classify.alerts", INLINE, serve.classify.alerts, NULL), RANGE(1, LIMIT_ALERTS),
+        COUNTED(serve.classify.alert_count), .info = &alert_table},
 
     {GROUP("run", has_run)},
     {ROW("run.command", STRINGS, run.command, NULL), RANGE(1, LIMIT_RUN_ARGS),

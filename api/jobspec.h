@@ -208,6 +208,15 @@ struct jobspec_served_adapter {
 };
 
 enum speculation { SPECULATION_NONE, SPECULATION_NGRAM };
+struct jobspec_alert { /* when so many of what is read have a label */
+    const char *name, *label;
+    int window_seconds;
+    double share;        /* of the window, from which on it is so; */
+    double clear_share;  /* it is over below this; -1: below that */
+    int for_seconds;     /* that it must have been so */
+    int min_items;       /* of the window: fewer tell nothing */
+    const char *webhook; /* URL that hears of it, or NULL */
+};
 
 struct jobspec_serve {
     const char *model_name;
@@ -223,6 +232,13 @@ struct jobspec_serve {
         enum speculation method;
         int tokens; /* of a sequence in a step, at most */
     } speculation;
+    struct {                          /* streams that a classifier watches */
+        const char *file, *directory; /* read as they grow; at most one, else NULL */
+        const char *state;            /* folder that outlives a pod, or NULL */
+        const char *ca_file;          /* for webhooks' https, or NULL */
+        struct jobspec_alert alerts[LIMIT_ALERTS];
+        int alert_count; /* 0: nothing is watched */
+    } classify;
 };
 
 struct jobspec_run {

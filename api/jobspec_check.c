@@ -4,6 +4,7 @@
  */
 #include "api/jobspec_check.h"
 
+#include "api/classify.h"
 #include "api/jobpath.h"
 #include "api/limits.h"
 #include "api/names.h"
@@ -665,7 +666,8 @@ int jobspec_check(const struct field_source *s, const struct jobspec *spec, cons
     if (spec->replicas && spec->elastic.min_replicas > spec->replicas)
         return field_refuse(s, "elastic.minReplicas", e, "must not exceed replicas");
     if (spec->task == TASK_SERVE &&
-        ((rc = check_serving_ranks(s, spec, e)) || (rc = check_served_adapters(s, spec, e))))
+        ((rc = check_serving_ranks(s, spec, e)) || (rc = check_served_adapters(s, spec, e)) ||
+            (rc = classify_check(s, spec, e))))
         return rc;
     if (spec->task == TASK_CONVERT && spec->replicas > 1)
         return field_refuse(s, "replicas", e, "a converting job has at most 1");

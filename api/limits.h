@@ -67,4 +67,11 @@
 #define LIMIT_ITEMS       2048
 #define LIMIT_ITEMS_BYTES (8 << 20)
 
+/* Of a classifier that watches streams: alerts; bytes of a webhook's URL, and of a label, plus NUL;
+ * requests of the watch that a rank has at once. */
+#define LIMIT_ALERTS        16
+#define LIMIT_URL_BYTES     1024
+#define LIMIT_LABEL_BYTES   129
+#define LIMIT_RANK_WATCHING 2
+
 #endif
