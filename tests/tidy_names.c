@@ -34,7 +34,6 @@ static struct exception {
     {"inbox_destroy", "the program's queue lives as long as its reader thread", false},
     {"proc_pid", "a test looks at the process itself", false},
     {"procs_count", "no process is left", false},
-    {"http_in_flight", "no request is left", false},
 };
 
 struct word { /* an identifier of the house */
