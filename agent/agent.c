@@ -18,6 +18,7 @@
 #include "agent/lead.h"
 #include "agent/member.h"
 #include "agent/mesh.h"
+#include "agent/monitor.h"
 #include "agent/proc.h"
 #include "agent/status.h"
 #include "base/clock.h"
@@ -97,6 +98,7 @@ struct agent {
     struct net_address listen, serve;
     struct web *web;
     struct procs *procs;
+    struct monitor *monitor; /* NULL: nothing is watched */
     struct front *front;
     struct member *member;
     struct gate *gate;
@@ -263,6 +265,9 @@ static int create_front(struct agent *a, struct err *e)
 {
     if (a->spec.task != TASK_SERVE || a->conf.replica != 0) /* rank 0 answers, in its pod */
         return 0;
+    int rc = monitor_create(&a->spec, a->conf.run_dir, &a->monitor, e);
+    if (rc)
+        return rc;
     struct front_conf conf = {.web = a->web,
         .listen_host = a->serve.host,
         .listen_port = a->serve.port,
@@ -270,6 +275,7 @@ static int create_front(struct agent *a, struct err *e)
         .adapters = a->spec.serve.adapters,
         .adapter_count = a->spec.serve.adapter_count,
         .keys = &a->keys,
+        .monitor = a->monitor,
         .max_queue = a->spec.serve.max_queue,
         .max_queue_tokens = a->spec.serve.max_queue_tokens,
         .max_at_rank = a->spec.serve.max_sequences + LIMIT_RANK_REQUESTS - LIMIT_RANK_TURNS,
@@ -341,8 +347,11 @@ static int create(struct agent *a, struct err *e)
              a->web, &of, a->conf.pod_uid, &member_link_fns, a->member, &a->gate, e)) ||
         (rc = open_control(a, e)) || (rc = create_lead(a, incarnation, e)))
         return rc;
-    a->status = (struct agent_status){
-        .token = a->pod_token, .lead = a->lead, .front = a->front, .member = a->member};
+    a->status = (struct agent_status){.token = a->pod_token,
+        .lead = a->lead,
+        .front = a->front,
+        .monitor = a->monitor,
+        .member = a->member};
     status_register();
     return 0;
 }
@@ -355,6 +364,7 @@ static void destroy(struct agent *a)
     gate_destroy(a->gate);
     member_destroy(a->member);
     front_destroy(a->front);
+    monitor_destroy(a->monitor);
     io_close(a->signals);
     arena_destroy(a->arena);
 }
@@ -402,6 +412,7 @@ static int run(struct agent *a, struct err *e)
         }
         gate_tick(a->gate, now_ms);
         member_tick(a->member, now_ms);
+        monitor_tick(a->monitor, now_ms);
         if (a->lead)
             lead_tick(a->lead, now_ms);
         if (!a->flush_ms && may_end(a))

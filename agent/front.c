@@ -11,10 +11,12 @@
 #include "agent/calls.h"
 #include "agent/dialect.h"
 #include "agent/meter.h"
+#include "agent/monitor.h"
 #include "agent/openai.h"
 #include "agent/openai_answer.h"
 #include "agent/openapi.h"
 #include "agent/page.h"
+#include "agent/reply.h"
 #include "agent/share.h"
 #include "base/clock.h"
 #include "base/json.h"
@@ -139,28 +141,10 @@ void front_set_rank(
 {
     f->conf.send_fn = send_fn;
     f->conf.user = user;
+    monitor_set_rank(f->conf.monitor, send_fn, user);
 }
 
 /* -- answers -- */
-
-static void answer_json(struct web_exchange *x, int status, const struct buf *body)
-{
-    web_answer(x, buf_ok(body) ? status : 503, "application/json", buf_cstr(body), body->len, NULL);
-}
-
-static void answer_error(struct web_exchange *x, const struct openai_refusal *r)
-{
-    buf_auto struct buf body;
-    buf_init(&body, 8192);
-    dialect_error(&body, openai_place_of(web_path(x)), r);
-    if (r->status == 429 || r->status == 503) {
-        char line[32];
-        snprintf(line, sizeof line, "Retry-After: %d", r->retry_seconds ? r->retry_seconds : 1);
-        web_add_header(x, line);
-    }
-    meter_refused();
-    answer_json(x, r->status, &body);
-}
 
 static struct openai_choice choice_of(const struct front_request *r, const struct front_choice *c)
 {
@@ -215,7 +199,7 @@ static void end_with_error(struct front_request *r, const struct openai_refusal 
         web_stream_data(r->x, buf_cstr(&out), out.len);
         web_stream_end(r->x);
     } else {
-        answer_error(r->x, why);
+        reply_error(r->x, why);
     }
     request_free(r);
 }
@@ -228,7 +212,7 @@ static void end_whole(struct front_request *r)
     for (int i = 0; i < r->asked.choices; i++)
         said[i] = choice_of(r, &r->choice[i]);
     dialect_whole(&out, r->asked.place, &r->a, said, r->asked.choices, r->usage);
-    answer_json(r->x, 200, &out);
+    reply_json(r->x, 200, &out);
 }
 
 /* The client does not take what it asked for, or the answer has no end. */
@@ -484,6 +468,8 @@ static void on_finished(struct front *f, const struct wire_frame *frame)
 
 void front_frame(struct front *f, const struct wire_frame *frame)
 {
+    if (monitor_frame(f->conf.monitor, frame))
+        return;
     if (frame->type == WIRE_TOKEN)
         on_token(f, frame);
     else if (frame->type == WIRE_LOGPROBS)
@@ -607,7 +593,7 @@ static void on_asked(struct front *f, struct web_exchange *x, enum openai_place 
             openai_refuse(&why, 503, NULL, NULL, "out of memory");
     }
     if (!r) {
-        answer_error(x, &why);
+        reply_error(x, &why);
         return;
     }
     if (next_waiting(f) == r && hand_over(f, r, &frame, &why)) {
@@ -628,9 +614,9 @@ static void on_models(const struct front *f, struct web_exchange *x, const char 
     struct openai_conf api = api_of(f, 0);
     struct openai_refusal why;
     if (openai_models(&out, &api, *path ? path + 1 : NULL, &why))
-        answer_error(x, &why);
+        reply_error(x, &why);
     else
-        answer_json(x, 200, &out);
+        reply_json(x, 200, &out);
 }
 
 static void on_description(const struct front *f, struct web_exchange *x)
@@ -639,23 +625,13 @@ static void on_description(const struct front *f, struct web_exchange *x)
     buf_init(&out, 1 << 20);
     struct openai_conf api = api_of(f, 0);
     openapi_write(&out, &api, f->conf.keys->count);
-    answer_json(x, 200, &out);
+    reply_json(x, 200, &out);
 }
 
 static void on_health(const struct front *f, struct web_exchange *x)
 {
     const char *text = front_serving(f) ? "{\"status\":\"ok\"}" : "{\"status\":\"unavailable\"}";
     web_answer(x, front_serving(f) ? 200 : 503, "application/json", text, strlen(text), NULL);
-}
-
-/* Pages of any origin may ask: what proves who asks is a key in a header, which a browser adds for
- * nobody, and never a cookie. `*` does not stand for Authorization. */
-static void on_preflight(struct web_exchange *x)
-{
-    static const char *const headers[] = {"Access-Control-Allow-Methods: GET, POST, OPTIONS",
-        "Access-Control-Allow-Headers: Authorization, Content-Type, *",
-        "Access-Control-Max-Age: 86400", NULL};
-    web_answer(x, 204, "text/plain", "", 0, headers);
 }
 
 static const char *after(const char *path, const char *start)
@@ -679,7 +655,7 @@ static bool on_head(void *user, struct web_exchange *x)
     if (!rc && length && strtoull(length, NULL, 10) > LIMIT_REQUEST_BYTES)
         rc = openai_refuse(&why, 413, NULL, NULL, "the request body is too large");
     if (rc)
-        answer_error(x, &why);
+        reply_error(x, &why);
     return !rc;
 }
 
@@ -694,7 +670,9 @@ static void on_request(void *user, struct web_exchange *x)
     if (f->leaving)
         web_last(x);
     if (!strcmp(method, "OPTIONS"))
-        on_preflight(x);
+        reply_preflight(x);
+    else if (monitor_request(f->conf.monitor, x))
+        ;
     else if (health && get)
         on_health(f, x);
     else if (model && get)
@@ -708,7 +686,7 @@ static void on_request(void *user, struct web_exchange *x)
             web_add_header(x, place ? "Allow: POST, OPTIONS" : "Allow: GET, HEAD, OPTIONS");
         openai_refuse(&why, place || model || health || described ? 405 : 404, NULL, NULL,
             "there is nothing at this path for this method");
-        answer_error(x, &why);
+        reply_error(x, &why);
     }
 }
 
@@ -736,12 +714,14 @@ int front_ready(struct front *f, int64_t context_length, enum wire_calls calls, 
     f->calls = calls;
     f->ready = true;
     f->draining = false;
+    monitor_ready(f->conf.monitor);
     return 0;
 }
 
 void front_lost(struct front *f)
 {
     f->ready = false;
+    monitor_lost(f->conf.monitor);
     share_lost(&f->share);
     while (f->head) {
         struct openai_refusal why;
@@ -767,6 +747,7 @@ void front_leave(struct front *f)
 void front_drain(struct front *f)
 {
     f->draining = true;
+    monitor_drain(f->conf.monitor);
 }
 
 bool front_serving(const struct front *f)
@@ -784,12 +765,13 @@ void front_measure(const struct front *f)
 
 int front_in_flight(const struct front *f)
 {
-    return f->share.answers;
+    return f->share.answers + monitor_at_rank(f->conf.monitor);
 }
 
 bool front_done(const struct front *f)
 {
-    return !f->share.answers && (!f->leaving || clock_ms() - f->ended_ms >= QUIET_MS);
+    return !f->share.answers && !monitor_streams(f->conf.monitor) &&
+        (!f->leaving || clock_ms() - f->ended_ms >= QUIET_MS);
 }
 
 uint16_t front_port(const struct front *f)

@@ -19,6 +19,7 @@
 #define AGENT_FRONT_H
 
 #include "agent/keys.h"
+#include "agent/monitor.h"
 #include "base/err.h"
 #include "base/web.h"
 #include "api/jobspec.h"
@@ -38,6 +39,7 @@ struct front_conf {
     const struct jobspec_served_adapter *adapters; /* (adapter_count) borrowed */
     int adapter_count;
     const struct api_keys *keys; /* borrowed */
+    struct monitor *monitor;     /* borrowed; NULL: no stream is watched */
     int max_queue;               /* answers in flight, at most LIMIT_QUEUE_REQUESTS */
     int64_t max_queue_tokens;    /* that they are thought to take; 0: any */
     int max_at_rank;             /* of these, handed to the rank; at least 1 */

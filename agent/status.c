@@ -75,6 +75,7 @@ static void get_job(const struct agent_status *s, struct web_exchange *x)
     buf_init(&out, LIMIT_REPORT_BYTES);
     arena_auto struct arena *a = arena_create(2 * LIMIT_REPORT_BYTES);
     int rc = a ? lead_report(s->lead, a, &r, &e) : err_set(&e, ERR_MEMORY, "out of memory");
+    rc = rc ? rc : monitor_report(s->monitor, a, &r, &e);
     if (rc || (rc = report_encode(&r, &out, &e)))
         answer_text(x, 503, e.text);
     else

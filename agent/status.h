@@ -16,12 +16,14 @@
 #include "agent/front.h"
 #include "agent/lead.h"
 #include "agent/member.h"
+#include "agent/monitor.h"
 #include "base/web.h"
 
 struct agent_status {
     const char *token;
-    struct lead *lead;   /* or NULL */
-    struct front *front; /* or NULL */
+    struct lead *lead;             /* or NULL */
+    struct front *front;           /* or NULL */
+    const struct monitor *monitor; /* or NULL */
     const struct member *member;
 };
 

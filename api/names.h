@@ -53,6 +53,10 @@
 #define NAME_STATE_STARTING    "Starting" /* no agent has answered yet */
 #define NAME_STATE_UNKNOWN     "Unknown"
 
+/* states of an alert, in status.alerts */
+#define NAME_ALERT_FIRING   "Firing"
+#define NAME_ALERT_INACTIVE "Inactive"
+
 /* reasons of conditions and Events */
 #define NAME_REASON_PODS_PENDING   "PodsPending"
 #define NAME_REASON_UNSCHEDULABLE  "Unschedulable"
@@ -92,6 +96,8 @@
 #define NAME_REASON_RANK_FAILED    "RankFailed"
 #define NAME_REASON_CHECKPOINT     "CheckpointSaved"
 #define NAME_REASON_DAMAGED        "CheckpointDamaged"
+#define NAME_REASON_ALERT_FIRING   "AlertFiring"
+#define NAME_REASON_ALERT_RESOLVED "AlertResolved"
 #define NAME_REASON_SKIPPED        "ObjectSkipped"  /* an object that the controller cannot read */
 #define NAME_REASON_REFUSED        "RequestRefused" /* what a pass asked of the API server */
 #define NAME_REASON_POD_FAILED     "PodFailed"      /* and Kubernetes gives no reason */
@@ -195,6 +201,15 @@
 #define NAME_METRIC_ANSWER         "llmjob_answer_seconds"
 #define NAME_METRIC_ITEMS          "llmjob_texts_read_total"
 #define NAME_METRIC_ITEM_TOKENS    "llmjob_texts_read_tokens_total"
+
+/* likewise, of one that watches streams */
+#define NAME_METRIC_WATCH_TEXTS     "llmjob_watched_texts_total"
+#define NAME_METRIC_WATCH_WRONG     "llmjob_watched_lines_refused_total"
+#define NAME_METRIC_WATCH_LATE      "llmjob_watched_texts_late_total"
+#define NAME_METRIC_ALERT_SHARE     "llmjob_alert_share"
+#define NAME_METRIC_ALERT_FIRING    "llmjob_alert_firing"
+#define NAME_METRIC_HOOKS_DELIVERED "llmjob_alert_webhooks_total"
+#define NAME_METRIC_HOOKS_DROPPED   "llmjob_alert_webhooks_dropped_total"
 
 /* metrics of the controller */
 #define NAME_METRIC_JOBS            "llmjob_jobs"

@@ -114,6 +114,16 @@ static const struct field rank_rows[] = {
 static const struct field_table rank_table = TABLE_OF(rank_rows);
 #undef TABLE
 
+#define TABLE struct report_alert
+static const struct field alert_rows[] = {
+    {TEXT("name", name, 63)},
+    {ROW("firing", BOOL, firing, "false")},
+    {COUNTER("fired", fired_ms)},
+    {COUNTER("resolved", resolved_ms)},
+};
+static const struct field_table alert_table = TABLE_OF(alert_rows);
+#undef TABLE
+
 #define TABLE struct report
 static const struct field report_rows[] = {
     {COUNTER("generation", generation)},
@@ -169,6 +179,7 @@ static const struct field report_rows[] = {
     {TEXT("failure.reason", failure_reason, 63)},
     {TEXT("failure.message", failure_message, MESSAGE_BYTES)},
     {TEXT("serveAddress", serve_address, LIMIT_ADDRESS_BYTES - 1)},
+    {ITEMS("alerts", alerts, alert_count, LIMIT_ALERTS, alert_table)},
 };
 static const struct field_table report_table = TABLE_OF(report_rows);
 #undef TABLE

@@ -82,6 +82,12 @@ struct verdict {      /* kind "" : none */
     int64_t since_ms;
 };
 
+struct report_alert { /* of streams that are watched; times are the stream's, 0: never */
+    const char *name;
+    bool firing;
+    int64_t fired_ms, resolved_ms; /* last */
+};
+
 struct report {
     int64_t generation; /* of the desired state it follows */
     int64_t term;       /* greatest that this agent knows of; 0: none */
@@ -124,6 +130,8 @@ struct report {
     const char *failure_reason; /* NAME_REASON_... */
     const char *failure_message;
     const char *serve_address; /* host:port when serving and ready, else "" */
+    struct report_alert *alerts;
+    int alert_count;
 };
 
 int desired_encode(const struct desired *d, struct buf *out, struct err *e);

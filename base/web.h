@@ -78,6 +78,8 @@ void web_answer(struct web_exchange *x, int status, const char *content_type, co
 void web_stream_begin(struct web_exchange *x, int status, const char *content_type);
 /* Queued, bounded 1 MiB: -ERR_MEMORY. */
 int web_stream_data(struct web_exchange *x, const void *data, size_t len);
+/* Of that, what the client has not taken. */
+size_t web_stream_left(const struct web_exchange *x);
 void web_stream_end(struct web_exchange *x);
 
 /* WebSocket: whole text messages, bounded by body_limit; pings every 2 s; gone after 8 s of

@@ -759,6 +759,11 @@ int web_stream_data(struct web_exchange *x, const void *data, size_t len)
     return rc;
 }
 
+size_t web_stream_left(const struct web_exchange *x)
+{
+    return x->out.len - x->sent;
+}
+
 void web_stream_end(struct web_exchange *x)
 {
     if (add_chunk(x, NULL, 0)) /* a stream that lacks an end must not look whole */

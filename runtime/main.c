@@ -61,6 +61,10 @@ static int serve(struct program *p, struct err *e)
         &p->door, &p->orders, p->coll, p->dev, p->budget_bytes, p->requests.inbox};
     bool reads = false;
     rc = encode_serves(&p->orders, &reads, e);
+    if (!rc && !reads && p->orders.spec->serve.classify.alert_count)
+        return err_set(e, ERR_USER,
+            "spec.serve.classify: %.150s goes on with texts, and has no labels to watch",
+            p->orders.spec->model.source);
     return rc ? rc : reads ? encode_run(&conf, e) : infer_run(&conf, e);
 }
 
@@ -79,7 +83,8 @@ static int run(struct program *p, struct err *e)
     p->requests.door = &p->door;
     if ((spec->task == TASK_SERVE &&
             (rc = inbox_create(
-                 spec->serve.max_sequences + LIMIT_RANK_REQUESTS, &p->requests.inbox, e))) ||
+                 spec->serve.max_sequences + LIMIT_RANK_REQUESTS + LIMIT_RANK_WATCHING,
+                 &p->requests.inbox, e))) ||
         (rc = door_listen(&p->door, requests_take, &p->requests, e)) ||
         (rc = device_open(spec->device.resource, p->orders.local_rank, p->orders.local_world,
              &p->dev, &p->budget_bytes, e)))

@@ -279,6 +279,28 @@ static int open_host(struct encode *s, struct err *e)
     return s->found && s->asked ? 0 : err_set(e, ERR_MEMORY, "no memory for %d requests", s->most);
 }
 
+/* The labels that alerts count are the model's. */
+static int check_alerts(const struct encode *s, struct err *e)
+{
+    const struct reader_facts *f = reader_facts(s->reader);
+    int n = s->spec->serve.classify.alert_count;
+    if (n && f->does != WIRE_DOES_CLASSIFY)
+        return err_set(e, ERR_USER, "spec.serve.classify: %.150s has no labels of texts to watch",
+            s->spec->model.source);
+    for (int i = 0; i < n; i++) {
+        const char *label = s->spec->serve.classify.alerts[i].label;
+        int64_t k = 0;
+        while (k < f->labels && strcmp(f->names[k], label) != 0)
+            k++;
+        if (k == f->labels)
+            return err_set(e, ERR_USER,
+                "spec.serve.classify.alerts[%d].label: \"%.60s\" is none of the %lld labels of the "
+                "model, which begin with \"%.60s\"",
+                i, label, (long long)f->labels, f->names[0]);
+    }
+    return 0;
+}
+
 static int tell_open(const struct encode *s, struct err *e)
 {
     const struct reader_facts *f = reader_facts(s->reader);
@@ -323,7 +345,8 @@ static int open_all(struct encode *s, struct err *e)
         .context = s->spec->serve.context_length,
         .budget_bytes = s->conf.budget_bytes,
         .page = s->conf.door->page};
-    if ((rc = reader_open(&c, &s->reader, e)) || (rc = open_host(s, e)))
+    if ((rc = reader_open(&c, &s->reader, e)) || (rc = check_alerts(s, e)) ||
+        (rc = open_host(s, e)))
         return rc;
     weights_release(s->weights); /* the reader has them */
     return tell_open(s, e);

@@ -152,6 +152,7 @@ static inline void finish(uint64_t id, const char *reason, const char *message)
 }
 
 static int max_at_rank = 1, max_turns, max_tokens;
+static struct monitor *watch; /* or NULL */
 static struct api_keys keys;
 
 static inline void serve(const char *model, int max_queue)
@@ -163,6 +164,7 @@ static inline void serve(const char *model, int max_queue)
         .listen_host = "127.0.0.1",
         .model = model,
         .keys = &keys,
+        .monitor = watch,
         .max_queue = max_queue,
         .max_at_rank = max_at_rank,
         .max_turns = max_turns,

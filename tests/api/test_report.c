@@ -45,6 +45,11 @@ static struct report_rank ranks[] = {
     {1, 1, "n1", "allreduce", 15, 12000, 6},
 };
 
+static struct report_alert alerts[] = {
+    {"burst", true, 1790000000000, 1780000000000},
+    {"calm", false, 0, 0},
+};
+
 static struct report full_report(void)
 {
     struct report r;
@@ -93,6 +98,8 @@ static struct report full_report(void)
     r.failure_reason = "BadData";
     r.failure_message = "/data/t.jsonl: line 3: not JSON";
     r.serve_address = "10.0.0.1:8000";
+    r.alerts = alerts;
+    r.alert_count = 2;
     return r;
 }
 

@@ -54,7 +54,7 @@ static int body(int fd)
     return (int)exit_class_of(rc ? why.code : ERR_NONE);
 }
 
-static void start_beside(const char *model, int adapters)
+static void start_watching(const char *model, int adapters, const char *label)
 {
     char root[PATH_MAX], path[128];
     golden_folder(folder);
@@ -67,13 +67,16 @@ static void start_beside(const char *model, int adapters)
     s.serve.max_sequences = REQUESTS;
     s.serve.adapters[0] = (struct jobspec_served_adapter){"x", path};
     s.serve.adapter_count = adapters;
+    s.serve.classify.alerts[0] = (struct jobspec_alert){
+        .name = "a", .label = label, .window_seconds = 1, .share = 0.5, .min_items = 1};
+    s.serve.classify.alert_count = label != NULL;
     agent_spawn(&a, body);
     agent_start(&a, &s, folder);
 }
 
 static void start(const char *model)
 {
-    start_beside(model, 0);
+    start_watching(model, 0, NULL);
 }
 
 static void serve(void)
@@ -265,8 +268,22 @@ END_TEST
 
 START_TEST(adapters_are_refused)
 {
-    start_beside(GOLDEN "tiny-bert-masked", 1);
+    start_watching(GOLDEN "tiny-bert-masked", 1, NULL);
     agent_expect_failed(&a, "user", "spec.serve.adapters: not beside");
+    agent_end(&a);
+    golden_remove(folder);
+}
+END_TEST
+
+/* Alerts count labels of texts, and those that the model has. */
+START_TEST(labels_that_are_none_are_refused)
+{
+    start_watching(GOLDEN "tiny-bert-masked", 0, "spam");
+    agent_expect_failed(&a, "user", "has no labels of texts to watch");
+    agent_end(&a);
+    golden_remove(folder);
+    start_watching(GOLDEN "tiny-bert-texts", 0, "neither");
+    agent_expect_failed(&a, "user", "alerts[0].label: \"neither\" is none of the");
     agent_end(&a);
     golden_remove(folder);
 }
@@ -278,7 +295,8 @@ int main(void)
     TCase *tc = tcase_create("encode");
     tcase_add_loop_test(tc, company_changes_no_answer, 0, 1);
     const TTest *const tests[] = {what_is_wrong_ends_alone, a_cancel_ends_one,
-        a_stop_waits_for_answers, a_model_that_generates_is_not_read, adapters_are_refused};
+        a_stop_waits_for_answers, a_model_that_generates_is_not_read, adapters_are_refused,
+        labels_that_are_none_are_refused};
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
         tcase_add_test(tc, tests[i]);
     tcase_set_timeout(tc, 60);

@@ -1,0 +1,69 @@
+/*
+ * monitor_internal: the state of a monitor, which monitor.c (streams and the rank), monitor_keep.c
+ * (what outlives it) and monitor_tell.c (what is told of it) share.
+ */
+#ifndef AGENT_MONITOR_INTERNAL_H
+#define AGENT_MONITOR_INTERNAL_H
+
+#include "agent/alerts.h"
+#include "agent/follow.h"
+#include "agent/hooks.h"
+#include "agent/monitor.h"
+#include "agent/monitor_line.h"
+
+struct watched { /* a client's stream */
+    struct monitor *m;
+    struct watched *next;
+    struct web_exchange *x;
+    size_t at; /* of its body: read so far */
+    int64_t lines;
+    bool begun, asks; /* answers; of it something is at the rank */
+};
+
+struct watched_batch {  /* lines that the rank is asked about together */
+    uint64_t id;        /* 0: free */
+    struct watched *of; /* NULL: the source's, or its client has gone */
+    bool source, sent;
+    struct monitor_line lines[MONITOR_TEXTS];
+    int count, texts; /* of these, those with a text */
+    size_t bytes;
+    struct buf frame, said;
+};
+
+struct monitor {
+    const struct jobspec *spec;
+    int (*send_fn)(void *user, enum wire_type type, const char *json);
+    void *user;
+    bool ready, draining;
+    struct alerts *alerts;
+    struct hooks *hooks;
+    struct follow *follow; /* NULL: no source */
+    struct watched *streams;
+    int stream_count;
+    struct watched_batch batches[LIMIT_RANK_WATCHING];
+    uint64_t next_id;
+    int64_t now_ms;             /* monotonic, of the last tick */
+    int64_t said_ms, heard_ms;  /* the latest time of a line, and when that came; -1: none yet */
+    int64_t texts, wrong, late; /* lines so far */
+    int64_t follow_due_ms;
+    bool follow_fails;
+    /* what is kept */
+    char keep_file[LIMIT_PATH_BYTES], lock_file[LIMIT_PATH_BYTES];
+    int lock; /* -1: not held */
+    int64_t lock_due_ms, keep_due_ms;
+    bool changed, keep_fails;
+};
+
+/* -- monitor_keep.c -- */
+void monitor_keep_init(struct monitor *m, const char *run_dir);
+/* Takes the lock, once, and what was kept; keeps what has changed, now and then. */
+void monitor_keep_tick(struct monitor *m);
+void monitor_keep_end(struct monitor *m);
+
+/* -- monitor_tell.c -- */
+void monitor_tell_register(const struct monitor *m); /* metrics; once a process */
+void monitor_tell_text(const char *label);
+void monitor_tell_measure(const struct monitor *m);
+void monitor_tell_state(const struct monitor *m, struct buf *out); /* the body of GET */
+
+#endif
