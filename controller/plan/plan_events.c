@@ -112,6 +112,38 @@ static int add_damage_event(
         is, (long long)next->checkpoint.damaged_bytes >> 20);
 }
 
+static const struct status_alert *find_alert(const struct status *s, const char *name)
+{
+    for (int i = 0; i < s->alert_count; i++)
+        if (s->alerts[i].name && !strcmp(s->alerts[i].name, name))
+            return &s->alerts[i];
+    return NULL;
+}
+
+/* Where both have happened since, firing came first: what resolved had fired. The messages hold
+ * nothing that differs from time to time. */
+static int add_alert_events(
+    const struct observed *o, const struct status *next, struct plan *p, struct err *e)
+{
+    const struct jobspec *spec = &o->job->spec;
+    for (int i = 0; i < spec->serve.classify.alert_count; i++) {
+        const struct jobspec_alert *a = &spec->serve.classify.alerts[i];
+        const struct status_alert *is = find_alert(next, a->name),
+                                  *was = find_alert(&o->job->status, a->name);
+        int rc = 0;
+        if (is && is->fired_ms > (was ? was->fired_ms : 0))
+            rc = plan_event(p, true, NAME_REASON_ALERT_FIRING, e,
+                "alert %s: at least %g%% of the texts of %d s are %s", a->name, 100 * a->share,
+                a->window_seconds, a->label);
+        if (!rc && is && is->resolved_ms > (was ? was->resolved_ms : 0))
+            rc = plan_event(p, false, NAME_REASON_ALERT_RESOLVED, e,
+                "alert %s: no longer so many texts are %s", a->name, a->label);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
 static int add_scaling_event(
     const struct observed *o, const struct status *next, struct plan *p, struct err *e)
 {
@@ -133,5 +165,6 @@ int plan_events(const struct observed *o, const struct status *next, struct plan
         if (rc)
             return rc;
     }
-    return add_scaling_event(o, next, p, e);
+    int rc = add_alert_events(o, next, p, e);
+    return rc ? rc : add_scaling_event(o, next, p, e);
 }

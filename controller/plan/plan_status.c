@@ -142,6 +142,21 @@ static int merge_attempts(const struct report *r, struct arena *a, struct status
     return 0;
 }
 
+static int copy_alerts(const struct report *r, struct arena *a, struct status *s, struct err *e)
+{
+    struct status_alert *list = arena_array(a, (size_t)r->alert_count + 1, sizeof *list);
+    if (!list)
+        return err_set(e, ERR_MEMORY, "no memory for a status");
+    for (int i = 0; i < r->alert_count; i++)
+        list[i] = (struct status_alert){.name = r->alerts[i].name,
+            .state = r->alerts[i].firing ? NAME_ALERT_FIRING : NAME_ALERT_INACTIVE,
+            .fired_ms = whole_seconds(r->alerts[i].fired_ms),
+            .resolved_ms = whole_seconds(r->alerts[i].resolved_ms)};
+    s->alerts = list;
+    s->alert_count = r->alert_count;
+    return 0;
+}
+
 static void copy_report(const struct report *r, struct arena *a, struct status *s)
 {
     if (r->ranks > 0)
@@ -240,6 +255,8 @@ int plan_status_next(const struct observed *o, const struct outlook *look, struc
         return rc;
     if (o->report)
         copy_report(o->report, a, &s);
+    if (o->report && (rc = copy_alerts(o->report, a, &s, e)))
+        return rc;
     if (o->report && tells_of_replica_0(o))
         rc = merge_attempts(o->report, a, &s, e);
     if (!rc && look->serving)

@@ -78,6 +78,16 @@ static const struct field attempt_rows[] = {
 static const struct field_table attempt_table = {attempt_rows, COUNT(attempt_rows), sizeof(TABLE)};
 #undef TABLE
 
+#define TABLE struct status_alert
+static const struct field alert_rows[] = {
+    {TEXT("name", name)},
+    {TEXT("state", state)},
+    {TIME("fired", fired_ms)},
+    {TIME("resolved", resolved_ms)},
+};
+static const struct field_table alert_table = {alert_rows, COUNT(alert_rows), sizeof(TABLE)};
+#undef TABLE
+
 #define TABLE struct status_trial
 static const struct field trial_rows[] = {
     {SMALL("index", index)},
@@ -145,6 +155,8 @@ static const struct field status_rows[] = {
     {TEXT("verdict.operation", verdict.operation)},
     {TIME("verdict.since", verdict.since_ms)},
     {TEXT("verdict.message", verdict.message)},
+    {ROW("alerts", ITEMS, alerts, ""), .max = LIMIT_ALERTS,
+        .count_offset = offsetof(TABLE, alert_count), .info = &alert_table},
     {SMALL("trials.total", trials.total)},
     {SMALL("trials.running", trials.running)},
     {SMALL("trials.succeeded", trials.succeeded)},

@@ -25,6 +25,11 @@ struct condition {
     int64_t generation, transition_ms;
 };
 
+struct status_alert { /* of streams that are watched */
+    const char *name, *state;
+    int64_t fired_ms, resolved_ms;
+};
+
 struct status_trial { /* a run of a search */
     int index, rung;
     const char *state, *parameters;
@@ -57,6 +62,8 @@ struct status {
         int restarts;
     } coordinator; /* who has the term */
     struct verdict verdict;
+    struct status_alert *alerts;
+    int alert_count;
     struct {
         int total, running, succeeded, failed;
         struct {
