@@ -27,6 +27,9 @@ EMBED_BOTH(css, "page.css");
 EMBED_BOTH(js, "page.js");
 EMBED_BOTH(answer, "answer.js");
 EMBED_BOTH(icon, "icon.svg");
+EMBED_BOTH(monitor_html, "monitor.html");
+EMBED_BOTH(monitor_css, "monitor.css");
+EMBED_BOTH(monitor_js, "monitor.js");
 
 #define ENTRY(path, type, name) \
     { \
@@ -40,6 +43,9 @@ static const struct page_file {
     ENTRY("/page.js", "text/javascript; charset=utf-8", js),
     ENTRY("/answer.js", "text/javascript; charset=utf-8", answer),
     ENTRY("/icon.svg", "image/svg+xml", icon),
+    ENTRY("/monitor", "text/html; charset=utf-8", monitor_html),
+    ENTRY("/monitor.css", "text/css; charset=utf-8", monitor_css),
+    ENTRY("/monitor.js", "text/javascript; charset=utf-8", monitor_js),
 };
 
 static const struct page_file *find(const char *path)

@@ -1,7 +1,7 @@
 /*
- * page: the page at / of a served model: the files of agent/page/, which are in the program. Who
- * asks may have them, without a key: they tell nothing of the model, and ask the API with the key
- * that their user gives.
+ * page: the pages of a served model, at / to talk with it and at /monitor to see what it watches:
+ * the files of agent/page/, which are in the program. Who asks may have them, without a key: they
+ * tell nothing of the model, and ask the API with the key that their user gives.
  *
  * Every answer forbids the browser what the page does without: anything of another origin, scripts
  * in the text, and HTML made of text (Content-Security-Policy with trusted types).

@@ -14,8 +14,8 @@
 #include <stdlib.h>
 
 #define FILE_BYTES  (64 << 10)
-#define MOST_BYTES  (40 << 10) /* of all the page's files, */
-#define MOST_PACKED (16 << 10) /* and as they are sent */
+#define MOST_BYTES  (48 << 10) /* of all the pages' files, */
+#define MOST_PACKED (20 << 10) /* and as they are sent */
 
 static const struct {
     const char *path, *file, *type;
@@ -23,7 +23,10 @@ static const struct {
     {"/page.css", "page.css", "text/css; charset=utf-8"},
     {"/page.js", "page.js", "text/javascript; charset=utf-8"},
     {"/answer.js", "answer.js", "text/javascript; charset=utf-8"},
-    {"/icon.svg", "icon.svg", "image/svg+xml"}};
+    {"/icon.svg", "icon.svg", "image/svg+xml"},
+    {"/monitor", "monitor.html", "text/html; charset=utf-8"},
+    {"/monitor.css", "monitor.css", "text/css; charset=utf-8"},
+    {"/monitor.js", "monitor.js", "text/javascript; charset=utf-8"}};
 #define PAGES (sizeof pages / sizeof *pages)
 
 static struct front *f;
@@ -271,7 +274,7 @@ START_TEST(files_do_without_what_is_forbidden)
             bool name = at && strstr(at, "//www.w3.org/2000/svg") == at + strlen("http:");
             ck_assert_msg(!at || name, "%s: %s", pages[i].file, never[k]);
         }
-        if (i == 0) {
+        if (strstr(pages[i].file, ".html")) {
             check_named(text, "src=\"");
             check_named(text, "href=\"");
         }
