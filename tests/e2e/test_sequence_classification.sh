@@ -2,7 +2,8 @@
 # Goal: manifests/samples/sequence-classification.yaml keeps its word: a published BERT learns to tell unwanted mails from
 # others on two ranks, says after each epoch how well it does, and leaves a report, TensorBoard's points and a folder that
 # names its labels. Method: `llmjob run` with the real MiniLM and the SpamAssassin corpus (tests/e2e/mails), fewer and shorter
-# texts at a higher rate. Then classify.yaml serves what was learnt, and says of the test's texts what the report says. What the report is compared with needs no model: the most frequent label, and words counted.
+# texts at a higher rate. Then classify.yaml serves what was learnt, and says of the test's texts what the report says,
+# and watches them, with a burst in their middle: the alert fires and resolves, and a webhook that fails twice hears of it. What the report is compared with needs no model: the most frequent label, and words counted.
 . "$(dirname "$0")/lib.sh"
 work=$(mktemp -d)
 data=$work/data out=$work/out logs=$work/data/ckpt/mails/samples
@@ -19,6 +20,7 @@ prepare() {
 explain() { tail -n 40 "$out" "$work"/llmjob-*/agent-*.log 2>/dev/null; }
 clean_up() {
 	local pids
+	[ -z "${receiver:-}" ] || kill "$receiver" 2>/dev/null || true
 	pids=$(find /proc -maxdepth 2 -name exe -lname "$work/bin/*" 2>/dev/null | cut -d/ -f3 || true)
 	[ -z "$pids" ] || kill -9 $pids 2>/dev/null || true
 	rm -rf "$work"
@@ -28,6 +30,16 @@ clean_up() {
 asked() {
 	jq -cs '{model: "mails", truncate_prompt_tokens: 48, input: map(.text)}' "$data/mails/test.jsonl" |
 		curl -sS --fail-with-body --max-time 300 "$1/v1/classify" -H 'content-type: application/json' -d @- | jq -c '[.data[].label]'
+}
+# Thirty wanted mails, thirty others, and thirty more, ten seconds apart.
+watched() {
+	jq -cs 'group_by(.label) as [$ham, $spam] | $ham[:30] + $spam[:30] + $ham[30:60] | to_entries[] |
+		{text: .value.text, id: .key, time: (1030000000 + 10 * .key)}' "$data/mails/test.jsonl"
+}
+post() { watched | curl -sS --fail-with-body --max-time 300 "$1/v1/monitor" --data-binary @- | jq -cs '[length, (map(has("label")) | all), .[89].id]'; }
+told() { [ "$(wc -l <"$work/told")" -ge 3 ]; } # the receiver's address first
+within() { # status field from to: of the stream's seconds
+	tail -n +2 "$work/told" | jq -es "[.[] | select(.status == \"$1\").alerts[0].$2 | fromdate - 1030000000] | length == 1 and .[0] >= $3 and .[0] <= $4"
 }
 right() { jq -cs --argjson said "$1" '[map(.label), $said] | transpose | map(.[0] == .[1]) | map(select(.)) | length / ($said | length)' "$data/mails/test.jsonl"; }
 
@@ -56,11 +68,25 @@ check "the run ends with the figure" grep -qF "test: accuracy $(printf %.4f "$ac
 check "the output is a BERT that classifies texts" jq -e '.architectures == ["BertForSequenceClassification"]' "$data/out/mails/config.json"
 check "with the labels of the files" equal "$(jq -c .id2label "$data/out/mails/config.json")" '{"0":"ham","1":"spam"}'
 check "and its tokenizer" test -s "$data/out/mails/tokenizer.json"
+: >"$work/told"
+tests/e2e/receiver "$work/told" 2 &
+receiver=$!
+poll 20 "a receiver" test -s "$work/told"
 sed -E "s/^( *maxQueue:).*/\1 2/" manifests/samples/classify.yaml >"$work/serve.yaml"
+cat >>"$work/serve.yaml" <<-E
+	    classify:
+	      alerts:
+	      - {name: burst, label: spam, share: 0.5, clearShare: 0.25, webhook: "$(head -n 1 "$work/told")"}
+E
 begin "$work/served" env TMPDIR="$work" "$work/bin/llmjob" run "$work/serve.yaml" --storage "data=$data" --plain --port 0
 check "it is served as it is" poll 60 "an address" serving "$work/served"
 said=$(asked "$(serving "$work/served")")
 check "with the accuracy of the report" jq -en "$(right "$said") - $accuracy | fabs < 1e-9"
+check "a stream is answered line by line" equal "$(post "$(serving "$work/served")")" '[90,true,89]'
+check "its webhook hears of a burst, at the third try" poll 60 "two bodies" told
+check "which fired while it lasted" within firing startsAt 300 600
+check "and resolved behind it" within resolved endsAt 600 900
+check "the log tells of it, too" grep -q 'alert fires alert=burst' "$work"/llmjob-*/agent-0.log
 kill -TERM $run
 wait $run || true
 check "TensorBoard has the curve's area" grep -qa 'roc_auc/test' "$(find "$data/tensorboard/mails" -name 'events.*' | head -n 1)"

@@ -7,9 +7,9 @@
 # adapters of random factors. Method: the samples as they stand, with their model and
 # text, but few steps of short sequences. The layout is read where a user reads it, status, and where the ranks say it: the plan in
 # rank 0's log, and the checkpoint's manifest with a file a rank. embeddings.yaml and classify.yaml find tiny BERTs of tests/golden where
-# the trainings that they name would have left a model.
+# the trainings that they name would have left a model; so does monitor.yaml, of whose alert Events tell while the controllers are killed.
 . "$(dirname "$0")/../e2e/lib.sh"
-[ $# -gt 0 ] || set -- sharded zero experts long-context communication serve-adapters embeddings classify
+[ $# -gt 0 ] || set -- sharded zero experts long-context communication serve-adapters embeddings classify monitor
 declare -A layout=([sharded]="dp1 x tp2 x pp2" [zero]="dp2 zero1" [experts]="dp1 x ep2" [long-context]="dp1 x cp4 zero1" [communication]=dp2)
 need_llmjob
 need_namespace
@@ -48,6 +48,51 @@ serves() { # sample
 	check "and answers" answers "$1" "$model" "$member"
 	kn delete llmjob "$name" --timeout=60s >/dev/null
 }
+lines() { # count first-second: of the past; all have one label
+	local i
+	for ((i = 0; i < $1; i++)); do echo "{\"text\": \"the\", \"time\": $(($2 + i))}"; done >>"$data/mails.jsonl"
+}
+alert() { kn get llmjob "$name" -o jsonpath='{.status.alerts[0].state}'; }
+events() { kn get events -o json | jq -c "[.items[] | select(.involvedObject.name == \"$name\" and .reason == \"$1\") | .count] | add"; }
+alert_is() { [ "$(alert)" = "$1" ]; }
+told_of() { [ "$(events "$1")" = 1 ]; }
+watches() {
+	local now label
+	now=$(date +%s)
+	rm -rf "${data:?}/out/mails" "$data/mails.jsonl" "$data/state"
+	mkdir -p "$data/out"
+	cp -r tests/golden/tiny-bert-texts "$data/out/mails"
+	label=$(jq -r '.id2label["0"]' "$data/out/mails/config.json") # all of them, one after the other, are the text's
+	chmod -R a+rX "$data/out"
+	install -d -m 777 "$data/state"
+	lines 60 $((now - 4000))
+	chmod a+r "$data/mails.jsonl"
+	check "monitor: a label that is none is refused" refused_label
+	for label in $(jq -r '.id2label[]' "$data/out/mails/config.json"); do
+		sed "s/label: .*/label: '$label'/" manifests/samples/monitor.yaml >"$work/monitor.yaml"
+		kn apply -f "$work/monitor.yaml" >/dev/null
+		check "with $label it is Ready" wait_for 90 "llmjob/$name" condition=Ready
+		! poll 15 "an alert" alert_is Firing || break
+		kn delete llmjob "$name" --timeout=60s >/dev/null
+		rm -rf "$data/state"/*
+	done
+	check "its status tells of an alert" alert_is Firing
+	check "an Event does, once" poll 20 "an Event" told_of AlertFiring
+	k -n $system delete pods --all --wait=false >/dev/null
+	lines 5 $((now - 2000))
+	check "and that it is over, by controllers that come anew" poll 60 "the end" alert_is Inactive
+	check "in an Event, too" poll 20 "an Event" told_of AlertResolved
+	check "the first was not told again" told_of AlertFiring
+	kn delete llmjob "$name" --timeout=60s >/dev/null
+}
+refused_label() { # as the sample stands: the model of this test has others
+	local said
+	kn apply -f manifests/samples/monitor.yaml >/dev/null
+	wait_for 60 "llmjob/$name" condition=Failed
+	said=$(kn get llmjob "$name" -o jsonpath='{.status.conditions[?(@.type=="Failed")].message}')
+	kn delete llmjob "$name" --timeout=60s >/dev/null
+	grep -F 'alerts[0].label: "spam" is none of the 3 labels' <<<"$said" || { echo "$said"; return 1; }
+}
 ranks() { kn get llmjob "$name" -o json | jq '.spec.replicas * .spec.device.perReplica'; }
 
 sed -nE 's/^# +//; /^\{"architectures"/,/\}$/p' manifests/samples/experts.yaml | jq . >"$data/mixture.json"
@@ -84,6 +129,10 @@ for sample in "$@"; do
 		continue
 	fi
 	name=$(awk '$1 == "name:" {print $2; exit}' "manifests/samples/$sample.yaml")
+	if [ "$sample" = monitor ]; then
+		watches
+		continue
+	fi
 	started=$SECONDS
 	[ -z "${reads[$sample]-}" ] || { serves "$sample" && continue; }
 	check "$sample: the API server takes it" taken
