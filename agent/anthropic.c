@@ -362,6 +362,7 @@ static void open_message(struct jsonw *w, const char *key, const struct openai_a
     jsonw_str(w, "type", "message");
     jsonw_str(w, "role", "assistant");
     jsonw_str(w, "model", a->model);
+    openai_tell_members(w, a);
     jsonw_open(w, "content", '[');
 }
 

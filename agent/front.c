@@ -75,6 +75,7 @@ struct front {
     int64_t context_length;
     enum wire_calls calls; /* how the model calls tools */
     enum wire_does does;   /* what it does with a text */
+    struct openai_members members;
 };
 
 int front_create(const struct front_conf *conf, struct front **out, struct err *e)
@@ -552,6 +553,7 @@ static struct front_request *request_create(struct front *f, struct web_exchange
             .include_usage = asked->include_usage,
             .created = clock_wall_ms() / 1000,
             .model = asked->model,
+            .members = f->members,
             .asked = web_body(x, &(size_t){0})},
         .asked = *asked,
         .cost = *cost,
@@ -731,9 +733,11 @@ void front_lost(struct front *f)
     }
 }
 
-void front_does(struct front *f, enum wire_does does)
+void front_does(struct front *f, enum wire_does does, struct openai_members members)
 {
     f->does = does;
+    f->members = members;
+    meter_members(members.there, members.of);
 }
 
 void front_leave(struct front *f)

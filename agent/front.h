@@ -20,6 +20,7 @@
 
 #include "agent/keys.h"
 #include "agent/monitor.h"
+#include "agent/openai_answer.h"
 #include "base/err.h"
 #include "base/web.h"
 #include "api/jobspec.h"
@@ -56,8 +57,8 @@ void front_set_rank(
 /* WIRE_SERVING came: the port is opened and requests are taken. context_length in tokens, 0: not
  * said; how the model calls tools. */
 int front_ready(struct front *f, int64_t context_length, enum wire_calls calls, struct err *e);
-/* What the model does, before front_ready; else it generates. */
-void front_does(struct front *f, enum wire_does does);
+/* What the model does, and how many it is of, before front_ready; else one that generates. */
+void front_does(struct front *f, enum wire_does does, struct openai_members members);
 /* The rank is gone: what is in flight ends with 503 or an error event; 503 until front_ready. */
 void front_lost(struct front *f);
 /* Not ready any more, though requests are taken to the end: from those that have not heard of it

@@ -258,7 +258,8 @@ static void open_front(struct member *m, struct local *l)
     m->serving = NULL;
     size_t n = strlen(text);
     int rc = json_parse_within(text, n, LIMIT_FRAME_VALUES, &v, &e);
-    front_does(m->conf.front, wire_does_of(json_str(v, "does", "")));
+    front_does(m->conf.front, wire_does_of(json_str(v, "does", "")),
+        (struct openai_members){(int)json_int(v, "members", 0), (int)json_int(v, "of", 0)});
     if (rc ||
         front_ready(m->conf.front, json_int(v, "context_length", 0),
             wire_calls_of(json_str(v, "calls", "")), &e)) {

@@ -56,6 +56,12 @@ static struct metric texts = {.name = NAME_METRIC_ITEMS,
     .kind = METRIC_COUNTER};
 static struct metric text_tokens = {
     .name = NAME_METRIC_ITEM_TOKENS, .help = "Their tokens", .kind = METRIC_COUNTER};
+static struct metric members = {.name = NAME_METRIC_MEMBERS,
+    .help = "Models that answers are the average of, 0: there is one",
+    .kind = METRIC_GAUGE};
+static struct metric members_missing = {.name = NAME_METRIC_MISSING,
+    .help = "Models that they are to be of, too, and are not there",
+    .kind = METRIC_GAUGE};
 
 #define VLLM(what, say, sort, is) \
     { \
@@ -96,7 +102,8 @@ void meter_register(const char *model)
 {
     struct metric *all[] = {&requests, &refused, &tokens, &prompt_tokens, &cached_tokens,
         &guessed_tokens, &right_tokens, &first_token, &next_token, &whole, &in_flight, &waiting,
-        &oldest, &texts, &text_tokens, &vllm_running, &vllm_stopped, &vllm_cut};
+        &oldest, &texts, &text_tokens, &members, &members_missing, &vllm_running, &vllm_stopped,
+        &vllm_cut};
     snprintf(labels, sizeof labels, VLLM_LABELS, model);
     snprintf(stop_labels, sizeof stop_labels, "%s,finished_reason=\"stop\"", labels);
     snprintf(length_labels, sizeof length_labels, "%s,finished_reason=\"length\"", labels);
@@ -121,6 +128,12 @@ void meter_queue(int in_flight_now, int waiting_now)
     metric_set(&in_flight, in_flight_now);
     metric_set(&waiting, waiting_now);
     metric_set(&vllm_running, in_flight_now - waiting_now);
+}
+
+void meter_members(int there, int of)
+{
+    metric_set(&members, there);
+    metric_set(&members_missing, of - there);
 }
 
 void meter_oldest(int64_t since_ms)

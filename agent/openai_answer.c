@@ -208,6 +208,16 @@ static void write_logprobs(
 
 /* -- answers -- */
 
+void openai_tell_members(struct jsonw *w, const struct openai_answer *a)
+{
+    if (!a->members.of)
+        return;
+    jsonw_open(w, "llmjob", '{');
+    jsonw_int(w, "members", a->members.there);
+    jsonw_int(w, "of", a->members.of);
+    jsonw_close(w);
+}
+
 static void write_head(struct jsonw *w, const struct openai_answer *a, bool chunk)
 {
     char id[40];
@@ -220,6 +230,7 @@ static void write_head(struct jsonw *w, const struct openai_answer *a, bool chun
                     : "chat.completion");
     jsonw_int(w, "created", a->created);
     jsonw_str(w, "model", a->model);
+    openai_tell_members(w, a);
 }
 
 static void write_usage(struct jsonw *w, struct openai_usage u)

@@ -19,11 +19,15 @@ struct openai_told {
     int events, parts; /* parts that are over */
     bool open;         /* one of text is not */
 };
+struct openai_members { /* that an answer is the average of, and are to be; of 0: it is of one */
+    int there, of;
+};
 struct openai_answer {
     uint64_t id;
     bool chat, include_usage;
     int64_t created;
     const char *model;
+    struct openai_members members;
     const char *asked; /* the body that was sent, borrowed; NULL: nothing of it is told again */
     struct openai_told told;
 };
@@ -50,6 +54,9 @@ size_t openai_logprobs_bytes(const struct openai_logprobs *l);
 int openai_logprobs_add(struct openai_logprobs *l, bool chat, const struct wire_frame *f);
 
 /* -- answers -- */
+
+/* Into an answer's open object, "llmjob": what is said of its members, if it has any. */
+void openai_tell_members(struct jsonw *w, const struct openai_answer *a);
 
 struct openai_choice {
     int index;

@@ -222,6 +222,7 @@ void openai_items(struct buf *out, const struct openai_answer *a, enum openai_pl
     if (!plain)
         jsonw_int(&w, "created", a->created);
     jsonw_str(&w, "model", a->model);
+    openai_tell_members(&w, a);
     jsonw_open(&w, "usage", '{');
     jsonw_int(&w, "prompt_tokens", u.prompt);
     jsonw_int(&w, "total_tokens", u.prompt);

@@ -476,6 +476,7 @@ static void write_response(struct jsonw *w, const char *key, const struct openai
     else
         jsonw_null(w, "incomplete_details");
     jsonw_str(w, "model", a->model);
+    openai_tell_members(w, a);
     jsonw_open(w, "output", '[');
     if (c && has_message(c))
         write_said(w, NULL, a, c);

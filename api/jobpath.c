@@ -11,6 +11,12 @@
         "serve.adapters[" #i "].path", PATH(serve.adapters[i].path) \
     }
 #define ADAPTERS(a, b, c, d) ADAPTER(a), ADAPTER(b), ADAPTER(c), ADAPTER(d)
+#define MEMBER(i) \
+    {"serve.ensemble.members[" #i "].source", PATH(serve.ensemble.members[i].source)}, \
+    { \
+        "serve.ensemble.members[" #i "].adapter", PATH(serve.ensemble.members[i].adapter) \
+    }
+#define MEMBERS(a, b) MEMBER(a), MEMBER(b)
 
 const struct jobpath jobpath_table[JOBPATH_COUNT] = {
     {"model.source", PATH(model.source), .apart = true},
@@ -42,6 +48,10 @@ const struct jobpath jobpath_table[JOBPATH_COUNT] = {
     ADAPTERS(20, 21, 22, 23),
     ADAPTERS(24, 25, 26, 27),
     ADAPTERS(28, 29, 30, 31),
+    MEMBERS(0, 1),
+    MEMBERS(2, 3),
+    MEMBERS(4, 5),
+    MEMBERS(6, 7),
 };
 
 const char *jobpath_of(const struct jobspec *spec, const struct jobpath *p)

@@ -20,6 +20,7 @@
 #define MASKING_SHARE "0.15" /* of the tokens, where nothing is said */
 
 static const char *const task_names[] = {"Train", "Serve", "Run", "Convert", "Evaluate", NULL};
+static const char *const average_names[] = {"Logits", "Probabilities", NULL};
 static const char *const precision_names[] = {"FP32", "BF16", "FP16", NULL};
 static const char *const init_names[] = {"Pretrained", "Random", NULL};
 static const char *const method_names[] = {"Full", "LoRA", "Adapter", NULL};
@@ -168,6 +169,11 @@ static bool has_classify(const void *spec)
     return ((const struct jobspec *)spec)->serve.classify.alert_count;
 }
 
+static bool has_ensemble(const void *spec)
+{
+    return ((const struct jobspec *)spec)->serve.ensemble.member_count;
+}
+
 static bool has_run(const void *spec)
 {
     return ((const struct jobspec *)spec)->task == TASK_RUN;
@@ -254,6 +260,15 @@ static const struct field alert_rows[] = {
         .format = &classify_url_format},
 };
 static const struct field_table alert_table = TABLE_OF(alert_rows);
+#undef TABLE
+
+#define TABLE struct jobspec_member
+static const struct field member_rows[] = {
+    {ROW("name", STR, name, NULL), RANGE(1, 63), .format = &jobspec_label_format},
+    {PATH("source", source, field_none)},
+    {PATH("adapter", adapter, field_none)},
+};
+static const struct field_table member_table = TABLE_OF(member_rows);
 #undef TABLE
 
 #define TABLE struct jobspec
@@ -457,6 +472,11 @@ static const struct field spec_rows[] = {
     {PATH("serve.classify.caFile", serve.classify.ca_file, field_none)},
     {ROW("serve.classify.alerts", INLINE, serve.classify.alerts, NULL), RANGE(1, LIMIT_ALERTS),
         COUNTED(serve.classify.alert_count), .info = &alert_table},
+    {GROUP("serve.ensemble", has_ensemble)},
+    {ROW("serve.ensemble.members", INLINE, serve.ensemble.members, NULL), RANGE(2, LIMIT_MEMBERS),
+        COUNTED(serve.ensemble.member_count), .info = &member_table},
+    {ROW("serve.ensemble.average", ENUM, serve.ensemble.average, "Logits"), .info = average_names},
+    {ROW("serve.ensemble.allowMissing", BOOL, serve.ensemble.allow_missing, "false")},
 
     {GROUP("run", has_run)},
     {ROW("run.command", STRINGS, run.command, NULL), RANGE(1, LIMIT_RUN_ARGS),

@@ -208,6 +208,7 @@ struct jobspec_served_adapter {
 };
 
 enum speculation { SPECULATION_NONE, SPECULATION_NGRAM };
+
 struct jobspec_alert { /* when so many of what is read have a label */
     const char *name, *label;
     int window_seconds;
@@ -216,6 +217,14 @@ struct jobspec_alert { /* when so many of what is read have a label */
     int for_seconds;     /* that it must have been so */
     int min_items;       /* of the window: fewer tell nothing */
     const char *webhook; /* URL that hears of it, or NULL */
+};
+
+enum average { AVERAGE_LOGITS, AVERAGE_PROBABILITIES };
+
+struct jobspec_member { /* of several models that answer as one */
+    const char *name;
+    const char *source;  /* NULL: model.source */
+    const char *adapter; /* folder in peft's format, or NULL */
 };
 
 struct jobspec_serve {
@@ -239,6 +248,12 @@ struct jobspec_serve {
         struct jobspec_alert alerts[LIMIT_ALERTS];
         int alert_count; /* 0: nothing is watched */
     } classify;
+    struct {
+        struct jobspec_member members[LIMIT_MEMBERS];
+        int member_count; /* 0: the model alone is served */
+        enum average average;
+        bool allow_missing; /* members whose files are not there are done without */
+    } ensemble;
 };
 
 struct jobspec_run {

@@ -477,6 +477,28 @@ static int check_served_adapters(
     return 0;
 }
 
+/* Members tell by their names which of them an error or an answer is about. */
+static int check_ensemble(const struct field_source *s, const struct jobspec *spec, struct err *e)
+{
+    const struct jobspec_serve *v = &spec->serve;
+    if (!v->ensemble.member_count)
+        return 0;
+    if (ways(spec->parallelism.tensor) * ways(spec->parallelism.pipeline) > 1)
+        return field_refuse(s, "serve.ensemble", e,
+            "not with parallelism.tensor or pipeline above 1 so far: a rank has members whole");
+    if (v->adapter_count)
+        return field_refuse(
+            s, "serve.ensemble", e, "not with serve.adapters so far: an adapter is a member's");
+    for (int i = 1; i < v->ensemble.member_count; i++)
+        for (int j = 0; j < i; j++) {
+            char path[48];
+            snprintf(path, sizeof path, "serve.ensemble.members[%d].name", i);
+            if (!strcmp(v->ensemble.members[i].name, v->ensemble.members[j].name))
+                return field_refuse(s, path, e, "must differ from the other members' names");
+        }
+    return 0;
+}
+
 static int check_virtual_stages(
     const struct field_source *s, const struct jobspec *spec, struct err *e)
 {
@@ -667,7 +689,7 @@ int jobspec_check(const struct field_source *s, const struct jobspec *spec, cons
         return field_refuse(s, "elastic.minReplicas", e, "must not exceed replicas");
     if (spec->task == TASK_SERVE &&
         ((rc = check_serving_ranks(s, spec, e)) || (rc = check_served_adapters(s, spec, e)) ||
-            (rc = classify_check(s, spec, e))))
+            (rc = check_ensemble(s, spec, e)) || (rc = classify_check(s, spec, e))))
         return rc;
     if (spec->task == TASK_CONVERT && spec->replicas > 1)
         return field_refuse(s, "replicas", e, "a converting job has at most 1");

@@ -70,8 +70,9 @@ enum wire_type {
     WIRE_SAVED,     /* {step, path}; from rank 0, after the manifest is in place */
     WIRE_DONE,      /* {step, output}: training complete; {step, drained:true}: stopped as asked */
     WIRE_FAILED,    /* {class, message}: the last frame before a non-zero exit */
-    WIRE_SERVING,   /* {model, context_length, calls, does}: ready for requests; how its answers
-                       call tools, a wire_calls_name(); a wire_does_name() */
+    WIRE_SERVING,   /* {model, context_length, calls, does, members, of}: ready for requests; how
+                       its answers call tools, a wire_calls_name(); a wire_does_name(); models
+                       that it is the average of, of so many, 0: it is one */
     WIRE_TOKEN,     /* binary, see above */
     WIRE_FINISHED,  /* {id, reason:"stop"|"length"|"cancelled"|"error", message, param,
                         prompt_tokens, completion_tokens, items: texts that were read,

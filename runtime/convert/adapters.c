@@ -103,7 +103,7 @@ static int visit(const struct jobspec_serve *s, int i, const struct model_config
         rc = w ? fill(m, i, &all, w, b, e) : describe(m, i, &all, b, e);
     merge_close(m);
     tensors_done(&all);
-    return rc ? err_wrap(e, "spec.serve.adapters: %s", x->name) : 0;
+    return rc ? err_wrap(e, "%s", x->name) : 0;
 }
 
 int adapters_describe(

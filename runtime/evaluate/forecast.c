@@ -80,9 +80,13 @@ static int read_job(struct forecast *o, const char *file, struct arena *a, struc
     o->model = (struct model_conf){
         .config = *weights_config(o->weights), .t = model_type_of(o->spec.precision)};
     o->world = ranks_of(&o->spec);
+    if (o->spec.serve.ensemble.member_count)
+        return err_set(e, ERR_USER,
+            "spec.serve.ensemble: is not planned beforehand so far: the rank that serves says what "
+            "its members take");
     if (o->spec.serve.adapter_count &&
         (rc = adapters_describe(&o->spec.serve, &o->model.config, &o->beside, e)))
-        return rc;
+        return err_wrap(e, "spec.serve.adapters");
     o->model.beside = o->beside;
     return tokens_at_once(o, e);
 }

@@ -14,6 +14,7 @@
 #include "runtime/model/kvcache.h"
 #include "runtime/serve/guess.h"
 #include "runtime/serve/ngram.h"
+#include "runtime/serve/ensemble.h"
 #include "runtime/serve/pages.h"
 #include "runtime/serve/sched.h"
 #include "runtime/serve/shape.h"
@@ -580,6 +581,15 @@ static int settle_part(struct batcher *b, struct batcher_seq *q, struct engine_p
     return rc;
 }
 
+static int run_pass(struct batcher *b, int parts, struct err *e)
+{
+    int rc = team_tell(b->conf.team, b->parts, parts, e);
+    if (rc)
+        return rc;
+    return b->conf.ensemble ? ensemble_run(b->conf.ensemble, b->parts, parts, e)
+                            : engine_run(b->conf.engine, b->parts, parts, e);
+}
+
 int batcher_step(struct batcher *b, struct batcher_drawn *drawn, int *n, struct err *e)
 {
     int64_t prompts, rows = decide(b), began = clock_ns();
@@ -587,8 +597,7 @@ int batcher_step(struct batcher *b, struct batcher_drawn *drawn, int *n, struct 
     if (!rows)
         return 0;
     int rc, parts = lay_parts(b, &prompts, &rows);
-    if ((rc = team_tell(b->conf.team, b->parts, parts, e)) ||
-        (rc = engine_run(b->conf.engine, b->parts, parts, e)))
+    if ((rc = run_pass(b, parts, e)))
         return rc;
     note_pace(b, prompts, rows == prompts, (double)(clock_ns() - began) / 1e6);
     b->figures.steps++;

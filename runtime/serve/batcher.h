@@ -17,19 +17,21 @@
 
 struct batcher;
 struct batcher_seq;
+struct ensemble;
 struct team;
 
 struct batcher_conf {
-    struct engine *engine; /* borrowed; nobody else runs it meanwhile */
-    struct team *team;     /* borrowed; is told of each pass before it runs; or NULL */
-    struct dev *dev;       /* its; borrowed */
-    int64_t vocab;         /* of its model */
-    int64_t context;       /* tokens of a sequence, at most */
-    int64_t pages;         /* of the engine's cache; at least those of a context */
-    int most;              /* sequences that run at once; 1 to ENGINE_ROWS */
-    int waiting;           /* beside as many, that wait or give way to each other */
-    int64_t rows;          /* of a step, at most ENGINE_ROWS */
-    double target_ms;      /* of a step in which others wait for their next token; 0: unbounded */
+    struct engine *engine;     /* borrowed; nobody else runs it meanwhile; NULL: */
+    struct ensemble *ensemble; /* likewise: several models as one */
+    struct team *team;         /* borrowed; is told of each pass before it runs; or NULL */
+    struct dev *dev;           /* its; borrowed */
+    int64_t vocab;             /* of its model */
+    int64_t context;           /* tokens of a sequence, at most */
+    int64_t pages;             /* of the engine's cache; at least those of a context */
+    int most;                  /* sequences that run at once; 1 to ENGINE_ROWS */
+    int waiting;               /* beside as many, that wait or give way to each other */
+    int64_t rows;              /* of a step, at most ENGINE_ROWS */
+    double target_ms; /* of a step in which others wait for their next token; 0: unbounded */
     /* Logits (V), valid during the call, that follow token `at` of the prompt of a sequence whose
        sampler scores: each once, in order, but for the last one's. May be NULL when none does. */
     int (*score_fn)(void *user, int64_t at, const float *logits, struct err *e);

@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "runtime/door/beat.h"
 #include "runtime/serve/items.h"
+#include "runtime/serve/readers.h"
 
 #define IDLE_MS 1000
 
@@ -29,8 +30,10 @@ struct encode {
     struct infer_conf conf;
     const struct jobspec *spec;
     struct weights *weights;
-    struct reader *reader;
-    struct encode_asked *asked; /* (most) those without a request are free */
+    struct reader *reader;       /* or NULL: */
+    struct readers *readers;     /* several as one */
+    const struct reader *speaks; /* the one, or the first */
+    struct encode_asked *asked;  /* (most) those without a request are free */
     int most, count;
     int turn; /* whose the first text of the next pass is */
     struct tok_ids ids, types;
@@ -88,7 +91,7 @@ static int begin_asked(struct encode *s, struct inbox_request *q, struct err *e)
     a->q = q;
     s->count++;
     beat_phase(s->conf.door->page, WIRE_PHASE_SERVE_RENDER);
-    if (!items_open(&a->items, s->reader, q->text, q->len, &fault))
+    if (!items_open(&a->items, s->speaks, q->text, q->len, &fault))
         return 0;
     return keep_fault(a, &fault, e);
 }
@@ -132,7 +135,7 @@ static int end_some(struct encode *s, struct err *e)
 
 static bool fits(const struct encode *s)
 {
-    return s->n <= ENCODER_TEXTS && s->ids.count <= reader_rows(s->reader);
+    return s->n <= ENCODER_TEXTS && s->ids.count <= reader_rows(s->speaks);
 }
 
 /* The next text of a request, behind those of the pass. */
@@ -177,7 +180,9 @@ static int read_pass(struct encode *s, int n, struct err *e)
     s->passes++;
     s->read += n;
     s->tokens += s->texts[n - 1].begin + s->texts[n - 1].count;
-    return reader_facts(s->reader)->does == WIRE_DOES_EMBED
+    if (s->readers)
+        return readers_label(s->readers, texts, n, s->found, e);
+    return reader_facts(s->speaks)->does == WIRE_DOES_EMBED
         ? reader_embed(s->reader, texts, n, s->found, e)
         : reader_label(s->reader, texts, n, s->found, e);
 }
@@ -197,7 +202,7 @@ static int send_text(struct encode *s, const struct encode_asked *a, struct err 
 /* Numbers that are found of a text. */
 static int64_t width_of(const struct encode *s, const struct encode_text *t)
 {
-    const struct reader_facts *f = reader_facts(s->reader);
+    const struct reader_facts *f = reader_facts(s->speaks);
     if (f->does == WIRE_DOES_EMBED)
         return f->dim;
     return f->does == WIRE_DOES_TAG ? t->count * f->labels : f->labels;
@@ -269,8 +274,8 @@ int encode_serves(const struct orders *o, bool *out, struct err *e)
 
 static int open_host(struct encode *s, struct err *e)
 {
-    const struct reader_facts *f = reader_facts(s->reader);
-    int64_t rows = reader_rows(s->reader);
+    const struct reader_facts *f = reader_facts(s->speaks);
+    int64_t rows = reader_rows(s->speaks);
     int64_t most = f->does == WIRE_DOES_EMBED ? ENCODER_TEXTS * f->dim
         : f->does == WIRE_DOES_TAG            ? rows * f->labels
                                               : ENCODER_TEXTS * f->labels;
@@ -282,7 +287,7 @@ static int open_host(struct encode *s, struct err *e)
 /* The labels that alerts count are the model's. */
 static int check_alerts(const struct encode *s, struct err *e)
 {
-    const struct reader_facts *f = reader_facts(s->reader);
+    const struct reader_facts *f = reader_facts(s->speaks);
     int n = s->spec->serve.classify.alert_count;
     if (n && f->does != WIRE_DOES_CLASSIFY)
         return err_set(e, ERR_USER, "spec.serve.classify: %.150s has no labels of texts to watch",
@@ -303,15 +308,19 @@ static int check_alerts(const struct encode *s, struct err *e)
 
 static int tell_open(const struct encode *s, struct err *e)
 {
-    const struct reader_facts *f = reader_facts(s->reader);
+    const struct reader_facts *f = reader_facts(s->speaks);
     struct dev_info info;
+    int64_t parameters = f->parameters, bytes = f->memory_bytes;
+    int members = 0, of = 0;
     dev_describe(s->conf.dev, &info);
+    if (s->readers)
+        readers_tell(s->readers, &members, &of, &parameters, &bytes);
     log_info("reads texts", LOG_S("does", wire_does_name(f->does)), LOG_I("tokens", f->context),
         LOG_I("dimensions", f->dim), LOG_I("labels", f->labels));
     int rc = door_send_fields(s->conf.door, WIRE_LOADED,
-        (struct door_field[]){{"parameters", (double)f->parameters, NULL},
-            {"memory_bytes", (double)f->memory_bytes, NULL}, {"resumed_step", 0, NULL},
-            {"steps", 0, NULL}, {"device", 0, info.name}, {NULL, 0, NULL}},
+        (struct door_field[]){{"parameters", (double)parameters, NULL},
+            {"memory_bytes", (double)bytes, NULL}, {"resumed_step", 0, NULL}, {"steps", 0, NULL},
+            {"device", 0, info.name}, {NULL, 0, NULL}},
         e);
     if (rc)
         return rc;
@@ -319,7 +328,7 @@ static int tell_open(const struct encode *s, struct err *e)
         (struct door_field[]){{"model", 0, s->spec->serve.model_name},
             {"context_length", (double)f->context, NULL},
             {"calls", 0, wire_calls_name(WIRE_CALLS_NONE)}, {"does", 0, wire_does_name(f->does)},
-            {NULL, 0, NULL}},
+            {"members", (double)members, NULL}, {"of", (double)of, NULL}, {NULL, 0, NULL}},
         e);
 }
 
@@ -345,8 +354,12 @@ static int open_all(struct encode *s, struct err *e)
         .context = s->spec->serve.context_length,
         .budget_bytes = s->conf.budget_bytes,
         .page = s->conf.door->page};
-    if ((rc = reader_open(&c, &s->reader, e)) || (rc = check_alerts(s, e)) ||
-        (rc = open_host(s, e)))
+    bool several = s->spec->serve.ensemble.member_count;
+    rc = several ? readers_open(s->spec, &c, &s->readers, e) : reader_open(&c, &s->reader, e);
+    if (rc)
+        return rc;
+    s->speaks = several ? readers_first(s->readers) : s->reader;
+    if ((rc = check_alerts(s, e)) || (rc = open_host(s, e)))
         return rc;
     weights_release(s->weights); /* the reader has them */
     return tell_open(s, e);
@@ -362,6 +375,7 @@ static void close_all(struct encode *s)
     tok_ids_done(&s->types);
     buf_done(&s->out);
     buf_done(&s->frame);
+    readers_close(s->readers);
     reader_close(s->reader);
     weights_close(s->weights);
 }

@@ -13,6 +13,7 @@
 #include "runtime/model/engine.h"
 #include "runtime/model/kvcache.h"
 #include "runtime/serve/batcher.h"
+#include "runtime/serve/ensemble.h"
 #include "runtime/serve/team.h"
 #include "runtime/serve/turn.h"
 
@@ -32,6 +33,8 @@ struct infer {
     struct beside *beside; /* adapters; or NULL */
     struct model *model;
     struct engine *engine;
+    struct ensemble *ensemble;         /* in place of these two; or NULL */
+    struct ensemble_facts of_ensemble; /* without one all 0 */
     struct batcher *batcher;
     struct turn_conf turns;
     struct batcher_drawn *drawn; /* (most) */
@@ -165,28 +168,40 @@ static int keep_guesses(void *user, const int32_t *ids, int n)
 
 /* -- life -- */
 
-/* c becomes this rank's share. The cache holds the longest sequence, and beside it as many of a
-   usual length as may run, unless memory says less. */
+/* Of a pass, at most. */
+static int64_t parts_of(const struct infer *s)
+{
+    return batcher_parts(s->most, s->spec->serve.speculation.method);
+}
+
+/* Of a cache of which a page takes so many bytes, where `left` bytes are left beside those of the
+   longest sequence: these, and as many of a usual length as may run, unless memory says less. */
+static int agree_on_pages(
+    struct infer *s, int64_t context, int64_t page, int64_t left, int64_t *pages, struct err *e)
+{
+    int64_t usual = kvcache_pages(context < USUAL_TOKENS ? context : USUAL_TOKENS);
+    int64_t more = (s->most - 1) * usual, room = left / page;
+    *pages = kvcache_pages(context) + (more < room ? more : room);
+    int rc = team_agree(s->team, weights_digest(s->weights), parts_of(s), context, pages, e);
+    if (!rc)
+        log_info("cache of keys and values", LOG_I("tokens", *pages * KVCACHE_PAGE),
+            LOG_I("bytes", *pages * page), LOG_I("sequences", s->most));
+    return rc;
+}
+
+/* c becomes this rank's share. */
 static int plan_pages(struct infer *s, struct model_conf *c, struct err *e)
 {
     const struct model_conf whole = *c;
     const struct model_config *of = &c->config;
-    int64_t usual = kvcache_pages(c->kv_capacity < USUAL_TOKENS ? c->kv_capacity : USUAL_TOKENS);
     struct memplan plan;
     int rc;
     if ((rc = team_share(s->team, c, e)) || (rc = memplan_model(c, s->weights, &plan, e)) ||
         (rc = team_require(&plan, s->conf.budget_bytes, &whole, s->weights, e)))
         return rc;
     int64_t page = kvcache_bytes(of->layers, 1, of->kv_heads * of->head_dim, c->t);
-    int64_t more = (s->most - 1) * usual, room = (s->conf.budget_bytes - plan.total) / page;
-    c->kv_pages = kvcache_pages(c->kv_capacity) + (more < room ? more : room);
-    int64_t parts = batcher_parts(s->most, s->spec->serve.speculation.method);
-    if ((rc = team_agree(
-             s->team, weights_digest(s->weights), parts, c->kv_capacity, &c->kv_pages, e)))
-        return rc;
-    log_info("cache of keys and values", LOG_I("tokens", c->kv_pages * KVCACHE_PAGE),
-        LOG_I("bytes", c->kv_pages * page), LOG_I("sequences", s->most));
-    return 0;
+    return agree_on_pages(
+        s, c->kv_capacity, page, s->conf.budget_bytes - plan.total, &c->kv_pages, e);
 }
 
 static int describe_adapters(struct infer *s, struct model_conf *c, struct err *e)
@@ -197,7 +212,7 @@ static int describe_adapters(struct infer *s, struct model_conf *c, struct err *
         return err_set(e, ERR_USER, "spec.serve.adapters: not with ranks that share the model");
     int rc = adapters_describe(&s->spec->serve, &c->config, &s->beside, e);
     c->beside = s->beside;
-    return rc;
+    return rc ? err_wrap(e, "spec.serve.adapters") : 0;
 }
 
 static int open_adapters(struct infer *s, struct err *e)
@@ -207,32 +222,21 @@ static int open_adapters(struct infer *s, struct err *e)
         return rc;
     log_info("adapters beside the model", LOG_I("adapters", beside_count(s->beside)),
         LOG_I("bytes", beside_bytes(s->beside)), LOG_I("greatest_rank", beside_rank(s->beside)));
-    return adapters_load(&s->spec->serve, s->weights, s->beside, s->conf.door->page, e);
+    rc = adapters_load(&s->spec->serve, s->weights, s->beside, s->conf.door->page, e);
+    return rc ? err_wrap(e, "spec.serve.adapters") : 0;
 }
 
-static int open_model(struct infer *s, struct err *e)
+static int open_batcher(struct infer *s, int64_t context, int64_t pages, struct err *e)
 {
-    struct model_conf c = {.config = *weights_config(s->weights),
-        .t = model_type_of(s->spec->precision),
-        .page = s->conf.door->page};
-    int rc;
-    s->turns.vocab = c.config.vocab;
-    if ((rc = describe_adapters(s, &c, e)))
-        return rc;
-    if ((rc = engine_context(&c.config, s->spec->serve.context_length, &c.kv_capacity, e)) ||
-        (rc = plan_pages(s, &c, e)) || (rc = model_create(s->conf.dev, &c, &s->model, e)) ||
-        (rc = model_load(s->model, s->weights, e)) || (rc = open_adapters(s, e)) ||
-        (rc = engine_create(s->model, &s->engine, e)))
-        return rc;
-    weights_release(s->weights); /* the model has them */
     struct dev_info info;
     dev_describe(s->conf.dev, &info);
     const struct batcher_conf b = {.engine = s->engine,
+        .ensemble = s->ensemble,
         .team = s->team,
         .dev = s->conf.dev,
-        .vocab = c.config.vocab,
-        .context = c.kv_capacity,
-        .pages = c.kv_pages,
+        .vocab = weights_config(s->weights)->vocab,
+        .context = context,
+        .pages = pages,
         .most = s->most,
         .waiting = s->places - s->most,
         .rows = ENGINE_ROWS,
@@ -241,8 +245,50 @@ static int open_model(struct infer *s, struct err *e)
         .guesses = s->spec->serve.speculation.method ? s->spec->serve.speculation.tokens : 0,
         .few = info.host_readable ? FEW_ROWS : 0,
         .may_follow_fn = keep_guesses};
-    s->turns.context = c.kv_capacity;
+    s->turns.vocab = b.vocab;
+    s->turns.context = context;
     return batcher_create(&b, &s->batcher, e);
+}
+
+static int open_model(struct infer *s, struct err *e)
+{
+    struct model_conf c = {.config = *weights_config(s->weights),
+        .t = model_type_of(s->spec->precision),
+        .page = s->conf.door->page};
+    int rc;
+    if ((rc = describe_adapters(s, &c, e)))
+        return rc;
+    if ((rc = engine_context(&c.config, s->spec->serve.context_length, &c.kv_capacity, e)) ||
+        (rc = plan_pages(s, &c, e)) || (rc = model_create(s->conf.dev, &c, &s->model, e)) ||
+        (rc = model_load(s->model, s->weights, e)) || (rc = open_adapters(s, e)) ||
+        (rc = engine_create(s->model, &s->engine, e)))
+        return rc;
+    weights_release(s->weights); /* the model has them */
+    return open_batcher(s, c.kv_capacity, c.kv_pages, e);
+}
+
+/* The job's model is there for its texts alone, unless it is a member. */
+static int open_members(struct infer *s, struct err *e)
+{
+    const struct ensemble_conf c = {.spec = s->spec,
+        .weights = s->weights,
+        .tok = s->tok,
+        .dev = s->conf.dev,
+        .page = s->conf.door->page,
+        .parts = (int)parts_of(s)};
+    struct ensemble_facts *f = &s->of_ensemble;
+    int64_t pages;
+    int rc = ensemble_open(&c, &s->ensemble, e);
+    if (rc || (rc = ensemble_require(s->ensemble, s->conf.budget_bytes, e)))
+        return rc;
+    ensemble_tell(s->ensemble, f);
+    if ((rc = agree_on_pages(
+             s, f->context, f->page_bytes, s->conf.budget_bytes - f->bytes, &pages, e)) ||
+        (rc = ensemble_load(s->ensemble, pages, e)))
+        return rc;
+    ensemble_tell(s->ensemble, f); /* what has been loaded now */
+    weights_release(s->weights);
+    return open_batcher(s, f->context, pages, e);
 }
 
 static int open_text(struct infer *s, struct err *e)
@@ -263,6 +309,7 @@ static int open_text(struct infer *s, struct err *e)
 static int open_all(struct infer *s, struct err *e)
 {
     const struct jobspec *spec = s->spec;
+    const struct ensemble_facts *f = &s->of_ensemble;
     struct dev_info info;
     int rc;
 
@@ -275,13 +322,16 @@ static int open_all(struct infer *s, struct err *e)
         return err_set(e, ERR_MEMORY, "no memory for %d requests", s->most);
     if ((rc = team_open(s->conf.coll, s->conf.orders, &s->team, e)) ||
         (rc = weights_open(spec->model.source, spec->model.sha256, &s->weights, e)) ||
-        (team_leads(s->team) && (rc = open_text(s, e))) || (rc = open_model(s, e)))
+        (team_leads(s->team) && (rc = open_text(s, e))) ||
+        (rc = spec->serve.ensemble.member_count ? open_members(s, e) : open_model(s, e)))
         return rc;
     dev_describe(s->conf.dev, &info);
+    int64_t parameters = s->model ? model_parameters(s->model) : f->parameters,
+            bytes = s->model ? model_memory_bytes(s->model) : f->bytes;
     rc = door_send_fields(s->conf.door, WIRE_LOADED,
-        (struct door_field[]){{"parameters", (double)model_parameters(s->model), NULL},
-            {"memory_bytes", (double)model_memory_bytes(s->model), NULL}, {"resumed_step", 0, NULL},
-            {"steps", 0, NULL}, {"device", 0, info.name}, {NULL, 0, NULL}},
+        (struct door_field[]){{"parameters", (double)parameters, NULL},
+            {"memory_bytes", (double)bytes, NULL}, {"resumed_step", 0, NULL}, {"steps", 0, NULL},
+            {"device", 0, info.name}, {NULL, 0, NULL}},
         e);
     if (rc || !team_leads(s->team) || (rc = team_rest(s->team, e))) /* all have loaded */
         return rc;
@@ -289,7 +339,7 @@ static int open_all(struct infer *s, struct err *e)
         (struct door_field[]){{"model", 0, spec->serve.model_name},
             {"context_length", (double)s->turns.context, NULL},
             {"calls", 0, wire_calls_name(s->chat ? chat_calls(s->chat) : WIRE_CALLS_NONE)},
-            {NULL, 0, NULL}},
+            {"members", (double)f->count, NULL}, {"of", (double)f->of, NULL}, {NULL, 0, NULL}},
         e);
 }
 
@@ -313,6 +363,7 @@ static void close_all(struct infer *s)
     mem_free(s->drawn);
     batcher_destroy(s->batcher);
     team_close(s->team);
+    ensemble_destroy(s->ensemble);
     engine_destroy(s->engine);
     model_destroy(s->model);
     beside_destroy(s->beside);

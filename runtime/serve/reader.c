@@ -10,7 +10,8 @@
 struct reader {
     struct reader_facts facts;
     struct pooling pooling;
-    struct tok *tok;
+    const struct tok *tok;
+    struct tok *own; /* NULL: tok is another's */
     struct model *model;
     struct encoder *encoder;
 };
@@ -35,6 +36,19 @@ int reader_does(const struct weights *w, enum wire_does *out, struct err *e)
 }
 
 /* -- life -- */
+
+int reader_plan(const struct reader_conf *c, int64_t *context, int64_t *bytes, struct err *e)
+{
+    struct model_conf m = {.t = c->t};
+    struct pooling p;
+    struct memplan plan;
+    int rc = encoder_conf(c->weights, c->context, &m, &p, e);
+    if (rc || (rc = memplan_model(&m, c->weights, &plan, e)))
+        return rc;
+    *context = m.kv_capacity;
+    *bytes = plan.total;
+    return 0;
+}
 
 static int open_model(
     struct reader *r, const struct reader_conf *c, const struct model_conf *m, struct err *e)
@@ -72,7 +86,8 @@ static int reader_begin(struct reader *r, const struct reader_conf *c, struct er
             is->architecture);
     if (is->labels && !r->facts.names)
         return err_set(e, ERR_DATA, "%s: its labels have no names", weights_path(c->weights));
-    rc = tok_open(c->weights, &r->tok, e);
+    rc = c->tok ? 0 : tok_open(c->weights, &r->own, e);
+    r->tok = c->tok ? c->tok : r->own;
     return rc ? rc : open_model(r, c, &m, e);
 }
 
@@ -96,7 +111,7 @@ void reader_close(struct reader *r)
         return;
     encoder_destroy(r->encoder);
     model_destroy(r->model);
-    tok_close(r->tok);
+    tok_close(r->own);
     mem_free(r);
 }
 

@@ -17,6 +17,7 @@ struct reader;
 struct reader_conf { /* borrowed; weights and dev until the reader is closed */
     struct weights *weights;
     struct dev *dev;
+    const struct tok *tok;  /* of other files, with the same tokens; NULL: the model's own */
     enum dtype t;           /* of large products' weights that are F32 in the files */
     int64_t context;        /* tokens of a text, at most; 0: what the model says */
     int64_t budget_bytes;   /* memory that may be used */
@@ -38,6 +39,9 @@ struct reader_facts {
    does. ERR_DATA: that is not supported. */
 int reader_does(const struct weights *w, enum wire_does *out, struct err *e);
 
+/* Tokens of a text, and bytes, that one so opened would have; of the latter the tokenizer takes
+   none. Fails as reader_open, but for memory. */
+int reader_plan(const struct reader_conf *c, int64_t *context, int64_t *bytes, struct err *e);
 /* ERR_USER: the model generates; its context is less. ERR_MEMORY: it does not fit. */
 int reader_open(const struct reader_conf *c, struct reader **out, struct err *e);
 void reader_close(struct reader *r);

@@ -24,7 +24,7 @@ START_TEST(reads_texts)
     buf_init(&metrics, 1 << 16);
     char numbers[3000]; /* 600 times: more than a text of an answer may have */
     memset(numbers, ' ', sizeof numbers);
-    front_does(f, WIRE_DOES_EMBED);
+    front_does(f, WIRE_DOES_EMBED, (struct openai_members){2, 3});
     client_open(&c);
     ask(&c, "/v1/embeddings", "{\"model\":\"tiny\",\"input\":[\"a\",\"b\"]}");
     until(&c, sent == 1);
@@ -39,8 +39,11 @@ START_TEST(reads_texts)
     until(&c, has(&c, "}]}"));
     ck_assert(has(&c, "HTTP/1.1 200") && has(&c, "\"data\":[{\"index\":0},{\"index\":1 ") &&
         has(&c, "{\"prompt_tokens\":7,\"total_tokens\":7}"));
+    ck_assert(has(&c, "\"llmjob\":{\"members\":2,\"of\":3}"));
     client_close(&c);
     metric_print(&metrics);
+    ck_assert(strstr(buf_cstr(&metrics), "\n" NAME_METRIC_MEMBERS " 2\n") &&
+        strstr(buf_cstr(&metrics), "\n" NAME_METRIC_MISSING " 1\n"));
     ck_assert_msg(strstr(buf_cstr(&metrics), "\n" NAME_METRIC_ITEMS " 2\n") &&
             strstr(buf_cstr(&metrics), "\n" NAME_METRIC_ITEM_TOKENS " 7\n"),
         "%s", buf_cstr(&metrics));

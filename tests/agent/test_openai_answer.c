@@ -64,6 +64,12 @@ START_TEST(answers)
     ck_assert_str_eq(b.data,
         "data: {\"error\":{\"message\":\"7\",\"type\":\"rate_limit_error\","
         "\"param\":null,\"code\":\"queue_full\"}}\n\n");
+    struct openai_answer of = text; /* several */
+    of.members = (struct openai_members){2, 3};
+    buf_reset(&b);
+    openai_whole(&b, &of, two, 1, (struct openai_usage){2, 3, 1});
+    ck_assert_ptr_nonnull(
+        strstr(b.data, "\"model\":\"m\",\"llmjob\":{\"members\":2,\"of\":3},\"choices\":["));
 }
 END_TEST
 

@@ -94,6 +94,10 @@ const char jobspecs_serve[] = JOBSPECS_HEAD
     "classify: {file: /data/f, directory: null, state: /data/s, caFile: /data/c, alerts: [{name: "
     "a, label: spam, windowSeconds: 60, share: 0.5, clearShare: 0.25, forSeconds: 5, minItems: 3, "
     "webhook: 'http://h:1/x'}, {name: b, label: ham, share: 1}]}}}}";
+const char jobspecs_ensemble[] = JOBSPECS_HEAD
+    "{" JOBSPECS_STORAGE ", model: {source: /data/m}, serve: {modelName: m, ensemble: {members: "
+    "[{name: a, source: /data/a, adapter: /data/x}, {name: b}], average: Probabilities, "
+    "allowMissing: true}}}}";
 const char jobspecs_run[] = JOBSPECS_HEAD "{run: {command: [a, b], args: [c], env: {A: b}}}}";
 const char jobspecs_convert[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, convert: {format: GGUF, quantize: "

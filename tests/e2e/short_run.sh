@@ -5,7 +5,8 @@
 # divide the optimizer's state, sharded.yaml and long-context.yaml, whose ranks share one model, or its sequences, to the same loss;
 # by experts.yaml, whose ranks share the experts that its first lines describe; and by communication.yaml, whose ranks take local
 # steps; evaluate-sharded.yaml, by four ranks that share the model and by one, finds the same loss, and serve-sharded.yaml says by four
-# what one says; serve-adapters.yaml, of two adapters that are trained here, says with each what its merged model says;
+# what one says; serve-adapters.yaml, of two adapters that are trained here, says with each what its merged model says, and
+# serve-ensemble.yaml the mean of what the three say;
 # serve-speculation.yaml says what the model says by itself, by tokens of which some were guessed; embeddings.yaml
 # and classify.yaml serve the tiny BERTs. test_standalone.sh and test_openai.sh tell the whole stories.
 . "$(dirname "$0")/lib.sh"
@@ -82,6 +83,8 @@ prepare() {
 		manifests/samples/serve-adapters.yaml >"$work/serve-adapters.yaml"
 	sed -E 's|/data/models/.*|/data/out|; s/^( *modelName:).*/\1 tiny/; s/^( *contextLength:).*/\1 128/
 		s/^( *)(replicas:.*)/\1\2\n\1precision: FP32/' manifests/samples/serve-speculation.yaml >"$work/serve-speculation.yaml"
+	sed -E 's|/data/models/.*|/data/model|; s/^( *contextLength:).*/\1 128/; s/^( *)(serve:.*)/\1precision: FP32\n\1\2/' \
+		manifests/samples/serve-ensemble.yaml >"$work/serve-ensemble.yaml"
 	for sample in embeddings classify; do
 		sed -E "s|^( *source:).*|\1 /data/$sample|; s/^( *modelName:).*/\1 tiny/" manifests/samples/$sample.yaml >"$work/$sample.yaml"
 	done
@@ -116,6 +119,16 @@ said() { # [model]
 	curl -sS --fail-with-body --max-time 60 "$(serving "$work/said")/v1/completions" -H 'content-type: application/json' \
 		-d "{\"model\": \"${1:-tiny}\", \"prompt\": \"and there was \", \"max_tokens\": ${2:-8}, \"temperature\": 0}" |
 		jq -ce '[.choices[0].text, .usage]'
+}
+weighed() { # model: the logprobs of a text's bytes
+	curl -sS --fail-with-body --max-time 60 "$(serving "$work/said")/v1/completions" -H 'content-type: application/json' -d \
+		"{\"model\": \"$1\", \"prompt\": \"and there was evening\", \"max_tokens\": 0, \"echo\": true, \"logprobs\": 0}"
+}
+of() { weighed smol | jq -e ".llmjob == {members: $1, of: 3}"; }
+is_mean() { # file: of one answer as three, then of each
+	jq -es 'map(.choices[0].logprobs.token_logprobs[1:] | map(exp)) as [$all, $a, $b, $c] | .[0].llmjob == {members: 3, of: 3} and
+		([range($all | length) | $all[.] - ($a[.] + $b[.] + $c[.]) / 3 | fabs] | length == 20 and max < 1e-5) and
+		([range($all | length) | $a[.] - $b[.] | fabs] | max > 1e-2)' "$1"
 }
 names() { curl -sS --max-time 60 "$(serving "$work/said")/v1/models" | jq -r '[.data[].id] | join(" ")'; }
 reads() { # path filter
@@ -179,6 +192,18 @@ check "both are served beside the model" serving "$work/said"
 check "under their names" equal "$(names)" "smol kjv dictionary"
 check "and say what their merged models say" equal "$(said kjv) $(said dictionary)" "${merged[*]}"
 check "which the model does not" [ "$(said smol)" != "${merged[0]}" -a "${merged[0]}" != "${merged[1]}" ]
+for name in smol kjv dictionary; do
+	weighed $name
+done >"$work/each"
+stop
+served serve-ensemble
+check "all three are served as one" serving "$work/said"
+{ weighed smol; cat "$work/each"; } >"$work/weighed"
+check "which says the mean of what each says" is_mean "$work/weighed"
+stop
+rm -r "$work/out/dictionary/adapter"
+served serve-ensemble
+check "and without one of them" of 2
 stop
 served serve-speculation
 check "what is guessed changes nothing" equal "$(said tiny 90)" "$one_by_one"

@@ -207,7 +207,10 @@ static void refuse(const char *says)
     e.text[0] = 0;
     ck_assert(adapters_describe(&spec, weights_config(weights), &b, &e));
     ck_assert_msg(strstr(e.text, says), "%s", e.text);
-    ck_assert_msg(strstr(e.text, "spec.serve.adapters: "), "%s", e.text);
+    bool named = false;
+    for (int i = 0; i < spec.adapter_count; i++)
+        named |= !strncmp(e.text, spec.adapters[i].name, strlen(spec.adapters[i].name));
+    ck_assert_msg(named, "%s", e.text);
 }
 
 static void write_config(int i, const char *text)

@@ -8,7 +8,8 @@
  * Each one's tokens are compared with those that an engine of its own draws one by one, of an
  * adapter one that has no other. What came to pass (stops, tokens found, batches, guesses that came
  * true and that did not) is counted, so that a schedule that shows nothing fails. Logits that are
- * told, of prompts and of what is drawn, are the engine's, each once. The same by ranks that share
+ * told, of prompts and of what is drawn, are the engine's, each once. The same of several models that
+ * answer as one, and by ranks that share
  * the model, in worlds of real processes, of which rank 0 has the requests. And logits of one pass
  * of many sequences are those of each alone, to the bit.
  * needs: sample
@@ -21,9 +22,11 @@
 #include "runtime/convert/adapters.h"
 #include "runtime/model/beside.h"
 #include "runtime/model/kvcache.h"
+#include "runtime/serve/ensemble.h"
 #include "runtime/serve/shape.h"
 #include "runtime/serve/team.h"
 #include "tests/runtime/coll/ranks.h"
+#include "tests/runtime/ensembles.h"
 #include "tests/runtime/golden.h"
 #include "tests/runtime/peft.h"
 #include "tests/sample.h"
@@ -35,6 +38,8 @@
 #define MOST      7
 #define SCHEDULES 200
 #define REQUESTS  12 /* of a schedule */
+
+#define ENSEMBLE_SCHEDULES 4
 
 #define TEAM_SCHEDULES 8 /* at most: until pages ran out, others were found, and guesses right */
 #define TEAM_PROMPT    60
@@ -55,6 +60,8 @@ struct served {
     struct weights *w;
     struct model *m;
     struct engine *engine;
+    struct ensemble *ensemble; /* in place of the last two; or NULL */
+    struct tok *tok;           /* its */
     int64_t context, pages;
 };
 
@@ -123,8 +130,26 @@ static struct served served_open(int family, enum dtype t, int64_t pages, int ad
     return served_share(NULL, family, t, pages, adapters);
 }
 
+/* Of the members of s, whose files are there. */
+static struct served served_members(const struct jobspec *spec, int64_t pages)
+{
+    struct served s = {.context = spec->serve.context_length, .pages = pages};
+    ck_assert_msg(!dev_open("cpu", 0, 1, &s.d, &e), "%s", e.text);
+    ck_assert_msg(!weights_open(spec->model.source, NULL, &s.w, &e), "%s", e.text);
+    ck_assert_msg(!tok_open(s.w, &s.tok, &e), "%s", e.text);
+    if (s.pages < kvcache_pages(s.context))
+        s.pages = kvcache_pages(s.context);
+    const struct ensemble_conf c = {
+        .spec = spec, .weights = s.w, .tok = s.tok, .dev = s.d, .parts = (int)batcher_parts(MOST)};
+    ck_assert_msg(!ensemble_open(&c, &s.ensemble, &e), "%s", e.text);
+    ck_assert_msg(!ensemble_load(s.ensemble, s.pages, &e), "%s", e.text);
+    return s;
+}
+
 static void served_close(struct served *s)
 {
+    ensemble_destroy(s->ensemble);
+    tok_close(s->tok);
     engine_destroy(s->engine);
     model_destroy(s->m);
     beside_destroy(s->beside);
@@ -318,6 +343,7 @@ static struct batcher_conf make_conf(const struct served *s, uint64_t *random)
     int64_t least = kvcache_pages(s->context);
     uint64_t more = up_to(random, (uint64_t)(s->pages - least) + 1) - 1;
     struct batcher_conf c = {.engine = s->engine,
+        .ensemble = s->ensemble,
         .team = s->team,
         .dev = s->d,
         .vocab = weights_config(s->w)->vocab,
@@ -414,10 +440,12 @@ static void run_alone(const struct served *s, const int32_t *ids, int64_t count,
         .count = count,
         .past = past,
         .pages = pages,
-        .adapter = 1,
+        .adapter = s->ensemble ? 0 : 1,
         .draw = draw,
         .logits = logits};
-    if (s->beside)
+    if (s->ensemble)
+        rc = ensemble_run(s->ensemble, &part, 1, &e);
+    else if (s->beside)
         rc = engine_run(s->engine, &part, 1, &e);
     else if (draw)
         rc = engine_next(s->engine, *ids, past, draw, &part.next, &e);
@@ -552,6 +580,24 @@ START_TEST(random_schedules)
 }
 END_TEST
 
+/* _i: of what the average is. */
+START_TEST(an_ensemble_draws_the_same_in_any_batch)
+{
+    struct batcher_figures sum = {0};
+    ensembles_write(adapter_folder);
+    struct jobspec spec = ensembles_job(adapter_folder, (enum average)_i);
+    spec.serve.context_length = 64; /* of its members */
+    struct served s = served_members(&spec, 8), alone = served_members(&spec, 0);
+    for (uint64_t n = 0; n < ENSEMBLE_SCHEDULES; n++)
+        schedule(&s, &alone, n, &sum);
+    printf("an ensemble: %lld steps, %lld stops, %lld tokens found\n", (long long)sum.steps,
+        (long long)sum.stopped, (long long)sum.cached);
+    ck_assert(sum.steps > 0 && sum.cached > 0);
+    served_close(&s);
+    served_close(&alone);
+}
+END_TEST
+
 /* -- ranks that share the model -- */
 
 static int shared_family;
@@ -668,6 +714,7 @@ int main(void)
     tcase_set_timeout(c, 240);
     tcase_add_checked_fixture(c, setup, teardown);
     tcase_add_loop_test(c, random_schedules, 0, FAMILIES);
+    tcase_add_loop_test(c, an_ensemble_draws_the_same_in_any_batch, 0, 2);
     tcase_add_loop_test(c, a_team_draws_what_one_rank_draws, 0, 9);
     tcase_add_loop_test(c, logits_are_those_of_each_alone, 0, FAMILIES);
     suite_add_tcase(s, c);

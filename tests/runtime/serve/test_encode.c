@@ -54,7 +54,8 @@ static int body(int fd)
     return (int)exit_class_of(rc ? why.code : ERR_NONE);
 }
 
-static void start_watching(const char *model, int adapters, const char *label)
+/* With so many adapters beside it, or as so many members, or watched for a label, or NULL. */
+static void start_with(const char *model, int adapters, int members, const char *label)
 {
     char root[PATH_MAX], path[128];
     golden_folder(folder);
@@ -70,13 +71,17 @@ static void start_watching(const char *model, int adapters, const char *label)
     s.serve.classify.alerts[0] = (struct jobspec_alert){
         .name = "a", .label = label, .window_seconds = 1, .share = 0.5, .min_items = 1};
     s.serve.classify.alert_count = label != NULL;
+    s.serve.ensemble.members[0].name = "first";
+    s.serve.ensemble.members[1].name = "second";
+    s.serve.ensemble.member_count = members;
+    s.serve.ensemble.average = AVERAGE_PROBABILITIES;
     agent_spawn(&a, body);
     agent_start(&a, &s, folder);
 }
 
 static void start(const char *model)
 {
-    start_watching(model, 0, NULL);
+    start_with(model, 0, 0, NULL);
 }
 
 static void serve(void)
@@ -268,7 +273,7 @@ END_TEST
 
 START_TEST(adapters_are_refused)
 {
-    start_watching(GOLDEN "tiny-bert-masked", 1, NULL);
+    start_with(GOLDEN "tiny-bert-masked", 1, 0, NULL);
     agent_expect_failed(&a, "user", "spec.serve.adapters: not beside");
     agent_end(&a);
     golden_remove(folder);
@@ -278,12 +283,53 @@ END_TEST
 /* Alerts count labels of texts, and those that the model has. */
 START_TEST(labels_that_are_none_are_refused)
 {
-    start_watching(GOLDEN "tiny-bert-masked", 0, "spam");
+    start_with(GOLDEN "tiny-bert-masked", 0, 0, "spam");
     agent_expect_failed(&a, "user", "has no labels of texts to watch");
     agent_end(&a);
     golden_remove(folder);
-    start_watching(GOLDEN "tiny-bert-texts", 0, "neither");
+    start_with(GOLDEN "tiny-bert-texts", 0, 0, "neither");
     agent_expect_failed(&a, "user", "alerts[0].label: \"neither\" is none of the");
+    agent_end(&a);
+    golden_remove(folder);
+}
+END_TEST
+
+/* The mean of twice the same is that, and is said to be of two. */
+START_TEST(an_ensemble_labels_as_one)
+{
+    static const char ask[] =
+        "{\"id\":1,\"read\":\"classify\",\"input\":[\"the\",\"anna in berlin\",\"x\"]}";
+    double p[2][9];
+    for (int members = 0; members <= 2; members += 2) {
+        struct answer o;
+        int n = 0;
+        start_with(GOLDEN "tiny-bert-texts", 0, members, NULL);
+        json_destroy(agent_expect(&a, WIRE_LOADED));
+        json_auto struct json *v = agent_expect(&a, WIRE_SERVING), *said = NULL;
+        ck_assert(json_int(v, "members", -1) == members && json_int(v, "of", -1) == members);
+        agent_send(&a, WIRE_REQUEST, ask);
+        collect(&o, 1);
+        ck_assert_str_eq(o.reason, "stop");
+        buf_auto struct buf list;
+        buf_init(&list, 1 << 16);
+        buf_printf(&list, "[%s]", buf_cstr(&o.text));
+        ck_assert(!json_parse(list.data, list.len, &said, &e));
+        json_each (item, said)
+            json_each (x, json_get(item, "probs"))
+                p[members / 2][n++] = json_number_value(x);
+        ck_assert_int_eq(n, 9);
+        free_answers(&o, 1);
+        stop_serving();
+    }
+    for (int i = 0; i < 9; i++)
+        ck_assert_double_eq_tol(p[0][i], p[1][i], 1e-6);
+}
+END_TEST
+
+START_TEST(embeddings_have_no_mean)
+{
+    start_with(GOLDEN "tiny-bert-masked", 0, 2, NULL);
+    agent_expect_failed(&a, "user", "spec.serve.ensemble: not of a model that embeds");
     agent_end(&a);
     golden_remove(folder);
 }
@@ -296,7 +342,7 @@ int main(void)
     tcase_add_loop_test(tc, company_changes_no_answer, 0, 1);
     const TTest *const tests[] = {what_is_wrong_ends_alone, a_cancel_ends_one,
         a_stop_waits_for_answers, a_model_that_generates_is_not_read, adapters_are_refused,
-        labels_that_are_none_are_refused};
+        labels_that_are_none_are_refused, an_ensemble_labels_as_one, embeddings_have_no_mean};
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
         tcase_add_test(tc, tests[i]);
     tcase_set_timeout(tc, 60);

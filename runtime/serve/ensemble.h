@@ -1,0 +1,52 @@
+/*
+ * ensemble: several models that go on with texts as one: a pass runs each over the same parts, and
+ * what all say of a token is averaged (average.h) before it is drawn. Each has keys and values of
+ * its own in a cache of its own, over the same pages: which of them are whose is said once, for
+ * all. Where a device gives a row the same bits whatever the other rows are, so does the average.
+ *
+ * Opened, planned and loaded in this order; what is planned is what is allocated. One thread.
+ */
+#ifndef RUNTIME_SERVE_ENSEMBLE_H
+#define RUNTIME_SERVE_ENSEMBLE_H
+
+#include "api/jobspec.h"
+#include "api/wire.h"
+#include "base/err.h"
+#include "runtime/family/weights.h"
+#include "runtime/model/engine.h"
+#include "runtime/text/tok.h"
+
+struct ensemble;
+
+struct ensemble_conf { /* borrowed, until destroy */
+    const struct jobspec *spec;
+    struct weights *weights; /* the job's model */
+    const struct tok *tok;   /* its */
+    struct dev *dev;
+    struct wire_page *page; /* a beat a layer; or NULL */
+    int parts;              /* of a pass, at most */
+};
+
+struct ensemble_facts {
+    int count, of;       /* members that are there, of so many */
+    int64_t context;     /* tokens of a sequence: what all have */
+    int64_t parameters;  /* of all */
+    int64_t bytes;       /* of all, with a cache of one sequence */
+    int64_t page_bytes;  /* what a page more takes in all caches */
+    int64_t logit_bytes; /* of these, for logits on the host */
+};
+
+/* Nothing is allocated on the device. ERR_USER, ERR_DATA: as members_open, or a member's adapter or
+   context; it is named. */
+int ensemble_open(const struct ensemble_conf *c, struct ensemble **out, struct err *e);
+void ensemble_destroy(struct ensemble *s);
+void ensemble_tell(const struct ensemble *s, struct ensemble_facts *out);
+/* ERR_MEMORY, with what each member takes. */
+int ensemble_require(const struct ensemble *s, int64_t budget_bytes, struct err *e);
+/* One member after another; pages: of each cache, at least those of a sequence. */
+int ensemble_load(struct ensemble *s, int64_t pages, struct err *e);
+
+/* engine_run's contract, of parts without adapters: logits and what is drawn are the average's. */
+int ensemble_run(struct ensemble *s, struct engine_part *parts, int n, struct err *e);
+
+#endif

@@ -1,0 +1,220 @@
+/*
+ * Goal: models that label texts say as one what the mean of them is, of texts and of words, by
+ * logits and by probabilities, where one label holds and where several may. Method: tiny BERTs of
+ * tests/golden and copies of them with noise in their weights, in other precisions, each read alone
+ * by a reader here; averages are made here from their definitions.
+ */
+#include "runtime/serve/readers.h"
+
+#include "base/io.h"
+#include "base/mem.h"
+#include "base/random.h"
+#include "tests/far.h"
+#include "tests/runtime/ensembles.h"
+#include "tests/runtime/golden.h"
+#include "tests/unit.h"
+
+#include <math.h>
+
+#define MEMBERS 3
+#define TEXTS   6
+#define WORDS   9
+#define NUMBERS 512
+
+static char folder[64];
+static struct err e;
+static struct dev *d;
+static char paths[MEMBERS][128];
+
+static void setup(void)
+{
+    golden_folder(folder);
+    ck_assert_msg(!dev_open("cpu", 0, 2, &d, &e), "%s", e.text);
+}
+
+static void teardown(void)
+{
+    dev_close(d);
+    golden_remove(folder);
+}
+
+/* Of a model: itself, and two copies. */
+static struct jobspec job(const char *model, enum average average)
+{
+    static const char *const names[MEMBERS] = {"first", "second", "third"};
+    struct jobspec s = {.task = TASK_SERVE, .precision = PRECISION_FP32, .model.source = paths[0]};
+    s.serve.ensemble.average = average;
+    s.serve.ensemble.member_count = MEMBERS;
+    snprintf(paths[0], sizeof paths[0], "%s/first", folder);
+    ensembles_copy(model, paths[0], 0, 1, DTYPE_F32);
+    for (int i = 0; i < MEMBERS; i++) {
+        s.serve.ensemble.members[i] = (struct jobspec_member){.name = names[i]};
+        snprintf(paths[i], sizeof paths[i], "%s/%s", folder, names[i]);
+        if (!i)
+            continue;
+        ensembles_copy(model, paths[i], 0.7, (uint64_t)i + 3, i == 1 ? DTYPE_BF16 : DTYPE_F16);
+        s.serve.ensemble.members[i].source = paths[i];
+    }
+    return s;
+}
+
+static struct reader_conf conf_of(struct weights *w)
+{
+    return (struct reader_conf){.weights = w, .dev = d, .t = DTYPE_F32, .budget_bytes = 1 << 30};
+}
+
+static int32_t ids[TEXTS][WORDS];
+static struct encoder_text texts[TEXTS];
+
+static void make_texts(int64_t vocab)
+{
+    uint64_t random = 11;
+    for (int i = 0; i < TEXTS; i++) {
+        texts[i] = (struct encoder_text){ids[i], NULL, 1 + i * (WORDS - 1) / (TEXTS - 1)};
+        for (int k = 0; k < WORDS; k++)
+            ids[i][k] = (int32_t)(random_next(&random) % (uint64_t)vocab);
+    }
+}
+
+static int64_t label_alone(const char *path, float *out, bool *apart, int64_t *labels)
+{
+    struct weights *w;
+    struct reader *r;
+    int64_t rows = 0;
+    ck_assert_msg(!weights_open(path, NULL, &w, &e), "%s", e.text);
+    const struct reader_conf c = conf_of(w);
+    ck_assert_msg(!reader_open(&c, &r, &e), "%s", e.text);
+    make_texts(weights_config(w)->vocab);
+    ck_assert_msg(!reader_label(r, texts, TEXTS, out, &e), "%s", e.text);
+    const struct reader_facts *f = reader_facts(r);
+    for (int i = 0; i < TEXTS; i++)
+        rows += f->does == WIRE_DOES_TAG ? texts[i].count : 1;
+    *labels = f->labels;
+    *apart = f->several || f->labels == 1;
+    reader_close(r);
+    weights_close(w);
+    return rows;
+}
+
+static double probability(const float *x, int64_t n, int64_t i, bool apart)
+{
+    double sum = 0;
+    for (int64_t k = 0; k < n; k++)
+        sum += exp((double)x[k]);
+    return apart ? 1 / (1 + exp(-(double)x[i])) : exp((double)x[i]) / sum;
+}
+
+static double distance(const float *got, float each[MEMBERS][NUMBERS], int64_t row, int64_t labels,
+    int64_t i, enum average what, bool apart)
+{
+    double logit = 0, p = 0;
+    for (int k = 0; k < MEMBERS; k++) {
+        logit += (double)each[k][row * labels + i] / MEMBERS;
+        p += probability(each[k] + row * labels, labels, i, apart) / MEMBERS;
+    }
+    return what == AVERAGE_LOGITS ? fabs((double)got[row * labels + i] - logit)
+                                  : fabs(probability(got + row * labels, labels, i, apart) - p);
+}
+
+static void compare(const char *model, enum average what, bool several)
+{
+    static float each[MEMBERS][NUMBERS], got[NUMBERS];
+    struct jobspec s = job(model, what);
+    struct weights *w;
+    struct readers *r;
+    double far = 0, between = 0;
+    int64_t labels, rows = 0, parameters, bytes;
+    int count, of;
+    bool apart;
+    for (int k = 0; k < MEMBERS; k++)
+        rows = label_alone(paths[k], each[k], &apart, &labels);
+    ck_assert(apart == several && rows * labels <= NUMBERS);
+    ck_assert_msg(!weights_open(s.model.source, NULL, &w, &e), "%s", e.text);
+    const struct reader_conf c = conf_of(w);
+    ck_assert_msg(!readers_open(&s, &c, &r, &e), "%s", e.text);
+    readers_tell(r, &count, &of, &parameters, &bytes);
+    const struct reader_facts *f = reader_facts(readers_first(r));
+    ck_assert(count == MEMBERS && of == MEMBERS && parameters == MEMBERS * f->parameters);
+    ck_assert(bytes > f->memory_bytes);
+    ck_assert_msg(!readers_label(r, texts, TEXTS, got, &e), "%s", e.text);
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t i = 0; i < labels; i++) {
+            far = farther(far, distance(got, each, row, labels, i, what, apart));
+            between = farther(between,
+                fabs((double)each[0][row * labels + i] - (double)each[1][row * labels + i]));
+        }
+    printf("%s: at most %.2g from the mean; members %.2g from each other\n", model, far, between);
+    ck_assert_double_le(far, 1e-5);
+    ck_assert_double_gt(between, 1e-3);
+    readers_close(r);
+    weights_close(w);
+    for (int k = 0; k < MEMBERS; k++)
+        golden_remove(paths[k]);
+}
+
+/* tiny-bert-texts with more than one label a text. */
+static void several(char path[128])
+{
+    buf_auto struct buf b, out;
+    char config[160];
+    snprintf(path, 128, "%s/several", folder);
+    ensembles_copy(GOLDEN "tiny-bert-texts", path, 0, 1, DTYPE_F32);
+    snprintf(config, sizeof config, "%s/config.json", path);
+    buf_init(&b, 1 << 16);
+    buf_init(&out, 1 << 16);
+    ck_assert_msg(!io_read_file(config, 1 << 16, &b, &e), "%s", e.text);
+    char *open = strchr(buf_cstr(&b), '{');
+    buf_str(&out, "{\"problem_type\": \"multi_label_classification\", ");
+    buf_str(&out, open + 1);
+    golden_write(config, out.data, out.len);
+}
+
+/* _i: of what. */
+START_TEST(they_say_the_mean_of_what_each_says)
+{
+    char path[128];
+    several(path);
+    compare(GOLDEN "tiny-bert-texts", (enum average)_i, false);
+    compare(GOLDEN "tiny-bert", (enum average)_i, false); /* which labels words */
+    compare(path, (enum average)_i, true);
+}
+END_TEST
+
+START_TEST(memory_is_planned_for_all)
+{
+    struct jobspec s = job(GOLDEN "tiny-bert-texts", AVERAGE_LOGITS);
+    struct weights *w;
+    struct readers *r;
+    int64_t parameters, bytes;
+    int count, of;
+    ck_assert_msg(!weights_open(s.model.source, NULL, &w, &e), "%s", e.text);
+    struct reader_conf c = conf_of(w);
+    ck_assert_msg(!readers_open(&s, &c, &r, &e), "%s", e.text);
+    readers_tell(r, &count, &of, &parameters, &bytes);
+    readers_close(r);
+    c.budget_bytes = bytes - 1;
+    ck_assert_int_eq(readers_open(&s, &c, &r, &e), -ERR_MEMORY);
+    ck_assert_msg(strstr(e.text, "the members need ") && strstr(e.text, "third"), "%s", e.text);
+    c.budget_bytes = bytes;
+    c.context = 1000000;
+    ck_assert_int_eq(readers_open(&s, &c, &r, &e), -ERR_USER);
+    ck_assert_msg(strstr(e.text, "members: first: "), "%s", e.text);
+    weights_close(w);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("readers");
+    TCase *tc = tcase_create("readers");
+    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_loop_test(tc, they_say_the_mean_of_what_each_says, 0, 2);
+    tcase_add_test(tc, memory_is_planned_for_all);
+    tcase_set_timeout(tc, 60);
+    suite_add_tcase(suite, tc);
+    SRunner *r = srunner_create(suite);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
