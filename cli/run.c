@@ -40,6 +40,7 @@
 #define LEFT_MS    1500  /* members have to end after the coordinator */
 #define GIVE_UP    5     /* ends of an agent in a row that never answered */
 #define EVENTS     32
+#define DOUBLED_MS 2000 /* timeout(1) sends SIGTERM twice: to its command and to their group */
 
 struct run_conf {
     const char *storage, *agent, *rank_program, *api_key_file;
@@ -93,6 +94,7 @@ struct local_run {
     struct folder_lease leases[2]; /* on the folders that a training writes */
     int signals;                   /* signalfd */
     int interrupts;
+    int64_t interrupted_ms; /* the first time */
     struct desired desired;
     bool told; /* the coordinator has this desired state */
     bool answered;
@@ -314,9 +316,12 @@ static void take_signals(struct local_run *r)
 {
     struct signalfd_siginfo info;
     while (read(r->signals, &info, sizeof info) == (ssize_t)sizeof info) {
+        bool doubled = info.ssi_signo == SIGTERM && r->interrupts &&
+            clock_ms() - r->interrupted_ms < DOUBLED_MS;
         if (info.ssi_signo == SIGWINCH) {
             terminal_resize(&r->terminal);
-        } else if (++r->interrupts == 1) {
+        } else if (!doubled && ++r->interrupts == 1) {
+            r->interrupted_ms = clock_ms();
             note_event(r, true, NAME_REASON_INTERRUPTED,
                 "saving a checkpoint, then ending; Ctrl-C again ends at once");
             desire(r, r->desired.replicas, true);

@@ -31,7 +31,7 @@ struct agent {
     char token[80];
     struct arena *arena;
     struct desired desired;
-    int asked;
+    int asked, late; /* asked for reports, and of these since it is to suspend */
     bool released;
 };
 
@@ -50,18 +50,22 @@ static struct report play(struct agent *a)
     bool ready = !strcmp(a->scenario, "scale") ? a->desired.member_count == 3 &&
             a->desired.replicas == 3 && a->desired.health.hang_seconds == 99
                                                : a->asked >= 3;
-    if (a->desired.suspend)
+    bool twice = !strcmp(a->scenario, "twice");
+    if (a->desired.suspend && (!twice || ++a->late == 3))
         r.state = JOB_SUSPENDED;
     else if (!strcmp(a->scenario, "failed")) {
         r.state = JOB_FAILED;
         r.failure = ERR_DATA;
         r.failure_reason = "BadData";
         r.failure_message = "/data/t: line 3: not JSON";
-    } else if (ready && strcmp(a->scenario, "suspend") != 0 && strcmp(a->scenario, "hold") != 0)
+    } else if (ready && !twice && strcmp(a->scenario, "suspend") != 0 &&
+        strcmp(a->scenario, "hold") != 0)
         r.state = JOB_COMPLETE;
     /* The scenario's own disturbance, from the inside: the command's parent is this test. */
     if (!strcmp(a->scenario, "suspend") && a->asked == 2)
         kill(getppid(), SIGINT);
+    if (twice && (a->asked == 2 || a->late == 1)) /* the second when the first was heard */
+        kill(getppid(), SIGTERM);
     if (!strcmp(a->scenario, "scale") && a->asked == 2) {
         const char *file = getenv("TEST_RUN_FILE");
         struct err e;
@@ -254,6 +258,18 @@ START_TEST(test_interrupt_suspends)
 }
 END_TEST
 
+/* What timeout(1) does. */
+START_TEST(test_a_doubled_signal_is_one)
+{
+    struct err e = {.text = ""};
+    buf_auto struct buf out;
+    int status = -1;
+    ck_assert_msg(!run("twice", &status, &out, &e), "%s", e.text);
+    ck_assert_int_eq(status, EXIT_CLASS_DRAINED);
+    assert_has(&out, "j is suspended at step");
+}
+END_TEST
+
 START_TEST(test_editing_the_file_scales)
 {
     struct err e = {.text = ""};
@@ -434,6 +450,7 @@ int main(int argc, char **argv)
     tcase_add_test(t, test_complete);
     tcase_add_test(t, test_failed);
     tcase_add_test(t, test_interrupt_suspends);
+    tcase_add_test(t, test_a_doubled_signal_is_one);
     tcase_add_test(t, test_editing_the_file_scales);
     tcase_add_test(t, test_agent_that_never_comes_up);
     tcase_add_test(t, test_second_run_is_refused_until_the_first_is_gone);
