@@ -92,10 +92,11 @@ void dev_describe(const struct dev *d, struct dev_info *out);
    the speed of the kind's best product; every other operation of serving does. */
 bool dev_rows_alike(const struct dev *d);
 
-/* 64-byte aligned, zeroed; ERR_MEMORY names the size. Called at start only, never inside a step. */
+/* 64-byte aligned, zeroed; ERR_MEMORY names the size. Called at start only, never inside a step. On
+   the CPU a page of large blocks takes its memory when it is first written. */
 int dev_alloc(struct dev *d, size_t bytes, void **out, struct err *e);
-/* As dev_alloc, for what is written piece by piece, and perhaps never whole: on the CPU each piece
-   takes its memory when it is first written. */
+/* As dev_alloc, for what is written piece by piece, here and there, and perhaps never whole: small
+   pages. */
 int dev_reserve(struct dev *d, size_t bytes, void **out, struct err *e);
 void dev_free(struct dev *d, void *p);
 void dev_upload(struct dev *d, void *dst, const void *host, size_t bytes);

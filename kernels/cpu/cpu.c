@@ -156,54 +156,34 @@ static void cpu_describe(const struct dev *d, struct dev_info *out)
     cpu_model_name(out->name, sizeof out->name);
 }
 
-/* 64-byte aligned; a whole number of huge pages where it fills one. */
-static void *cpu_take(size_t bytes, bool *whole, struct err *e)
+/* Whole pages are the kernel's zeros, which come when one is first touched: of large blocks nothing
+   is written twice, and nothing that is not used. */
+static int cpu_take(size_t bytes, bool sweeps, void **out, struct err *e)
 {
     size_t huge = (size_t)2 << 20, align = bytes >= huge ? huge : 64;
     size_t rounded = bytes > SIZE_MAX - align ? 0 : (bytes + align) / align * align;
     void *p = rounded ? mem_aligned(align, rounded) : NULL;
-    *whole = p && align == huge;
     if (!p)
-        err_set(e, ERR_MEMORY, "no memory for %zu bytes on the cpu device", bytes);
-    return p;
-}
-
-#define CPU_PIECE ((size_t)256 << 10) /* of what all threads share */
-
-static size_t cpu_piece(size_t bytes, size_t at)
-{
-    return bytes - at < CPU_PIECE ? bytes - at : CPU_PIECE;
+        return err_set(e, ERR_MEMORY, "no memory for %zu bytes on the cpu device", bytes);
+    /* Huge pages halve the address translation misses of whole-model sweeps. */
+    if (align == huge && sweeps)
+        madvise(p, rounded, MADV_HUGEPAGE);
+    if (align != huge || madvise(p, rounded, MADV_DONTNEED))
+        memset(p, 0, bytes);
+    *out = p;
+    return 0;
 }
 
 static int cpu_alloc(struct dev *d, size_t bytes, void **out, struct err *e)
 {
     (void)d;
-    bool whole;
-    char *p = cpu_take(bytes, &whole, e);
-    if (!p)
-        return -ERR_MEMORY;
-    /* Huge pages halve the address translation misses of whole-model sweeps. */
-    if (whole)
-        madvise(p, bytes, MADV_HUGEPAGE);
-#pragma omp parallel for schedule(static) if (whole)
-    for (size_t at = 0; at < bytes; at += CPU_PIECE)
-        memset(p + at, 0, cpu_piece(bytes, at));
-    *out = p;
-    return 0;
+    return cpu_take(bytes, true, out, e);
 }
 
-/* Small pages, which the kernel gives, as zeros, when they are touched. */
 static int cpu_reserve(struct dev *d, size_t bytes, void **out, struct err *e)
 {
     (void)d;
-    bool whole;
-    char *p = cpu_take(bytes, &whole, e);
-    if (!p)
-        return -ERR_MEMORY;
-    if (!whole || madvise(p, bytes, MADV_DONTNEED))
-        memset(p, 0, bytes);
-    *out = p;
-    return 0;
+    return cpu_take(bytes, false, out, e);
 }
 
 static void cpu_free(struct dev *d, void *p)
@@ -218,12 +198,14 @@ static void cpu_copy_in(struct dev *d, void *dst, const void *src, size_t bytes)
     memcpy(dst, src, bytes);
 }
 
+/* Of what is large each thread copies some, and has its pages. */
 static void cpu_upload(struct dev *d, void *dst, const void *src, size_t bytes)
 {
+    const size_t piece = (size_t)256 << 10;
     (void)d;
-#pragma omp parallel for schedule(static) if (bytes > 4 * CPU_PIECE)
-    for (size_t at = 0; at < bytes; at += CPU_PIECE)
-        memcpy((char *)dst + at, (const char *)src + at, cpu_piece(bytes, at));
+#pragma omp parallel for schedule(static) if (bytes > 4 * piece)
+    for (size_t at = 0; at < bytes; at += piece)
+        memcpy((char *)dst + at, (const char *)src + at, bytes - at < piece ? bytes - at : piece);
 }
 
 static void cpu_zero(struct dev *d, void *dst, size_t bytes)

@@ -184,7 +184,12 @@ static int open_bench(struct bench *x, struct err *e)
     if ((rc = dev_alloc(x->w->dev, bytes, &x->a, e)) ||
         (rc = dev_alloc(x->w->dev, bytes, &x->b, e)))
         return rc;
-    return dev_alloc(x->w->dev, matrix > SUM_BYTES ? matrix : SUM_BYTES, &x->c, e);
+    if ((rc = dev_alloc(x->w->dev, matrix > SUM_BYTES ? matrix : SUM_BYTES, &x->c, e)))
+        return rc;
+    /* What nobody has written may be no memory yet, and is read in no time. */
+    dev_zero(x->w->dev, x->a, bytes);
+    dev_zero(x->w->dev, x->b, bytes);
+    return dev_sync(x->w->dev, e);
 }
 
 /* *seconds: of an operation of products that are as large as need be to take their time. */
