@@ -340,7 +340,7 @@ static void container(struct jsonw *w, const struct jobspec *s, int replica, con
     resources(w, s);
     probe(w, "startupProbe", NAME_PATH_HEALTH, 1, 120, 2);
     probe(w, "livenessProbe", NAME_PATH_HEALTH, 10, 6, 5);
-    probe(w, "readinessProbe", NAME_PATH_READY, 2, 2, 2);
+    probe(w, "readinessProbe", NAME_PATH_READY, 1, 3, 2);
     container_security(w);
     mounts(w, s);
     /* The agent's last words, shown by kubectl describe when it dies early. */
