@@ -8,9 +8,9 @@
 A=$(realpath "${O:-$(dirname "$0")/../../build}") B=$A
 . "$(dirname "$0")/lib.sh"
 
-serve() { # model precision
+serve() { # model precision [more of spec.serve]
     write_serving "$work/job.yaml" "$1" "$2"
-    sed -i 's/serve: {modelName: m}/serve: {modelName: m, maxSequences: 4, maxQueue: 16, apiKeySecret: keys}/' "$work/job.yaml"
+    sed -i 's/serve: {modelName: m}/serve: {modelName: m, maxSequences: 4, maxQueue: 16, '"${3-}"'apiKeySecret: keys}/' "$work/job.yaml"
     printf 'crowd\nother\n' >"$work/keys"
     start "$A" "data=$work/data" --rank-program "$work/rank" --keep --port 0 --api-key-file "$work/keys"
     url=$(serving)
@@ -25,7 +25,7 @@ ends() { # the rank's last words
 }
 
 overload() {
-    serve smollm2.gguf BF16
+    serve smollm2.gguf BF16 'contextLength: 256, ' # FILLS of crowd.py
     crowd overload "$url" "$agent" "$rank" 16 "${1:-30}"
     ends
 }
