@@ -40,6 +40,7 @@ const struct jobpath jobpath_table[JOBPATH_COUNT] = {
     {"serve.classify.directory", PATH(serve.classify.directory)},
     {"serve.classify.state", PATH(serve.classify.state), .written = true},
     {"serve.classify.caFile", PATH(serve.classify.ca_file)},
+    {"serve.speculation.model.source", PATH(serve.speculation.model)},
     ADAPTERS(0, 1, 2, 3),
     ADAPTERS(4, 5, 6, 7),
     ADAPTERS(8, 9, 10, 11),

@@ -45,7 +45,7 @@ static const char *const prune_names[] = {"None", "Unstructured", "2:4", NULL};
 static const char *const convert_format_names[] = {"GGUF", "HuggingFace", NULL};
 static const char *const quantize_names[] = {
     "None", "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K_M", NULL};
-static const char *const speculation_names[] = {"None", "NGram", NULL};
+static const char *const speculation_names[] = {"None", "NGram", "Draft", NULL};
 static const char *const quantized_base_names[] = {
     "None", "Stored", "Q8_0", "Q4_0", "Q4_K_M", NULL};
 const char *task_name(enum task t)
@@ -172,6 +172,11 @@ static bool has_classify(const void *spec)
 static bool has_ensemble(const void *spec)
 {
     return ((const struct jobspec *)spec)->serve.ensemble.member_count;
+}
+
+static bool has_draft(const void *spec)
+{
+    return ((const struct jobspec *)spec)->serve.speculation.model;
 }
 
 static bool has_run(const void *spec)
@@ -465,6 +470,8 @@ static const struct field spec_rows[] = {
         .info = speculation_names},
     {ROW("serve.speculation.tokens", INT, serve.speculation.tokens, "4"),
         RANGE(1, LIMIT_SPECULATION_TOKENS)},
+    {GROUP("serve.speculation.model", has_draft)},
+    {PATH("serve.speculation.model.source", serve.speculation.model, NULL)},
     {GROUP("serve.classify", has_classify)},
     {PATH("serve.classify.file", serve.classify.file, field_none)},
     {PATH("serve.classify.directory", serve.classify.directory, field_none)},

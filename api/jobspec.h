@@ -207,7 +207,7 @@ struct jobspec_served_adapter {
     const char *path; /* folder in peft's format */
 };
 
-enum speculation { SPECULATION_NONE, SPECULATION_NGRAM };
+enum speculation { SPECULATION_NONE, SPECULATION_NGRAM, SPECULATION_DRAFT };
 
 struct jobspec_alert { /* when so many of what is read have a label */
     const char *name, *label;
@@ -239,7 +239,8 @@ struct jobspec_serve {
     int adapter_count;
     struct { /* tokens that are guessed ahead */
         enum speculation method;
-        int tokens; /* of a sequence in a step, at most */
+        int tokens;        /* of a sequence in a step, at most */
+        const char *model; /* that guesses: folder or file; NULL but of a draft */
     } speculation;
     struct {                          /* streams that a classifier watches */
         const char *file, *directory; /* read as they grow; at most one, else NULL */

@@ -496,6 +496,21 @@ static int check_ensemble(const struct field_source *s, const struct jobspec *sp
             if (!strcmp(v->ensemble.members[i].name, v->ensemble.members[j].name))
                 return field_refuse(s, path, e, "must differ from the other members' names");
         }
+}
+
+static int check_speculation(
+    const struct field_source *s, const struct jobspec *spec, struct err *e)
+{
+    bool drafts = spec->serve.speculation.method == SPECULATION_DRAFT;
+    if (drafts != (spec->serve.speculation.model != NULL))
+        return field_refuse(
+            s, "serve.speculation.model", e, "required with method Draft, and only allowed there");
+    if (drafts && ways(spec->parallelism.tensor) * ways(spec->parallelism.pipeline) > 1)
+        return field_refuse(s, "serve.speculation.method", e,
+            "Draft not with parallelism.tensor or pipeline above 1 so far: one rank has it");
+    if (drafts && spec->serve.ensemble.member_count)
+        return field_refuse(s, "serve.speculation.method", e,
+            "Draft not with serve.ensemble so far: NGram guesses for several models, too");
     return 0;
 }
 
@@ -689,7 +704,8 @@ int jobspec_check(const struct field_source *s, const struct jobspec *spec, cons
         return field_refuse(s, "elastic.minReplicas", e, "must not exceed replicas");
     if (spec->task == TASK_SERVE &&
         ((rc = check_serving_ranks(s, spec, e)) || (rc = check_served_adapters(s, spec, e)) ||
-            (rc = check_ensemble(s, spec, e)) || (rc = classify_check(s, spec, e))))
+            (rc = check_speculation(s, spec, e)) || (rc = check_ensemble(s, spec, e)) ||
+            (rc = classify_check(s, spec, e))))
         return rc;
     if (spec->task == TASK_CONVERT && spec->replicas > 1)
         return field_refuse(s, "replicas", e, "a converting job has at most 1");

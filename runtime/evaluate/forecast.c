@@ -20,6 +20,7 @@ struct forecast {
     struct jobspec spec;
     struct weights *weights;
     struct beside *beside; /* its adapters; or NULL */
+    struct weights *draft; /* or NULL */
     struct model_conf model;
     int world;
     bool serves;
@@ -56,6 +57,27 @@ static int tokens_at_once(struct forecast *o, struct err *e)
     return evaluation_check_model(s, &o->model.config, e);
 }
 
+/* What a model that guesses ahead takes. */
+static int count_draft(struct forecast *o, struct err *e)
+{
+    struct memplan plan;
+    int rc = 0;
+    if (!o->spec.serve.speculation.model)
+        return 0;
+    if (!(rc = weights_open(o->spec.serve.speculation.model, NULL, &o->draft, e))) {
+        const struct model_conf c = {.config = *weights_config(o->draft),
+            .t = o->model.t,
+            .kv_capacity = o->model.kv_capacity};
+        rc = memplan_model(&c, o->draft, &plan, e);
+    }
+    if (rc) {
+        err_wrap(e, "spec.serve.speculation.model");
+        return rc;
+    }
+    o->model.draft_bytes = plan.total;
+    return 0;
+}
+
 /* Those of a job that serves without parallelism are one. */
 static int ranks_of(const struct jobspec *s)
 {
@@ -88,7 +110,8 @@ static int read_job(struct forecast *o, const char *file, struct arena *a, struc
         (rc = adapters_describe(&o->spec.serve, &o->model.config, &o->beside, e)))
         return err_wrap(e, "spec.serve.adapters");
     o->model.beside = o->beside;
-    return tokens_at_once(o, e);
+    rc = tokens_at_once(o, e);
+    return rc ? rc : count_draft(o, e);
 }
 
 /* -- layouts -- */
@@ -107,7 +130,8 @@ static void print_layout(
     }
     fprintf(o->out, "%9.1f = %8.1f %8.1f %10.1f%s\n", (double)taken->total / (1 << 20),
         (double)taken->weights / (1 << 20), (double)taken->cache / (1 << 20),
-        (double)(taken->total - taken->weights - taken->cache - taken->beside) / (1 << 20),
+        (double)(taken->total - taken->weights - taken->cache - taken->beside - taken->draft) /
+            (1 << 20),
         taken->total > o->memory_bytes ? "  does not fit" : "");
 }
 
@@ -123,6 +147,9 @@ static void print_head(const struct forecast *o)
     if (o->beside)
         fprintf(o->out, "adapters: %d, of %.1f MiB, which each sum includes\n\n",
             beside_count(o->beside), (double)beside_bytes(o->beside) / (1 << 20));
+    if (o->draft)
+        fprintf(o->out, "draft: %.1f MiB, which each sum includes\n\n",
+            (double)o->model.draft_bytes / (1 << 20));
     fprintf(
         o->out, "  %-22s %9s = %8s %8s %10s\n", "layout", "MiB", "weights", "cache", "activations");
 }
@@ -133,7 +160,7 @@ static void print_others(const struct forecast *o, const struct layout *own)
     int64_t shown = 0;
     struct memplan taken;
     int most = o->serves && o->world < SERVING_RANKS ? SERVING_RANKS : o->world;
-    most = o->beside ? 0 : most; /* one rank has them */
+    most = o->beside || o->draft ? 0 : most; /* one rank has them */
     for (int ranks = 1; ranks <= most; ranks++)
         for (int pp = 1; (o->serves || o->world % ranks == 0) && pp <= ranks; pp++) {
             const struct layout l = {o->serves ? 1 : o->world / ranks, ranks / pp, pp, 1, 1};
@@ -181,6 +208,7 @@ int forecast_run(int argc, char **argv, FILE *out, struct err *e)
     if (!rc)
         rc = print_all(&o, e);
     beside_destroy(o.beside);
+    weights_close(o.draft);
     weights_close(o.weights);
     return rc;
 }

@@ -88,6 +88,7 @@ static int plan_serving(struct model *m, const struct weights *w, struct memplan
     model_carve_stored(m, w, &stored);
     p->weights = carve_plus(stored.size, carve_times(m->added.elements, 4));
     p->beside = beside_bytes(m->conf.beside);
+    p->draft = m->conf.draft_bytes;
     return m->conf.encodes ? encoder_plan(m, p, e) : engine_plan(m, p, e);
 }
 
@@ -117,13 +118,13 @@ int memplan_require(const struct memplan *p, int64_t budget_bytes, struct err *e
 {
     if (p->total <= budget_bytes)
         return 0;
-    if (p->beside)
+    if (p->beside || p->draft)
         return err_set(e, ERR_MEMORY,
-            "this rank needs %lld MiB (weights %lld, adapters %lld, activations %lld) and may use "
-            "%lld MiB",
+            "this rank needs %lld MiB (weights %lld, adapters %lld, draft %lld, activations %lld) "
+            "and may use %lld MiB",
             (long long)(p->total >> 20), (long long)(p->weights >> 20),
-            (long long)(p->beside >> 20), (long long)(carve_plus(p->saved, p->scratch) >> 20),
-            (long long)(budget_bytes >> 20));
+            (long long)(p->beside >> 20), (long long)(p->draft >> 20),
+            (long long)(carve_plus(p->saved, p->scratch) >> 20), (long long)(budget_bytes >> 20));
     return err_set(e, ERR_MEMORY,
         "this rank needs %lld MiB (weights %lld, optimizer %lld, activations %lld) and "
         "may use %lld MiB",

@@ -27,6 +27,7 @@ struct memplan {       /* bytes */
     int64_t teacher;   /* a second model, and what its forward takes */
     int64_t cache;     /* keys and values, serving */
     int64_t beside;    /* adapters that rows may have, likewise */
+    int64_t draft;     /* a model that guesses ahead, and what it takes, likewise */
     int64_t total;
     int64_t snapshot; /* what a checkpoint holds of this rank's, in host memory; not in the total */
 };

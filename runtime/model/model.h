@@ -56,7 +56,8 @@ struct model_conf {
     enum adapter_activation adapter_activation;
     const struct model_values *adapter; /* serving, with such adapters: what they hold */
     const struct beside
-        *beside; /* serving: adapters that a row may have, borrowed for life; or NULL */
+        *beside;         /* serving: adapters that a row may have, borrowed for life; or NULL */
+    int64_t draft_bytes; /* serving: what a model that guesses ahead takes in the same rank */
     /* LoRA beside a quantized base (model/blocks.h): the frozen matrices have the types in memory
        that spec.convert would give them in a GGUF file; QUANTIZE_NONE: those that they have in
        `stored`, borrowed until the model is created, where that is not NULL; else t. */

@@ -12,7 +12,7 @@
 #include "base/fair.h"
 #include "base/mem.h"
 #include "runtime/model/kvcache.h"
-#include "runtime/serve/guess.h"
+#include "runtime/serve/draft.h"
 #include "runtime/serve/ngram.h"
 #include "runtime/serve/ensemble.h"
 #include "runtime/serve/pages.h"
@@ -45,7 +45,8 @@ struct batcher_seq {
     int64_t prompt;          /* tokens that it began with; */
     int64_t scored;          /* of these, whose logits were told */
     float *logits;           /* (V) of its last token; NULL: they stay on the device */
-    struct ngram *ngram;     /* NULL: nothing is guessed */
+    struct ngram *ngram;     /* NULL: it does not guess */
+    int64_t drafted;         /* tokens with keys in the draft's cache, if there is one */
     struct guess guess;
     int offer;              /* guesses behind its tokens; */
     int guesses;            /* of these, that the pass has a row for; */
@@ -68,11 +69,13 @@ struct batcher {
     float *scores;             /* (SCORE_ROWS, V); NULL: no prompt was to be scored yet */
     float *ahead;              /* (GUESS_ROWS, V) of guesses; NULL: nobody has asked yet */
     struct sample_draw draws[GUESS_ROWS];
-    int rows_ahead;        /* of these, that the pass has */
-    struct shaper *shaper; /* NULL: nobody has asked for one yet */
-    struct fair turns;     /* of keys, in tokens */
-    double busy_ms;        /* a step without prompts */
-    double rows_per_ms;    /* of prompts */
+    int rows_ahead;               /* of these, that the pass has */
+    struct draft_part *drafts;    /* (most) of a draft's passes */
+    struct batcher_seq **drafted; /* (most) whose they are */
+    struct shaper *shaper;        /* NULL: nobody has asked for one yet */
+    struct fair turns;            /* of keys, in tokens */
+    double busy_ms;               /* a step without prompts */
+    double rows_per_ms;           /* of prompts */
     struct batcher_figures figures;
 };
 
@@ -101,7 +104,10 @@ int batcher_create(const struct batcher_conf *c, struct batcher **out, struct er
     b->order = mem_array(most, sizeof *b->order);
     b->parts = mem_array(parts, sizeof *b->parts);
     b->whose = mem_array(parts, sizeof *b->whose);
-    int rc = b->seq && b->view && b->rows && b->order && b->parts && b->whose
+    b->drafts = mem_array((size_t)c->most, sizeof *b->drafts);
+    b->drafted = mem_array((size_t)c->most, sizeof *b->drafted);
+    int rc =
+        b->seq && b->view && b->rows && b->order && b->parts && b->whose && b->drafts && b->drafted
         ? pages_create((int32_t)c->pages, KVCACHE_PAGE, &b->pages, e)
         : err_set(e, ERR_MEMORY, "no memory for %d sequences", c->most);
     if (rc) {
@@ -139,6 +145,8 @@ void batcher_destroy(struct batcher *b)
     mem_free(b->whose);
     mem_free(b->scores);
     mem_free(b->ahead);
+    mem_free(b->drafts);
+    mem_free(b->drafted);
     mem_free(b);
 }
 
@@ -187,7 +195,7 @@ int batcher_add(struct batcher *b, const int32_t *ids, int64_t count, const stru
         return err_set(e, ERR_MEMORY, "no memory for a sequence");
     }
     int rc = add_logits(b, q, e);
-    if (!rc && b->conf.guesses)
+    if (!rc && b->conf.guesses && !b->conf.draft)
         rc = ngram_create(b->conf.context, &q->ngram, e);
     if (rc) {
         seq_destroy(q);
@@ -206,7 +214,7 @@ static void drop_pages(struct batcher *b, struct batcher_seq *q)
 {
     while (q->paged)
         pages_drop(b->pages, q->pages[--q->paged]);
-    q->sealed = q->done = 0;
+    q->sealed = q->done = q->drafted = 0;
     q->running = q->drew = false;
 }
 
@@ -271,7 +279,7 @@ static void begin(struct batcher *b, struct batcher_seq *q)
 {
     int64_t known = scores(q) ? q->scored : q->count - 1;
     q->sealed = q->paged = pages_find(b->pages, salt_of(q), q->ids, known, q->pages);
-    q->done = q->paged * KVCACHE_PAGE;
+    q->done = q->drafted = q->paged * KVCACHE_PAGE;
     if (q->cached < 0) {
         q->cached = q->done;
         b->figures.cached += q->done;
@@ -280,9 +288,11 @@ static void begin(struct batcher *b, struct batcher_seq *q)
     q->running = true;
 }
 
+/* A page that is found has the draft's keys, too. */
 static void seal_pages(struct batcher *b, struct batcher_seq *q)
 {
-    for (; (q->sealed + 1) * KVCACHE_PAGE <= q->done; q->sealed++)
+    int64_t tokens = b->conf.draft && q->drafted < q->done ? q->drafted : q->done;
+    for (; (q->sealed + 1) * KVCACHE_PAGE <= tokens; q->sealed++)
         pages_seal(b->pages, salt_of(q), q->pages[q->sealed],
             q->sealed ? q->pages[q->sealed - 1] : PAGE_NONE, q->ids + q->sealed * KVCACHE_PAGE);
 }
@@ -364,14 +374,17 @@ static int64_t decide(struct batcher *b)
 
 /* -- guesses -- */
 
-/* Guesses of a sequence that decodes, behind its tokens; returns how many. */
-static int look_up(struct batcher *b, struct batcher_seq *q)
+/* How many tokens are to be guessed of a sequence that decodes. Those that need no model stand
+   behind its tokens then. */
+static int offer(struct batcher *b, struct batcher_seq *q)
 {
     int64_t room = b->conf.context - 1 - q->count;
     int n = guess_length(&q->guess);
     if (room < n)
         n = (int)room;
-    if (!n || !(n = ngram_guess(q->ngram, q->ids, q->count, n, q->ids + q->count)))
+    if (!n || b->conf.draft)
+        return n;
+    if (!(n = ngram_guess(q->ngram, q->ids, q->count, n, q->ids + q->count)))
         return 0;
     return b->conf.may_follow_fn ? b->conf.may_follow_fn(q->user, q->ids + q->count, n) : n;
 }
@@ -386,25 +399,56 @@ static bool add_guess(struct batcher *b, struct batcher_seq *q)
         return false;
     take_pages(b, q, tokens);
     q->guesses++;
-    q->guessed++;
-    b->figures.guessed++;
     return true;
 }
 
+/* The draft reads what the model does of prompts, and what was drawn: where it is to guess, and
+   else a page at once. */
+static int run_draft(struct batcher *b, struct err *e)
+{
+    int n = 0;
+    for (int i = 0; i < b->count; i++) {
+        struct batcher_seq *q = b->seq[i];
+        int64_t tokens = q->done + b->rows[i];
+        q->drafted = q->drafted < q->done ? q->drafted : q->done;
+        if (!b->rows[i] || (decodes(q) && !q->guesses && tokens - q->drafted < KVCACHE_PAGE))
+            continue;
+        b->drafted[n] = q;
+        b->drafts[n++] = (struct draft_part){.ids = q->ids,
+            .count = tokens,
+            .done = q->drafted,
+            .pages = q->pages,
+            .wanted = q->guesses,
+            .draw = q->draw,
+            .sampler = q->sampler,
+            .user = q->user};
+    }
+    int rc = n ? draft_guess(b->conf.draft, b->drafts, n, b->conf.may_follow_fn, e) : 0;
+    for (int i = 0; i < n && !rc; i++) {
+        const struct draft_part *p = &b->drafts[i];
+        b->drafted[i]->guesses = p->guessed;
+        b->drafted[i]->drafted = p->count + (p->guessed ? p->guessed - 1 : 0);
+    }
+    return rc;
+}
+
 /* How many guesses each sequence has a row for in a step of so many rows without: in turns, the
-   oldest first. All have the pages of their other rows. */
-static void guess_ahead(struct batcher *b, int64_t rows)
+   oldest first. All have the pages of their rows then. */
+static int guess_ahead(struct batcher *b, int64_t rows, struct err *e)
 {
     int left = guess_room((int)rows, b->conf.few, GUESS_ROWS);
     if (b->conf.rows - rows < left)
         left = (int)(b->conf.rows - rows);
     b->rows_ahead = 0;
+    for (int i = 0; i < b->count; i++)
+        if (b->rows[i])
+            take_pages(b, b->seq[i], b->seq[i]->done + b->rows[i]);
     for (int i = 0; i < b->count; i++) {
         struct batcher_seq *q = b->seq[i];
         q->guesses = q->looked_at = 0;
         q->agrees = false;
         bool may = b->conf.guesses && left > 0 && b->rows[i] && decodes(q) && !scores(q);
-        q->offer = may ? look_up(b, q) : 0;
+        q->offer = may ? offer(b, q) : 0;
     }
     for (bool more = true; more;) {
         more = false;
@@ -414,6 +458,12 @@ static void guess_ahead(struct batcher *b, int64_t rows)
                 more = true;
             }
     }
+    int rc = b->conf.draft ? run_draft(b, e) : 0;
+    for (int i = 0; i < b->count && !rc; i++) {
+        b->seq[i]->guessed += b->seq[i]->guesses;
+        b->figures.guessed += b->seq[i]->guesses;
+    }
+    return rc;
 }
 
 /* Rows of a sequence that decodes, each a part of its own; returns how many. */
@@ -480,12 +530,7 @@ static void order_sequences(struct batcher *b)
 static int lay_parts(struct batcher *b, int64_t *prompts, int64_t *all)
 {
     int n = 0, room = SCORE_ROWS;
-    int64_t rows_asked = 0;
     *prompts = *all = 0;
-    for (int i = 0; i < b->count; rows_asked += b->rows[i++])
-        if (b->rows[i])
-            take_pages(b, b->seq[i], b->seq[i]->done + b->rows[i]);
-    guess_ahead(b, rows_asked);
     order_sequences(b);
     for (int k = 0; k < b->count; k++) {
         int i = b->order[k];
@@ -596,7 +641,10 @@ int batcher_step(struct batcher *b, struct batcher_drawn *drawn, int *n, struct 
     *n = 0;
     if (!rows)
         return 0;
-    int rc, parts = lay_parts(b, &prompts, &rows);
+    int rc = guess_ahead(b, rows, e);
+    if (rc)
+        return rc;
+    int parts = lay_parts(b, &prompts, &rows);
     if ((rc = run_pass(b, parts, e)))
         return rc;
     note_pace(b, prompts, rows == prompts, (double)(clock_ns() - began) / 1e6);

@@ -13,10 +13,12 @@
 
 #include "base/err.h"
 #include "runtime/model/engine.h"
+#include "runtime/serve/guess.h"
 #include "runtime/serve/sample.h"
 
 struct batcher;
 struct batcher_seq;
+struct draft;
 struct ensemble;
 struct team;
 
@@ -38,8 +40,9 @@ struct batcher_conf {
 
     int guesses; /* tokens that are guessed of a sequence in a step; 0: none */
     int few;     /* rows of a step that cost hardly more than one (guess.h); 0: it is not so */
-    /* How many of ids (n), guessed to follow what was drawn, may come true. NULL: all. */
-    int (*may_follow_fn)(void *user, const int32_t *ids, int n);
+    guess_follow_fn *may_follow_fn; /* NULL: all may */
+    struct draft
+        *draft; /* borrowed, with `pages`: guesses; NULL: by what stands before (ngram.h) */
 };
 
 struct batcher_terms { /* for whom a sequence runs */

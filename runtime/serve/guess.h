@@ -8,6 +8,11 @@
 #ifndef RUNTIME_SERVE_GUESS_H
 #define RUNTIME_SERVE_GUESS_H
 
+#include <stdint.h>
+
+/* How many of ids (n), guessed to follow what was drawn of a user's sequence, may come true. */
+typedef int guess_follow_fn(void *user, const int32_t *ids, int n);
+
 struct guess {
     int most, reach; /* tokens at once: that are asked for, and now */
     int misses;      /* one after another, of which none came true */

@@ -13,6 +13,7 @@
 #include "runtime/model/engine.h"
 #include "runtime/model/kvcache.h"
 #include "runtime/serve/batcher.h"
+#include "runtime/serve/draft.h"
 #include "runtime/serve/ensemble.h"
 #include "runtime/serve/team.h"
 #include "runtime/serve/turn.h"
@@ -31,6 +32,7 @@ struct infer {
     struct chat *chat; /* or NULL */
     struct err no_chat;
     struct beside *beside; /* adapters; or NULL */
+    struct draft *draft;   /* or NULL */
     struct model *model;
     struct engine *engine;
     struct ensemble *ensemble;         /* in place of these two; or NULL */
@@ -200,6 +202,8 @@ static int plan_pages(struct infer *s, struct model_conf *c, struct err *e)
         (rc = team_require(&plan, s->conf.budget_bytes, &whole, s->weights, e)))
         return rc;
     int64_t page = kvcache_bytes(of->layers, 1, of->kv_heads * of->head_dim, c->t);
+    if (s->draft)
+        page += draft_page_bytes(s->draft);
     return agree_on_pages(
         s, c->kv_capacity, page, s->conf.budget_bytes - plan.total, &c->kv_pages, e);
 }
@@ -213,6 +217,24 @@ static int describe_adapters(struct infer *s, struct model_conf *c, struct err *
     int rc = adapters_describe(&s->spec->serve, &c->config, &s->beside, e);
     c->beside = s->beside;
     return rc ? err_wrap(e, "spec.serve.adapters") : 0;
+}
+
+static int describe_draft(struct infer *s, struct model_conf *c, struct err *e)
+{
+    const struct draft_conf d = {.source = s->spec->serve.speculation.model,
+        .t = c->t,
+        .vocab = c->config.vocab,
+        .context = c->kv_capacity};
+    if (s->spec->serve.speculation.method != SPECULATION_DRAFT)
+        return 0;
+    if (s->team)
+        return err_set(
+            e, ERR_USER, "spec.serve.speculation: Draft not with ranks that share the model");
+    int rc = draft_open(&d, &s->draft, e);
+    if (rc || (rc = draft_compare(s->draft, s->tok, e)))
+        return rc;
+    c->draft_bytes = draft_bytes(s->draft);
+    return 0;
 }
 
 static int open_adapters(struct infer *s, struct err *e)
@@ -244,7 +266,8 @@ static int open_batcher(struct infer *s, int64_t context, int64_t pages, struct 
         .score_fn = give_score,
         .guesses = s->spec->serve.speculation.method ? s->spec->serve.speculation.tokens : 0,
         .few = info.host_readable ? FEW_ROWS : 0,
-        .may_follow_fn = keep_guesses};
+        .may_follow_fn = keep_guesses,
+        .draft = s->draft};
     s->turns.vocab = b.vocab;
     s->turns.context = context;
     return batcher_create(&b, &s->batcher, e);
@@ -259,8 +282,10 @@ static int open_model(struct infer *s, struct err *e)
     if ((rc = describe_adapters(s, &c, e)))
         return rc;
     if ((rc = engine_context(&c.config, s->spec->serve.context_length, &c.kv_capacity, e)) ||
-        (rc = plan_pages(s, &c, e)) || (rc = model_create(s->conf.dev, &c, &s->model, e)) ||
+        (rc = describe_draft(s, &c, e)) || (rc = plan_pages(s, &c, e)) ||
+        (rc = model_create(s->conf.dev, &c, &s->model, e)) ||
         (rc = model_load(s->model, s->weights, e)) || (rc = open_adapters(s, e)) ||
+        (s->draft && (rc = draft_load(s->draft, s->conf.dev, c.kv_pages, s->conf.door->page, e))) ||
         (rc = engine_create(s->model, &s->engine, e)))
         return rc;
     weights_release(s->weights); /* the model has them */
@@ -364,6 +389,7 @@ static void close_all(struct infer *s)
     batcher_destroy(s->batcher);
     team_close(s->team);
     ensemble_destroy(s->ensemble);
+    draft_close(s->draft);
     engine_destroy(s->engine);
     model_destroy(s->model);
     beside_destroy(s->beside);

@@ -117,7 +117,7 @@ int team_require(const struct memplan *p, int64_t budget_bytes, const struct mod
     struct memplan plan;
     if (!memplan_require(p, budget_bytes, &why))
         return 0;
-    if (c->beside || !find_layout(budget_bytes, c, w, &l, &plan))
+    if (c->beside || c->draft_bytes || !find_layout(budget_bytes, c, w, &l, &plan))
         return err_set(e, ERR_MEMORY, "%s", why.text);
     return err_set(e, ERR_MEMORY,
         "%.140s; with spec.parallelism {tensor: %d, pipeline: %d} each of %d ranks needs %lld",

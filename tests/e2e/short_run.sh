@@ -7,7 +7,7 @@
 # steps; evaluate-sharded.yaml, by four ranks that share the model and by one, finds the same loss, and serve-sharded.yaml says by four
 # what one says; serve-adapters.yaml, of two adapters that are trained here, says with each what its merged model says, and
 # serve-ensemble.yaml the mean of what the three say;
-# serve-speculation.yaml says what the model says by itself, by tokens of which some were guessed; embeddings.yaml
+# serve-speculation.yaml says what the model says by itself, by tokens of which some were guessed, and so with a draft; embeddings.yaml
 # and classify.yaml serve the tiny BERTs. test_standalone.sh and test_openai.sh tell the whole stories.
 . "$(dirname "$0")/lib.sh"
 work=$(mktemp -d)
@@ -85,6 +85,7 @@ prepare() {
 		s/^( *)(replicas:.*)/\1\2\n\1precision: FP32/' manifests/samples/serve-speculation.yaml >"$work/serve-speculation.yaml"
 	sed -E 's|/data/models/.*|/data/model|; s/^( *contextLength:).*/\1 128/; s/^( *)(serve:.*)/\1precision: FP32\n\1\2/' \
 		manifests/samples/serve-ensemble.yaml >"$work/serve-ensemble.yaml"
+	sed -E 's|^( *)method: NGram|\1method: Draft\n\1model: {source: /data/out}|' "$work/serve-speculation.yaml" >"$work/serve-draft.yaml"
 	for sample in embeddings classify; do
 		sed -E "s|^( *source:).*|\1 /data/$sample|; s/^( *modelName:).*/\1 tiny/" manifests/samples/$sample.yaml >"$work/$sample.yaml"
 	done
@@ -205,10 +206,12 @@ rm -r "$work/out/dictionary/adapter"
 served serve-ensemble
 check "and without one of them" of 2
 stop
-served serve-speculation
-check "what is guessed changes nothing" equal "$(said tiny 90)" "$one_by_one"
-check "but comes true" came_true
-stop
+for name in speculation draft; do
+	served serve-$name
+	check "$name: what is guessed changes nothing" equal "$(said tiny 90)" "$one_by_one"
+	check "but comes true" came_true
+	stop
+done
 served embeddings
 check "a model embeds texts" reads embeddings '[.data[].embedding | map(. * .) | add - 1 | fabs < 1e-5] == [true, true]'
 stop

@@ -135,6 +135,29 @@ START_TEST(adapters_are_counted)
 }
 END_TEST
 
+/* So is a draft: here the model once more. */
+START_TEST(a_draft_is_counted)
+{
+    struct jobspec s = job(1, 0, 0);
+    float with, without;
+    s.task = TASK_SERVE;
+    s.serve = (struct jobspec_serve){.model_name = "m", .max_sequences = 1, .max_queue = 1};
+    ck_assert_msg(!ask(&s, "1000000000"), "%s", e.text);
+    ck_assert_int_eq(sscanf(strstr(said, "* dp1"), "* dp1 %f", &without), 1);
+    s.serve.speculation.method = SPECULATION_DRAFT;
+    s.serve.speculation.tokens = 4;
+    s.serve.speculation.model = s.model.source;
+    ck_assert_msg(!ask(&s, "1000000000"), "%s", e.text);
+    ck_assert(!strstr(said, "tp2"));
+    says("draft: ");
+    ck_assert_int_eq(sscanf(strstr(said, "* dp1"), "* dp1 %f", &with), 1);
+    ck_assert_double_eq_tol((double)with, 2 * (double)without, 0.11);
+    s.serve.speculation.model = training_path("none");
+    ck_assert(ask(&s, "1000000000"));
+    ck_assert_msg(strstr(e.text, "spec.serve.speculation.model: "), "%s", e.text);
+}
+END_TEST
+
 /* What is allocated for it, of texts of the length that is served; no other layout serves it. */
 START_TEST(a_model_that_reads_texts)
 {
@@ -185,6 +208,6 @@ int main(void)
 {
     return unit_run_with(&(struct unit){"forecast", 60, training_setup, training_teardown},
         (const TTest *const[]){it_says_what_ranks_take, layouts_that_cannot_be_say_why,
-            what_does_not_fit_is_out_of_memory, adapters_are_counted, a_model_that_reads_texts,
-            other_jobs_are_refused, NULL});
+            what_does_not_fit_is_out_of_memory, adapters_are_counted, a_draft_is_counted,
+            a_model_that_reads_texts, other_jobs_are_refused, NULL});
 }

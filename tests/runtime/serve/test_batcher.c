@@ -4,7 +4,8 @@
  * pages. Method: random schedules over tiny models of every family: requests that begin alike or
  * not, of several keys and priorities, come and go at any step, in more pages than they need or
  * hardly enough, some with logits that their request shapes, some of a grammar, some with one of
- * two adapters, some that go on with what another said; in most schedules next tokens are guessed.
+ * two adapters, some that go on with what another said; in most schedules next tokens are guessed,
+ * by what stands before them or by a draft.
  * Each one's tokens are compared with those that an engine of its own draws one by one, of an
  * adapter one that has no other. What came to pass (stops, tokens found, batches, guesses that came
  * true and that did not) is counted, so that a schedule that shows nothing fails. Logits that are
@@ -22,6 +23,7 @@
 #include "runtime/convert/adapters.h"
 #include "runtime/model/beside.h"
 #include "runtime/model/kvcache.h"
+#include "runtime/serve/draft.h"
 #include "runtime/serve/ensemble.h"
 #include "runtime/serve/shape.h"
 #include "runtime/serve/team.h"
@@ -62,6 +64,7 @@ struct served {
     struct engine *engine;
     struct ensemble *ensemble; /* in place of the last two; or NULL */
     struct tok *tok;           /* its */
+    struct draft *draft; /* the same model in another precision; or NULL */
     int64_t context, pages;
 };
 
@@ -125,6 +128,16 @@ static struct served served_share(
     return s;
 }
 
+static void open_draft(struct served *s, int family, enum dtype t)
+{
+    const struct draft_conf c = {.source = folders[family],
+        .t = t == DTYPE_F32 ? DTYPE_BF16 : DTYPE_F32,
+        .vocab = weights_config(s->w)->vocab,
+        .context = s->context};
+    ck_assert_msg(!draft_open(&c, &s->draft, &e), "%s", e.text);
+    ck_assert_msg(!draft_load(s->draft, s->d, s->pages, NULL, &e), "%s", e.text);
+}
+
 static struct served served_open(int family, enum dtype t, int64_t pages, int adapters)
 {
     return served_share(NULL, family, t, pages, adapters);
@@ -140,7 +153,7 @@ static struct served served_members(const struct jobspec *spec, int64_t pages)
     if (s.pages < kvcache_pages(s.context))
         s.pages = kvcache_pages(s.context);
     const struct ensemble_conf c = {
-        .spec = spec, .weights = s.w, .tok = s.tok, .dev = s.d, .parts = (int)batcher_parts(MOST)};
+        .spec = spec, .weights = s.w, .tok = s.tok, .dev = s.d, .parts = (int)batcher_parts(MOST, true)};
     ck_assert_msg(!ensemble_open(&c, &s.ensemble, &e), "%s", e.text);
     ck_assert_msg(!ensemble_load(s.ensemble, s.pages, &e), "%s", e.text);
     return s;
@@ -150,6 +163,7 @@ static void served_close(struct served *s)
 {
     ensemble_destroy(s->ensemble);
     tok_close(s->tok);
+    draft_close(s->draft);
     engine_destroy(s->engine);
     model_destroy(s->m);
     beside_destroy(s->beside);
@@ -356,7 +370,8 @@ static struct batcher_conf make_conf(const struct served *s, uint64_t *random)
         .score_fn = take_score,
         .guesses = up_to(random, 4) == 1 ? 0 : (int)up_to(random, 6),
         .few = up_to(random, 2) == 1 ? 0 : 4,
-        .may_follow_fn = may_follow};
+        .may_follow_fn = may_follow,
+        .draft = up_to(random, 2) == 1 ? s->draft : NULL};
     if (s->team) {
         c.pages = least;
         c.most = MOST;
@@ -557,6 +572,7 @@ START_TEST(random_schedules)
     for (int t = 0; t < 2; t++) {
         enum dtype type = t ? DTYPE_BF16 : DTYPE_F32;
         struct served s = served_open(_i, type, 40, ALL_ADAPTERS), alone[1 + ADAPTERS];
+        open_draft(&s, _i, type);
         for (int k = 0; k <= ADAPTERS; k++)
             alone[k] = served_open(_i, type, 0, k);
         for (uint64_t n = (uint64_t)(2 * _i + t); n < SCHEDULES; n += 2 * (uint64_t)FAMILIES)
