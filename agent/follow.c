@@ -50,6 +50,7 @@ int follow_create(const char *path, bool directory, struct follow **out, struct 
     struct follow_place *next = directory ? mem_array(NEXT_FILES, sizeof *next) : NULL;
     if (!f || (directory && !next)) {
         mem_free(f);
+        mem_free(next);
         return err_set(e, ERR_MEMORY, "no memory to follow %s", path);
     }
     *f = (struct follow){

@@ -61,7 +61,7 @@ void monitor_keep_tick(struct monitor *m);
 void monitor_keep_end(struct monitor *m);
 
 /* -- monitor_tell.c -- */
-void monitor_tell_register(const struct monitor *m); /* metrics; once a process */
+void monitor_tell_register(const struct monitor *m); /* metrics */
 void monitor_tell_text(const char *label);
 void monitor_tell_measure(const struct monitor *m);
 void monitor_tell_state(const struct monitor *m, struct buf *out); /* the body of GET */

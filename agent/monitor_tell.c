@@ -54,6 +54,8 @@ static void add_metric(struct told_metric *l, const char *name, const char *help
 {
     snprintf(l->label, sizeof l->label, "%s", value);
     quote(key, value, l->text);
+    if (l->metric.name) /* of a monitor before this one */
+        return;
     l->metric = (struct metric){.name = name, .help = help, .kind = kind, .labels = l->text};
     metric_register(&l->metric);
 }

@@ -474,6 +474,20 @@ static void tell_progress(const struct screen *s, struct screen_told *t, struct 
     }
 }
 
+/* Of a job whose report is read here; the other's Events tell of them. */
+static void tell_alerts(const struct screen *s, struct screen_told *t, struct buf *out)
+{
+    for (int i = 0; i < s->report.alert_count && i < LIMIT_ALERTS; i++) {
+        const struct report_alert *a = &s->report.alerts[i];
+        if (a->fired_ms > t->fired_ms[i])
+            tell_line(s, out, NAME_REASON_ALERT_FIRING ": alert %s", a->name);
+        if (a->resolved_ms > t->resolved_ms[i])
+            tell_line(s, out, NAME_REASON_ALERT_RESOLVED ": alert %s", a->name);
+        t->fired_ms[i] = a->fired_ms;
+        t->resolved_ms[i] = a->resolved_ms;
+    }
+}
+
 /* Events have whole seconds and come again with a greater count, so they are known by all they
  * hold. */
 static uint64_t event_hash(const struct screen_event *v)
@@ -504,6 +518,7 @@ int screen_tell(const struct screen *s, struct screen_told *told, struct buf *ou
     tell_state(s, told, out);
     tell_attempts(s, told, out);
     tell_progress(s, told, out);
+    tell_alerts(s, told, out);
     tell_events(s, told, out);
     told->began = true;
     return buf_ok(out) ? 0 : -ERR_MEMORY;

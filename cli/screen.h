@@ -64,6 +64,7 @@ struct screen_told {
     double validation_loss;
     int64_t attempt, ended; /* greatest attempt, and greatest attempt whose end was told */
     int64_t verdict_ms;
+    int64_t fired_ms[LIMIT_ALERTS], resolved_ms[LIMIT_ALERTS]; /* of the report's alerts */
     char damaged[LIMIT_NAME_BYTES];
     char layout_reason[LIMIT_REASON_BYTES], layout_balance[LIMIT_REASON_BYTES];
     uint64_t events[2 * SCREEN_EVENTS]; /* hashes of the newest told, a ring */

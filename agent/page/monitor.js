@@ -33,11 +33,14 @@ function alertBox(a) {
   return box;
 }
 
-// Shares of the texts of each step; where there were none the curve goes straight on.
+// At each step the share in the longest window, a quarter of what there is; without a text the curve goes straight on.
 function points(label, all) {
-  const out = [];
-  for (const [i, n] of all.entries())
-    if (n) out.push(`${(i * WIDTH / (all.length - 1)).toFixed(1)},${(HEIGHT - 4 - (HEIGHT - 8) * label.texts[i] / n).toFixed(1)}`);
+  const out = [], span = all.length / 4;
+  for (let i = 0, n = 0, hits = 0; i < all.length; i++) {
+    n += all[i] - (all[i - span] ?? 0);
+    hits += label.texts[i] - (label.texts[i - span] ?? 0);
+    if (n) out.push(`${(i * WIDTH / (all.length - 1)).toFixed(1)},${(HEIGHT - 4 - (HEIGHT - 8) * hits / n).toFixed(1)}`);
+  }
   return out.join(" ");
 }
 
@@ -56,7 +59,7 @@ function show(v) {
     return item;
   }));
   $("sums").textContent = `${v.texts} texts, ${v.wrong} lines that were none, ${v.late} too late; ` +
-    `the curves end at ${clock(v.now)}, and a point is ${v.curves.stepMs / 1000} s`;
+    `the curves are shares of ${v.curves.stepMs * v.curves.texts.length / 4000} s and end at ${clock(v.now)}`;
 }
 
 async function look() {

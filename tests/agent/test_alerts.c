@@ -121,6 +121,22 @@ START_TEST(a_silent_stream_resolves)
 }
 END_TEST
 
+/* Between two buckets' beginnings, the second of which ends it: both are told. */
+START_TEST(fires_before_what_ends_it)
+{
+    const char *spam = "spam";
+    start(&usual, 1);
+    for (int i = 0; i < 3; i++)
+        add(0, "spam");
+    alerts_add(a, BASE_MS + 49500, &spam, 1);
+    alerts_advance(a, BASE_MS + 100000);
+    ck_assert_int_eq(change_count, 2);
+    ck_assert_int_eq(changes[0].ms, BASE_MS + 59500);
+    check_change(1, false, 60);
+    ck_assert_int_eq(changes[1].fired_ms, BASE_MS + 59500);
+}
+END_TEST
+
 START_TEST(what_comes_late_counts_where_it_belongs)
 {
     const char *spam = "spam";
@@ -401,7 +417,7 @@ int main(void)
 {
     return unit_run_with(&(struct unit){"alerts", 30, NULL, teardown},
         (const TTest *const[]){fires_after_its_time_and_resolves_below_the_other_bound,
-            a_moment_below_begins_anew, a_silent_stream_resolves,
+            a_moment_below_begins_anew, a_silent_stream_resolves, fires_before_what_ends_it,
             what_comes_late_counts_where_it_belongs, a_text_has_several_labels_or_none, curves,
             as_counted_anew_at_every_moment, what_was_kept_of_another_alert_is_left_alone,
             damage_is_left_alone, NULL});

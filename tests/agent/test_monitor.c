@@ -405,6 +405,26 @@ START_TEST(one_has_the_state)
 }
 END_TEST
 
+static int make_one(void *user)
+{
+    struct monitor *m = NULL;
+    (void)user;
+    int rc = monitor_create(&spec, folder, &m, &e);
+    monitor_destroy(m);
+    return rc;
+}
+
+START_TEST(want_of_memory)
+{
+    spec.serve.classify.file = file;
+    fault_each(FAULT_MEM, make_one, NULL);
+    spec.serve.classify.file = NULL;
+    spec.serve.classify.directory = folder;
+    fault_each(FAULT_MEM, make_one, NULL);
+    client_open(&c);
+}
+END_TEST
+
 START_TEST(nothing_is_watched)
 {
     struct monitor *none = watch;
@@ -425,5 +445,5 @@ int main(void)
         (const TTest *const[]){lines_are_answered_in_order, a_burst_fires_and_resolves,
             silence_resolves, who_may_not_ask, streams_are_bounded_and_take_turns,
             what_the_rank_refuses, a_client_that_does_not_read_waits, a_source_counts_once,
-            one_has_the_state, nothing_is_watched, NULL});
+            one_has_the_state, want_of_memory, nothing_is_watched, NULL});
 }

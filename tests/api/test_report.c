@@ -211,6 +211,11 @@ START_TEST(test_the_largest_report_is_within_its_limits)
     r.layout_reason = r.layout_balance = text_of(1, LIMIT_REASON_BYTES - 1);
     r.verdict.message = r.failure_message = text_of(1, 1024);
     r.rank_row_count = 0;
+    struct report_alert most[LIMIT_ALERTS];
+    for (int i = 0; i < LIMIT_ALERTS; i++)
+        most[i] = (struct report_alert){text_of('a', 63), true, 1LL << 52, 1LL << 52};
+    r.alerts = most;
+    r.alert_count = LIMIT_ALERTS;
     struct buf facts buf_auto, whole buf_auto;
     size_t bytes = strlen(encode(&r, &facts));
     ck_assert_uint_lt(bytes, LIMIT_REPORT_FACTS_BYTES);
