@@ -5,10 +5,10 @@
  * Hang: no rank's heartbeat moved for max(10 s, five median steps), or health.hangSeconds; loading,
  * checkpointing and the like get a minute, and so does training until a step has been timed. The
  * verdict names the rank that is outside the collective that the others wait in, else the one that
- * they wait for, and says what the network knows (a rank's note). The first rank of a server has the
- * requests: while it serves its silence counts whatever the others do. Straggler: over the last half
- * minute a rank computed (was outside collectives) more than `factor` times as much as the median
- * of the others, who waited for it. One observation a second.
+ * they wait for, and says what the network knows (a rank's note). The first rank of a server has
+ * the requests: while it serves its silence counts whatever the others do. Straggler: over the last
+ * half minute a rank computed (was outside collectives) more than `factor` times as much as the
+ * median of the others, who waited for it. One observation a second.
  */
 #ifndef AGENT_HEALTH_H
 #define AGENT_HEALTH_H
