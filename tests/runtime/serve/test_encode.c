@@ -54,34 +54,39 @@ static int body(int fd)
     return (int)exit_class_of(rc ? why.code : ERR_NONE);
 }
 
-/* With so many adapters beside it, or as so many members, or watched for a label, or NULL. */
-static void start_with(const char *model, int adapters, int members, const char *label)
+/* serve: what else is asked of it; items: lines to recommend from, or NULL. */
+static void start_with(const char *model, struct jobspec_serve serve, const char *items)
 {
-    char root[PATH_MAX], path[128];
+    char root[PATH_MAX], path[128], listed[128];
     golden_folder(folder);
     struct jobspec s = agent_job(TASK_SERVE, "cpu", folder);
+    snprintf(listed, sizeof listed, "%s/items.jsonl", folder);
+    if (items) {
+        ck_assert(!io_write_file(listed, items, strlen(items), 0600, &e));
+        serve.recommend.items = listed;
+        serve.recommend.text_weight = 1;
+    }
     ck_assert_ptr_nonnull(realpath(model, root));
     snprintf(path, sizeof path, "%s/model", folder);
     ck_assert_int_eq(symlink(root, path), 0);
     s.precision = PRECISION_FP32;
+    s.serve = serve;
     s.serve.model_name = "m";
     s.serve.max_sequences = REQUESTS;
-    s.serve.adapters[0] = (struct jobspec_served_adapter){"x", path};
-    s.serve.adapter_count = adapters;
-    s.serve.classify.alerts[0] = (struct jobspec_alert){
-        .name = "a", .label = label, .window_seconds = 1, .share = 0.5, .min_items = 1};
-    s.serve.classify.alert_count = label != NULL;
-    s.serve.ensemble.members[0].name = "first";
-    s.serve.ensemble.members[1].name = "second";
-    s.serve.ensemble.member_count = members;
-    s.serve.ensemble.average = AVERAGE_PROBABILITIES;
     agent_spawn(&a, body);
     agent_start(&a, &s, folder);
 }
 
 static void start(const char *model)
 {
-    start_with(model, 0, 0, NULL);
+    start_with(model, (struct jobspec_serve){0}, NULL);
+}
+
+static void start_recommending(const char *model)
+{
+    static const char items[] =
+        "{\"id\":\"a\",\"text\":\"anna\"}\n{\"id\":\"b\",\"text\":\"berlin\"}\n";
+    start_with(model, (struct jobspec_serve){0}, items);
 }
 
 static void serve(void)
@@ -271,26 +276,52 @@ START_TEST(a_model_that_generates_is_not_read)
 }
 END_TEST
 
-START_TEST(adapters_are_refused)
+static struct jobspec_serve watches(const char *label)
 {
-    start_with(GOLDEN "tiny-bert-masked", 1, 0, NULL);
-    agent_expect_failed(&a, "user", "spec.serve.adapters: not beside");
-    agent_end(&a);
-    golden_remove(folder);
+    return (struct jobspec_serve){
+        .classify = {.alerts = {{.name = "a",
+                         .label = label,
+                         .window_seconds = 1,
+                         .share = 0.5,
+                         .min_items = 1}},
+            .alert_count = 1}};
 }
-END_TEST
 
-/* Alerts count labels of texts, and those that the model has. */
-START_TEST(labels_that_are_none_are_refused)
+static struct jobspec_serve of_members(int members)
 {
-    start_with(GOLDEN "tiny-bert-masked", 0, 0, "spam");
-    agent_expect_failed(&a, "user", "has no labels of texts to watch");
-    agent_end(&a);
-    golden_remove(folder);
-    start_with(GOLDEN "tiny-bert-texts", 0, 0, "neither");
-    agent_expect_failed(&a, "user", "alerts[0].label: \"neither\" is none of the");
-    agent_end(&a);
-    golden_remove(folder);
+    return (struct jobspec_serve){.ensemble = {.members = {{.name = "first"}, {.name = "second"}},
+                                      .member_count = members,
+                                      .average = AVERAGE_PROBABILITIES}};
+}
+
+/* What goes with models that go on with texts; and alerts, which count labels of texts that the
+ * model has. */
+START_TEST(what_it_cannot_do_is_refused)
+{
+    const struct {
+        const char *model, *says;
+        struct jobspec_serve serve;
+    } table[] = {
+        {GOLDEN "tiny-bert-masked", "spec.serve.adapters: not beside",
+            {.adapters = {{"x", "/nowhere"}}, .adapter_count = 1}},
+        {GOLDEN "tiny-bert-masked", "spec.serve.speculation: not of",
+            {.speculation = {.method = SPECULATION_NGRAM, .tokens = 4}}},
+        {GOLDEN "tiny-bert-masked", "spec.serve.kvCache: a model that reads whole texts has no",
+            {.kv_cache = KV_CACHE_BF16}},
+        {GOLDEN "tiny-bert-masked", "spec.serve.retrieval: a model that reads whole texts",
+            {.retrieval = {.documents = "/tmp", .encoder = {.source = "/nowhere"}}}},
+        {GOLDEN "tiny-bert-masked", "spec.serve.ensemble: not of a model that embeds",
+            of_members(2)},
+        {GOLDEN "tiny-bert-masked", "has no labels of texts to watch", watches("spam")},
+        {GOLDEN "tiny-bert-texts", "alerts[0].label: \"neither\" is none of the",
+            watches("neither")},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        start_with(table[i].model, table[i].serve, NULL);
+        agent_expect_failed(&a, "user", table[i].says);
+        agent_end(&a);
+        golden_remove(folder);
+    }
 }
 END_TEST
 
@@ -303,7 +334,7 @@ START_TEST(an_ensemble_labels_as_one)
     for (int members = 0; members <= 2; members += 2) {
         struct answer o;
         int n = 0;
-        start_with(GOLDEN "tiny-bert-texts", 0, members, NULL);
+        start_with(GOLDEN "tiny-bert-texts", of_members(members), NULL);
         json_destroy(agent_expect(&a, WIRE_LOADED));
         json_auto struct json *v = agent_expect(&a, WIRE_SERVING), *said = NULL;
         ck_assert(json_int(v, "members", -1) == members && json_int(v, "of", -1) == members);
@@ -326,12 +357,38 @@ START_TEST(an_ensemble_labels_as_one)
 }
 END_TEST
 
-START_TEST(embeddings_have_no_mean)
+/* Items beside the model: a request of ids alone has no text to be read. */
+START_TEST(items_are_recommended)
 {
-    start_with(GOLDEN "tiny-bert-masked", 0, 2, NULL);
-    agent_expect_failed(&a, "user", "spec.serve.ensemble: not of a model that embeds");
-    agent_end(&a);
-    golden_remove(folder);
+    struct answer o[2];
+    start_recommending(GOLDEN "tiny-bert-masked");
+    json_destroy(agent_expect(&a, WIRE_LOADED));
+    json_auto struct json *v = agent_expect(&a, WIRE_SERVING);
+    ck_assert_str_eq(json_str(v, "does", ""), "recommend");
+    agent_send(&a, WIRE_REQUEST, "{\"id\":1,\"read\":\"recommend\",\"history\":[\"b\"]}");
+    agent_send(&a, WIRE_REQUEST,
+        "{\"id\":2,\"read\":\"recommend\",\"history\":[{\"text\":\"berlin\"}],\"top\":1}");
+    collect(o, 2);
+    ck_assert_str_eq(o[0].reason, "stop");
+    ck_assert_int_eq(o[0].items, 0);
+    ck_assert_msg(!strncmp(buf_cstr(&o[0].text), "{\"id\":\"a\",", 10), "%s", o[0].text.data);
+    ck_assert_ptr_null(strstr(o[0].text.data, "\"id\":\"b\""));
+    ck_assert_int_eq(o[1].items, 1);
+    ck_assert_msg(!strncmp(buf_cstr(&o[1].text), "{\"id\":\"b\",", 10), "%s", o[1].text.data);
+    free_answers(o, 2);
+    stop_serving();
+}
+END_TEST
+
+START_TEST(who_embeds_nothing_recommends_nothing)
+{
+    static const char *const models[] = {GOLDEN "tiny-llama", GOLDEN "tiny-bert-texts"};
+    for (int i = 0; i < 2; i++) {
+        start_recommending(models[i]);
+        agent_expect_failed(&a, "user", "does not embed texts");
+        agent_end(&a);
+        golden_remove(folder);
+    }
 }
 END_TEST
 
@@ -341,8 +398,8 @@ int main(void)
     TCase *tc = tcase_create("encode");
     tcase_add_loop_test(tc, company_changes_no_answer, 0, 1);
     const TTest *const tests[] = {what_is_wrong_ends_alone, a_cancel_ends_one,
-        a_stop_waits_for_answers, a_model_that_generates_is_not_read, adapters_are_refused,
-        labels_that_are_none_are_refused, an_ensemble_labels_as_one, embeddings_have_no_mean};
+        a_stop_waits_for_answers, a_model_that_generates_is_not_read, what_it_cannot_do_is_refused,
+        an_ensemble_labels_as_one, items_are_recommended, who_embeds_nothing_recommends_nothing};
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
         tcase_add_test(tc, tests[i]);
     tcase_set_timeout(tc, 60);
