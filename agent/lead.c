@@ -347,7 +347,8 @@ static int open_saver(struct lead *l, struct err *e)
 /* Ranks of a pod: one of a model that is served or converted whole. */
 static int per_replica(const struct jobspec *s)
 {
-    bool shared = s->parallelism.tensor > 1 || s->parallelism.pipeline > 1;
+    bool shared =
+        s->parallelism.tensor > 1 || s->parallelism.pipeline > 1 || s->serve.ensemble.ranks > 1;
     bool whole = s->task == TASK_CONVERT || (s->task == TASK_SERVE && !shared);
     return whole ? 1 : s->device.per_replica;
 }
@@ -367,6 +368,7 @@ int lead_create(const struct lead_conf *conf, struct lead **out, struct err *e)
         .pipeline = s->parallelism.pipeline,
         .expert = s->parallelism.expert,
         .context = s->parallelism.context,
+        .members = s->serve.ensemble.ranks,
         .incarnation = conf->incarnation,
         .term = conf->term,
     };

@@ -91,7 +91,8 @@ static void emit(struct world_actions *out, struct world_action a)
 
 int64_t world_together(const struct world *w)
 {
-    const int ways[] = {w->conf.tensor, w->conf.pipeline, w->conf.expert, w->conf.context};
+    const int ways[] = {
+        w->conf.tensor, w->conf.pipeline, w->conf.expert, w->conf.context, w->conf.members};
     int64_t ranks = 1;
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
         ranks *= ways[i] > 1 ? ways[i] : 1;

@@ -37,6 +37,7 @@ struct world_conf {
     int per_replica; /* ranks a member */
     /* Ranks that share one model, or its sequences: a world has so many times a number; 0: 1. */
     int tensor, pipeline, expert, context;
+    int members;         /* likewise, that serve some of an ensemble's models each */
     int64_t incarnation; /* greatest known at start: checkpoint, own state */
     int64_t term;        /* greatest that this agent has followed or had */
 };

@@ -76,7 +76,8 @@ int world_report(const struct world *w, struct arena *a, struct report *out, str
     }
     r.ranks = w->rank_count;
     if (w->rank_count) {
-        r.data_parallel = (int)(w->rank_count / world_together(w));
+        int members = w->conf.members > 1 ? w->conf.members : 1;
+        r.data_parallel = (int)(w->rank_count / world_together(w)) * members;
         r.tensor = w->conf.tensor > 1 ? w->conf.tensor : 1;
         r.pipeline = w->conf.pipeline > 1 ? w->conf.pipeline : 1;
         r.expert = w->conf.expert > 1 ? w->conf.expert : 1;

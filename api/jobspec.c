@@ -484,6 +484,7 @@ static const struct field spec_rows[] = {
         COUNTED(serve.ensemble.member_count), .info = &member_table},
     {ROW("serve.ensemble.average", ENUM, serve.ensemble.average, "Logits"), .info = average_names},
     {ROW("serve.ensemble.allowMissing", BOOL, serve.ensemble.allow_missing, "false")},
+    {ROW("serve.ensemble.ranks", INT, serve.ensemble.ranks, "0"), RANGE(0, LIMIT_MEMBERS)},
 
     {GROUP("run", has_run)},
     {ROW("run.command", STRINGS, run.command, NULL), RANGE(1, LIMIT_RUN_ARGS),
@@ -735,5 +736,5 @@ int jobspec_encode(const struct jobspec *spec, struct buf *out, struct err *e)
 bool jobspec_replicated(const struct jobspec *spec)
 {
     return spec->task == TASK_SERVE && spec->parallelism.tensor <= 1 &&
-        spec->parallelism.pipeline <= 1;
+        spec->parallelism.pipeline <= 1 && spec->serve.ensemble.ranks <= 1;
 }

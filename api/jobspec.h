@@ -254,6 +254,7 @@ struct jobspec_serve {
         int member_count; /* 0: the model alone is served */
         enum average average;
         bool allow_missing; /* members whose files are not there are done without */
+        int ranks;          /* that have some of the members each; 0, 1: each rank has all */
     } ensemble;
 };
 

@@ -489,6 +489,15 @@ static int check_ensemble(const struct field_source *s, const struct jobspec *sp
     if (v->adapter_count)
         return field_refuse(
             s, "serve.ensemble", e, "not with serve.adapters so far: an adapter is a member's");
+    if (v->ensemble.ranks > v->ensemble.member_count)
+        return field_refuse(s, "serve.ensemble.ranks", e, "must not exceed the members");
+    if (v->ensemble.ranks > 1 && spec->replicas &&
+        (int64_t)spec->replicas * spec->device.per_replica != v->ensemble.ranks)
+        return field_refuse(s, "serve.ensemble.ranks", e,
+            "above 1 must be replicas x device.perReplica: ranks that have members each serve "
+            "once");
+    if (v->ensemble.ranks > 1 && v->ensemble.allow_missing)
+        return field_refuse(s, "serve.ensemble.allowMissing", e, "not with ranks above 1 so far");
     for (int i = 1; i < v->ensemble.member_count; i++)
         for (int j = 0; j < i; j++) {
             char path[48];

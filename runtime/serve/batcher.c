@@ -625,16 +625,6 @@ static int settle_part(struct batcher *b, struct batcher_seq *q, struct engine_p
         drawn[(*n)++] = (struct batcher_drawn){q, p->next, q->sampler.tells ? p->logits : NULL};
     return rc;
 }
-
-static int run_pass(struct batcher *b, int parts, struct err *e)
-{
-    int rc = team_tell(b->conf.team, b->parts, parts, e);
-    if (rc)
-        return rc;
-    return b->conf.ensemble ? ensemble_run(b->conf.ensemble, b->parts, parts, e)
-                            : engine_run(b->conf.engine, b->parts, parts, e);
-}
-
 int batcher_step(struct batcher *b, struct batcher_drawn *drawn, int *n, struct err *e)
 {
     int64_t prompts, rows = decide(b), began = clock_ns();
@@ -645,7 +635,8 @@ int batcher_step(struct batcher *b, struct batcher_drawn *drawn, int *n, struct 
     if (rc)
         return rc;
     int parts = lay_parts(b, &prompts, &rows);
-    if ((rc = run_pass(b, parts, e)))
+    if ((rc = team_tell(b->conf.team, b->parts, parts, e)) ||
+        (rc = ensemble_pass(b->conf.ensemble, b->conf.engine, b->parts, parts, e)))
         return rc;
     note_pace(b, prompts, rows == prompts, (double)(clock_ns() - began) / 1e6);
     b->figures.steps++;

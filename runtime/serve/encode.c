@@ -340,7 +340,8 @@ static int open_all(struct encode *s, struct err *e)
         return rc;
     if (s->conf.orders->world > 1)
         return err_set(e, ERR_USER,
-            "spec.parallelism: a model that reads whole texts, as %s does, is served by one rank",
+            "%s: a model that reads whole texts, as %s does, is served by one rank",
+            s->spec->serve.ensemble.ranks > 1 ? "spec.serve.ensemble.ranks" : "spec.parallelism",
             s->spec->model.source);
     if (s->spec->serve.adapter_count)
         return err_set(

@@ -23,13 +23,14 @@ struct voice { /* a member that is loaded */
     struct memplan plan; /* with a cache of one sequence */
     struct model *model;
     struct engine *engine;
-    float *logits; /* (parts, V) host */
 };
 
 struct ensemble {
     struct ensemble_conf conf;
     struct members members;
-    struct voice voice[LIMIT_MEMBERS];
+    struct voice voice[LIMIT_MEMBERS]; /* this rank's */
+    int ranks, all;                    /* members of all ranks */
+    float *logits;                     /* (all, parts, V) host: what each of them says */
     int64_t context, vocab;
     struct engine_part *parts; /* (parts) as members run them */
     float *mean;               /* (V) */
@@ -77,6 +78,16 @@ static int plan_voice(struct ensemble *s, int i, struct err *e)
     return rc ? name_member(s, i, e) : 0;
 }
 
+/* The least of all ranks'. */
+static int agree_on_context(struct ensemble *s, struct err *e)
+{
+    int64_t all[LIMIT_MEMBERS];
+    int rc = s->conf.coll ? coll_allgather(s->conf.coll, &s->context, sizeof *all, all, e) : 0;
+    for (int i = 0; s->conf.coll && i < s->ranks && !rc; i++)
+        s->context = all[i] < s->context ? all[i] : s->context;
+    return rc;
+}
+
 int ensemble_open(const struct ensemble_conf *c, struct ensemble **out, struct err *e)
 {
     struct ensemble *s = mem_zalloc(sizeof *s);
@@ -84,9 +95,13 @@ int ensemble_open(const struct ensemble_conf *c, struct ensemble **out, struct e
         return err_set(e, ERR_MEMORY, "no memory for an ensemble");
     s->conf = *c;
     s->vocab = weights_config(c->weights)->vocab;
-    int rc = members_open(c->spec, c->weights, c->tok, WIRE_DOES_GENERATE, &s->members, e);
+    s->ranks = c->coll ? c->spec->serve.ensemble.ranks : 1;
+    const struct members_share share = {c->rank, s->ranks};
+    int rc = members_open(c->spec, &share, c->weights, c->tok, WIRE_DOES_GENERATE, &s->members, e);
+    s->all = c->coll ? s->members.of : s->members.count;
     for (int i = 0; i < s->members.count && !rc; i++)
         rc = open_voice(s, i, e);
+    rc = rc ? rc : agree_on_context(s, e);
     for (int i = 0; i < s->members.count && !rc; i++)
         rc = plan_voice(s, i, e);
     if (rc) {
@@ -106,10 +121,10 @@ void ensemble_destroy(struct ensemble *s)
         engine_destroy(v->engine);
         model_destroy(v->model);
         beside_destroy(v->beside);
-        mem_free(v->logits);
     }
     members_done(&s->members);
     shaper_destroy(s->shaper);
+    mem_free(s->logits);
     mem_free(s->parts);
     mem_free(s->mean);
     mem_free(s);
@@ -117,7 +132,7 @@ void ensemble_destroy(struct ensemble *s)
 
 static int64_t logit_bytes(const struct ensemble *s)
 {
-    return s->members.count * (int64_t)s->conf.parts * s->vocab * (int64_t)sizeof(float);
+    return s->all * (int64_t)s->conf.parts * s->vocab * (int64_t)sizeof(float);
 }
 
 static int64_t page_bytes(const struct voice *v)
@@ -128,7 +143,7 @@ static int64_t page_bytes(const struct voice *v)
 
 void ensemble_tell(const struct ensemble *s, struct ensemble_facts *out)
 {
-    *out = (struct ensemble_facts){.count = s->members.count,
+    *out = (struct ensemble_facts){.count = s->all,
         .of = s->members.of,
         .context = s->context,
         .bytes = logit_bytes(s),
@@ -149,7 +164,7 @@ int ensemble_require(const struct ensemble *s, int64_t budget_bytes, struct err 
     ensemble_tell(s, &f);
     if (f.bytes <= budget_bytes)
         return 0;
-    for (int i = 0; i < f.count && at < sizeof each; i++)
+    for (int i = 0; i < s->members.count && at < sizeof each; i++)
         at += (size_t)snprintf(each + at, sizeof each - at, "%s %lld, ", s->members.at[i].is->name,
             (long long)(s->voice[i].plan.total >> 20));
     return err_set(e, ERR_MEMORY,
@@ -164,9 +179,6 @@ static int load_voice(struct ensemble *s, int i, int64_t pages, struct err *e)
     struct voice *v = &s->voice[i];
     int rc;
     v->conf.kv_pages = pages;
-    v->logits = mem_array((size_t)s->conf.parts * (size_t)s->vocab, sizeof *v->logits);
-    if (!v->logits)
-        return err_set(e, ERR_MEMORY, "no memory for its logits");
     if ((v->beside && (rc = beside_open(v->beside, s->conf.dev, e))) ||
         (rc = model_create(s->conf.dev, &v->conf, &v->model, e)) ||
         (rc = model_load(v->model, w, e)) ||
@@ -181,7 +193,8 @@ int ensemble_load(struct ensemble *s, int64_t pages, struct err *e)
 {
     s->parts = mem_array((size_t)s->conf.parts, sizeof *s->parts);
     s->mean = mem_array((size_t)s->vocab, sizeof *s->mean);
-    if (!s->parts || !s->mean)
+    s->logits = mem_alloc((size_t)logit_bytes(s));
+    if (!s->parts || !s->mean || !s->logits)
         return err_set(e, ERR_MEMORY, "no memory for %d parts of a pass", s->conf.parts);
     int rc = shaper_create(s->conf.dev, s->vocab, &s->shaper, e);
     for (int i = 0; i < s->members.count && !rc; i++)
@@ -198,16 +211,25 @@ static bool is_seen(const struct engine_part *p)
     return p->draw || p->logits;
 }
 
-static int run_voice(
-    struct ensemble *s, struct voice *v, const struct engine_part *parts, int n, struct err *e)
+/* Of a member of all, by its place in the spec's order. */
+static float *logits_of(const struct ensemble *s, int member)
 {
+    return s->logits + (int64_t)member * s->conf.parts * s->vocab;
+}
+
+/* This rank's i-th member. */
+static int run_voice(
+    struct ensemble *s, int own, const struct engine_part *parts, int n, struct err *e)
+{
+    const struct voice *v = &s->voice[own];
+    float *logits = logits_of(s, s->conf.rank + own * s->ranks);
     int64_t seen = 0;
     for (int i = 0; i < n; i++) {
         assert(!parts[i].adapter);
         s->parts[i] = parts[i];
         s->parts[i].adapter = v->beside ? 1 : 0;
         s->parts[i].draw = NULL;
-        s->parts[i].logits = is_seen(&parts[i]) ? v->logits + seen++ * s->vocab : NULL;
+        s->parts[i].logits = is_seen(&parts[i]) ? logits + seen++ * s->vocab : NULL;
     }
     return engine_run(v->engine, s->parts, n, e);
 }
@@ -218,14 +240,31 @@ static int give(struct ensemble *s, struct engine_part *p, int64_t seen, struct 
     static const struct shape as_it_is = {.plain = true, .repetition = 1};
     const float *x[LIMIT_MEMBERS];
     float *mean = p->logits ? p->logits : s->mean;
-    for (int k = 0; k < s->members.count; k++)
-        x[k] = s->voice[k].logits + seen * s->vocab;
-    average_logits(&(struct average_of){.what = s->conf.spec->serve.ensemble.average,
-                       .count = s->members.count,
-                       .x = x,
-                       .n = s->vocab},
+    for (int k = 0; k < s->all; k++)
+        x[k] = logits_of(s, k) + seen * s->vocab;
+    average_logits(
+        &(struct average_of){
+            .what = s->conf.spec->serve.ensemble.average, .count = s->all, .x = x, .n = s->vocab},
         mean);
     return p->draw ? shaper_draw(s->shaper, &as_it_is, p->draw, NULL, 0, 0, mean, &p->next, e) : 0;
+}
+
+static int64_t count_seen(const struct engine_part *parts, int n)
+{
+    int64_t seen = 0;
+    for (int i = 0; i < n; i++)
+        seen += is_seen(&parts[i]);
+    return seen;
+}
+
+/* What each rank's members say of the seen rows, to all. */
+static int gather(struct ensemble *s, int64_t seen, struct err *e)
+{
+    int rc = 0;
+    for (int k = 0; s->conf.coll && seen && k < s->all && !rc; k++)
+        rc = coll_broadcast(s->conf.coll, logits_of(s, k),
+            (size_t)(seen * s->vocab) * sizeof(float), k % s->ranks, e);
+    return rc;
 }
 
 int ensemble_run(struct ensemble *s, struct engine_part *parts, int n, struct err *e)
@@ -234,11 +273,19 @@ int ensemble_run(struct ensemble *s, struct engine_part *parts, int n, struct er
     int rc = 0;
     assert(n <= s->conf.parts);
     for (int k = 0; k < s->members.count && !rc; k++) {
-        rc = run_voice(s, &s->voice[k], parts, n, e);
+        rc = run_voice(s, k, parts, n, e);
         beat(s->conf.page);
     }
+    if (rc || (rc = gather(s, count_seen(parts, n), e)) || s->conf.rank)
+        return rc;
     for (int i = 0; i < n && !rc; i++)
         if (is_seen(&parts[i]))
             rc = give(s, &parts[i], seen++, e);
     return rc;
+}
+
+int ensemble_pass(
+    struct ensemble *s, struct engine *g, struct engine_part *parts, int n, struct err *e)
+{
+    return s ? ensemble_run(s, parts, n, e) : engine_run(g, parts, n, e);
 }

@@ -300,11 +300,15 @@ static int open_members(struct infer *s, struct err *e)
         .tok = s->tok,
         .dev = s->conf.dev,
         .page = s->conf.door->page,
-        .parts = (int)parts_of(s)};
+        .parts = (int)parts_of(s),
+        .coll = s->conf.coll,
+        .rank = s->conf.orders->rank};
+    struct model_conf any = {.config = *weights_config(s->weights)};
     struct ensemble_facts *f = &s->of_ensemble;
     int64_t pages;
-    int rc = ensemble_open(&c, &s->ensemble, e);
-    if (rc || (rc = ensemble_require(s->ensemble, s->conf.budget_bytes, e)))
+    int rc = team_share(s->team, &any, e); /* none is divided: the team learns of the vocabulary */
+    if (rc || (rc = ensemble_open(&c, &s->ensemble, e)) ||
+        (rc = ensemble_require(s->ensemble, s->conf.budget_bytes, e)))
         return rc;
     ensemble_tell(s->ensemble, f);
     if ((rc = agree_on_pages(
@@ -335,6 +339,7 @@ static int open_all(struct infer *s, struct err *e)
 {
     const struct jobspec *spec = s->spec;
     const struct ensemble_facts *f = &s->of_ensemble;
+    bool several = spec->serve.ensemble.member_count;
     struct dev_info info;
     int rc;
 
@@ -347,8 +352,8 @@ static int open_all(struct infer *s, struct err *e)
         return err_set(e, ERR_MEMORY, "no memory for %d requests", s->most);
     if ((rc = team_open(s->conf.coll, s->conf.orders, &s->team, e)) ||
         (rc = weights_open(spec->model.source, spec->model.sha256, &s->weights, e)) ||
-        (team_leads(s->team) && (rc = open_text(s, e))) ||
-        (rc = spec->serve.ensemble.member_count ? open_members(s, e) : open_model(s, e)))
+        ((several || team_leads(s->team)) && (rc = open_text(s, e))) ||
+        (rc = several ? open_members(s, e) : open_model(s, e)))
         return rc;
     dev_describe(s->conf.dev, &info);
     int64_t parameters = s->model ? model_parameters(s->model) : f->parameters,
@@ -404,7 +409,7 @@ static int serve(struct infer *s, struct err *e)
 {
     int rc = 0;
     if (!team_leads(s->team))
-        return team_follow(s->team, s->engine, s->conf.door->page, e);
+        return team_follow(s->team, s->engine, s->ensemble, s->conf.door->page, e);
     while (!rc && !(rc = take_requests(s, e)))
         rc = step(s, e);
     if (rc == -ERR_DRAINED)

@@ -101,16 +101,17 @@ static int open_member(struct members *m, const struct jobspec_member *is, struc
     return rc ? rc : compare(w, tok, does, at->weights, e);
 }
 
-int members_open(const struct jobspec *spec, struct weights *w, const struct tok *tok,
-    enum wire_does does, struct members *out, struct err *e)
+int members_open(const struct jobspec *spec, const struct members_share *share, struct weights *w,
+    const struct tok *tok, enum wire_does does, struct members *out, struct err *e)
 {
+    int step = share->ranks > 1 ? share->ranks : 1;
     struct members m = {.of = spec->serve.ensemble.member_count};
     int rc = 0;
     if (does == WIRE_DOES_EMBED)
         return err_set(e, ERR_USER,
             "spec.serve.ensemble: not of a model that embeds texts: it has neither logits nor "
             "probabilities");
-    for (int i = 0; i < m.of && !rc; i++) {
+    for (int i = share->rank; i < m.of && !rc; i += step) {
         const struct jobspec_member *is = &spec->serve.ensemble.members[i];
         const char *lacks = missing(is);
         if (lacks && spec->serve.ensemble.allow_missing)

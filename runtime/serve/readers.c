@@ -84,7 +84,8 @@ static int open_all(
     int64_t context;
     int rc;
     if ((rc = reader_does(c->weights, &does, e)) || (rc = tok_open(c->weights, &s->tok, e)) ||
-        (rc = members_open(spec, c->weights, s->tok, does, &s->members, e)) ||
+        (rc = members_open(
+             spec, &(struct members_share){0}, c->weights, s->tok, does, &s->members, e)) ||
         (rc = plan(s, c, &context, e)) || (rc = require(s, c->budget_bytes, e)))
         return rc;
     for (int i = 0; i < s->members.count; i++) {

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "runtime/door/beat.h"
 #include "runtime/model/kvcache.h"
+#include "runtime/serve/ensemble.h"
 #include "runtime/train/planner.h"
 #include "runtime/train/world.h"
 
@@ -45,6 +46,7 @@ struct team {
 int team_open(struct coll *world, const struct orders *o, struct team **out, struct err *e)
 {
     const struct jobspec *spec = o->spec;
+    int members = spec->serve.ensemble.ranks > 1 ? spec->serve.ensemble.ranks : 1;
     const struct planner_input in = {.world = o->world,
         .tensor = spec->parallelism.tensor,
         .pipeline = spec->parallelism.pipeline};
@@ -53,10 +55,10 @@ int team_open(struct coll *world, const struct orders *o, struct team **out, str
     int rc = planner_lay_out(&in, &l, e);
     if (rc)
         return rc;
-    if (l.dp != 1)
+    if (l.dp != members)
         return err_set(e, ERR_USER,
             "spec.parallelism: tensor x pipeline is %d, and %d ranks are to serve the model",
-            l.tp * l.pp, o->world);
+            l.tp * l.pp * members, o->world);
     if (!world)
         return 0;
     struct team *t = mem_zalloc(sizeof *t);
@@ -288,7 +290,8 @@ static int read_parts(struct team *t, const struct team_head *h, struct err *e)
     return 0;
 }
 
-int team_follow(struct team *t, struct engine *g, struct wire_page *page, struct err *e)
+int team_follow(
+    struct team *t, struct engine *g, struct ensemble *s, struct wire_page *page, struct err *e)
 {
     struct team_head h = {.order = ORDER_REST};
     int rc = 0;
@@ -299,7 +302,7 @@ int team_follow(struct team *t, struct engine *g, struct wire_page *page, struct
             continue;
         beat_phase(page, WIRE_PHASE_SERVE_DECODE);
         if (!(rc = make_room(t, &h, e)) && !(rc = read_parts(t, &h, e)))
-            rc = engine_run(g, t->parts, h.parts, e);
+            rc = ensemble_pass(s, g, t->parts, h.parts, e);
         beat(page);
     }
     return rc ? rc : err_set(e, ERR_DRAINED, "stopped on request");

@@ -6,6 +6,8 @@
  * sequences, so nothing of that can differ. While nothing is to be run rank 0 says so, once a
  * second at least, so that the wait for it has the deadline of any collective.
  *
+ * Ranks that have whole models each, members of an ensemble (ensemble.h), are such a team, too.
+ *
  * A team of one rank is NULL, for which all of this does nothing.
  */
 #ifndef RUNTIME_SERVE_TEAM_H
@@ -16,10 +18,11 @@
 #include "runtime/model/engine.h"
 #include "runtime/model/group.h"
 
+struct ensemble;
 struct team;
 
 /* All ranks of the world call; world: borrowed, NULL: a rank alone, and *out is NULL. ERR_USER: the
-   layout has not as many ranks as there are. */
+   layout, or spec.serve.ensemble, has not as many ranks as there are. */
 int team_open(struct coll *world, const struct orders *o, struct team **out, struct err *e);
 void team_close(struct team *t);
 /* Has this rank the requests? */
@@ -39,8 +42,9 @@ int team_agree(
 int team_tell(struct team *t, const struct engine_part *parts, int n, struct err *e);
 int team_rest(struct team *t, struct err *e); /* nothing is to be run now */
 int team_end(struct team *t, struct err *e);  /* nor will be */
-/* The others': runs what it is told over g, until the end: -ERR_DRAINED. page: told of the phase;
-   or NULL. */
-int team_follow(struct team *t, struct engine *g, struct wire_page *page, struct err *e);
+/* The others': runs what it is told over s, or over g where that is NULL, until the end:
+   -ERR_DRAINED. page: told of the phase; or NULL. */
+int team_follow(
+    struct team *t, struct engine *g, struct ensemble *s, struct wire_page *page, struct err *e);
 
 #endif

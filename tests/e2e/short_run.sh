@@ -86,6 +86,8 @@ prepare() {
 	sed -E 's|/data/models/.*|/data/model|; s/^( *contextLength:).*/\1 128/; s/^( *)(serve:.*)/\1precision: FP32\n\1\2/' \
 		manifests/samples/serve-ensemble.yaml >"$work/serve-ensemble.yaml"
 	sed -E 's|^( *)method: NGram|\1method: Draft\n\1model: {source: /data/out}|; s/smol-ahead/smol-draft/' "$work/serve-speculation.yaml" >"$work/serve-draft.yaml"
+	sed -E 's/^( *)storage:.*/\1device: {perReplica: 3}\n&/; s/^( *)allowMissing:.*/\1ranks: 3/' \
+		"$work/serve-ensemble.yaml" >"$work/serve-members.yaml"
 	for sample in embeddings classify; do
 		sed -E "s|^( *source:).*|\1 /data/$sample|; s/^( *modelName:).*/\1 tiny/" manifests/samples/$sample.yaml >"$work/$sample.yaml"
 	done
@@ -202,6 +204,11 @@ check "all three are served as one" serving "$work/said"
 { weighed smol; cat "$work/each"; } >"$work/weighed"
 check "which says the mean of what each says" is_mean "$work/weighed"
 stop
+served serve-members
+{ weighed smol; cat "$work/each"; } >"$work/weighed"
+check "and so do three ranks that have a member each" is_mean "$work/weighed"
+stop
+check "they end, drained" equal $status 71
 rm -r "$work/out/dictionary/adapter"
 served serve-ensemble
 check "and without one of them" of 2

@@ -144,17 +144,29 @@ static struct served served_open(int family, enum dtype t, int64_t pages, int ad
 }
 
 /* Of the members of s, whose files are there. */
-static struct served served_members(const struct jobspec *spec, int64_t pages)
+static struct served served_members(
+    struct team *team, struct coll *c, int rank, const struct jobspec *spec, int64_t pages)
 {
-    struct served s = {.context = spec->serve.context_length, .pages = pages};
-    ck_assert_msg(!dev_open("cpu", 0, 1, &s.d, &e), "%s", e.text);
+    struct model_conf any = {.t = DTYPE_F32};
+    struct served s = {
+        .team = team, .d = ranks_device, .context = spec->serve.context_length, .pages = pages};
+    ck_assert_msg(team || !dev_open("cpu", 0, 1, &s.d, &e), "%s", e.text);
     ck_assert_msg(!weights_open(spec->model.source, NULL, &s.w, &e), "%s", e.text);
     ck_assert_msg(!tok_open(s.w, &s.tok, &e), "%s", e.text);
     if (s.pages < kvcache_pages(s.context))
         s.pages = kvcache_pages(s.context);
-    const struct ensemble_conf c = {
-        .spec = spec, .weights = s.w, .tok = s.tok, .dev = s.d, .parts = (int)batcher_parts(MOST, true)};
-    ck_assert_msg(!ensemble_open(&c, &s.ensemble, &e), "%s", e.text);
+    any.config = *weights_config(s.w);
+    ck_assert_msg(!team_share(team, &any, &e), "%s", e.text);
+    const struct ensemble_conf conf = {.spec = spec,
+        .weights = s.w,
+        .tok = s.tok,
+        .dev = s.d,
+        .parts = (int)batcher_parts(MOST, true),
+        .coll = c,
+        .rank = rank};
+    ck_assert_msg(!ensemble_open(&conf, &s.ensemble, &e), "%s", e.text);
+    ck_assert_msg(
+        !team_agree(team, weights_digest(s.w), conf.parts, s.context, &s.pages, &e), "%s", e.text);
     ck_assert_msg(!ensemble_load(s.ensemble, s.pages, &e), "%s", e.text);
     return s;
 }
@@ -603,7 +615,8 @@ START_TEST(an_ensemble_draws_the_same_in_any_batch)
     ensembles_write(adapter_folder);
     struct jobspec spec = ensembles_job(adapter_folder, (enum average)_i);
     spec.serve.context_length = 64; /* of its members */
-    struct served s = served_members(&spec, 8), alone = served_members(&spec, 0);
+    struct served s = served_members(NULL, NULL, 0, &spec, 8),
+                  alone = served_members(NULL, NULL, 0, &spec, 0);
     for (uint64_t n = 0; n < ENSEMBLE_SCHEDULES; n++)
         schedule(&s, &alone, n, &sum);
     printf("an ensemble: %lld steps, %lld stops, %lld tokens found\n", (long long)sum.steps,
@@ -633,7 +646,7 @@ static int team_body(struct coll *c, int rank, const struct ranks *w)
     ck_assert_msg(!team_open(c, &orders, &team, &e), "%s", e.text);
     struct served s = served_share(team, shared_family, DTYPE_F32, 40, 0);
     if (!team_leads(team)) {
-        ck_assert_int_eq(team_follow(team, s.engine, NULL, &e), -ERR_DRAINED);
+        ck_assert_int_eq(team_follow(team, s.engine, s.ensemble, NULL, &e), -ERR_DRAINED);
     } else {
         struct served alone = served_open(shared_family, DTYPE_F32, 0, 0);
         for (uint64_t n = 0;
@@ -653,6 +666,52 @@ static int team_body(struct coll *c, int rank, const struct ranks *w)
     served_close(&s);
     return 0;
 }
+
+static struct jobspec several;
+
+/* Of members in several ranks' hands: to the bit, since they are averaged in the same order. */
+static int members_body(struct coll *c, int rank, const struct ranks *w)
+{
+    const struct orders orders = {.spec = &several, .rank = rank, .world = w->size};
+    struct batcher_figures sum = {0};
+    struct team *team;
+    ck_assert_msg(!team_open(c, &orders, &team, &e), "%s", e.text);
+    struct served s = served_members(team, c, rank, &several, 40);
+    if (!team_leads(team)) {
+        ck_assert_int_eq(team_follow(team, NULL, s.ensemble, NULL, &e), -ERR_DRAINED);
+    } else {
+        struct jobspec one = several;
+        one.serve.ensemble.ranks = 0;
+        struct served alone = served_members(NULL, NULL, 0, &one, 0);
+        for (uint64_t n = 0; n < 2; n++) {
+            ck_assert_msg(!team_rest(team, &e), "%s", e.text);
+            schedule(&s, &alone, n, &sum);
+        }
+        ck_assert_msg(!team_end(team, &e), "%s", e.text);
+        printf("members of %d ranks: %lld steps, %lld stops, %lld tokens found\n", w->size,
+            (long long)sum.steps, (long long)sum.stopped, (long long)sum.cached);
+        fflush(stdout);
+        ck_assert(sum.steps > 0);
+        served_close(&alone);
+    }
+    team_close(team);
+    served_close(&s);
+    return 0;
+}
+
+/* _i: of what the average is; of four members two ranks have two each, four one. */
+START_TEST(ranks_with_members_draw_what_one_rank_draws)
+{
+    ensembles_write(adapter_folder);
+    several = ensembles_job(adapter_folder, (enum average)_i);
+    several.serve.context_length = 64;
+    several.serve.ensemble.ranks = _i ? ENSEMBLES_MEMBERS : 2;
+    ranks_run(
+        (struct ranks){
+            .size = several.serve.ensemble.ranks, .replica = {0, _i ? 0 : 1, 1, 1}, .kind = "cpu"},
+        members_body);
+}
+END_TEST
 
 START_TEST(a_team_draws_what_one_rank_draws)
 {
@@ -731,6 +790,7 @@ int main(void)
     tcase_add_checked_fixture(c, setup, teardown);
     tcase_add_loop_test(c, random_schedules, 0, FAMILIES);
     tcase_add_loop_test(c, an_ensemble_draws_the_same_in_any_batch, 0, 2);
+    tcase_add_loop_test(c, ranks_with_members_draw_what_one_rank_draws, 0, 2);
     tcase_add_loop_test(c, a_team_draws_what_one_rank_draws, 0, 9);
     tcase_add_loop_test(c, logits_are_those_of_each_alone, 0, FAMILIES);
     suite_add_tcase(s, c);

@@ -15,6 +15,7 @@ static struct err e;
 static struct weights *w;
 static struct tok *tok;
 static struct members m;
+static struct members_share share; /* of this rank */
 
 static void setup(void)
 {
@@ -32,7 +33,7 @@ static int open_members(const struct jobspec *s, enum wire_does does)
     ck_assert_msg(!weights_open(s->model.source, NULL, &w, &e), "%s", e.text);
     ck_assert_msg(!tok_open(w, &tok, &e), "%s", e.text);
     e.text[0] = 0;
-    return members_open(s, w, tok, does, &m, &e);
+    return members_open(s, &share, w, tok, does, &m, &e);
 }
 
 static void close_files(void)
@@ -56,6 +57,20 @@ START_TEST(folders_and_files_are_members)
     ck_assert(m.at[0].weights == w && !m.at[0].own && m.at[1].weights != w && m.at[1].own);
     ck_assert_str_eq(m.at[3].is->name, "tuned");
     members_release(&m);
+    members_done(&m);
+    close_files();
+}
+END_TEST
+
+/* Every other one, from the second on. */
+START_TEST(a_rank_has_its_share)
+{
+    const struct jobspec s = ensembles_job(folder, AVERAGE_LOGITS);
+    share = (struct members_share){1, 2};
+    ck_assert_msg(!open_members(&s, WIRE_DOES_GENERATE), "%s", e.text);
+    ck_assert(m.count == 2 && m.of == ENSEMBLES_MEMBERS);
+    ck_assert_str_eq(m.at[0].is->name, "plain");
+    ck_assert_str_eq(m.at[1].is->name, "tuned");
     members_done(&m);
     close_files();
 }
@@ -111,7 +126,8 @@ END_TEST
 int main(void)
 {
     const struct unit u = {"members", 60, setup, teardown};
-    const TTest *const tests[] = {folders_and_files_are_members, what_differs_is_named,
-        labels_are_the_same, a_missing_member_is_an_error_unless_it_may_be, NULL};
+    const TTest *const tests[] = {folders_and_files_are_members, a_rank_has_its_share,
+        what_differs_is_named, labels_are_the_same, a_missing_member_is_an_error_unless_it_may_be,
+        NULL};
     return unit_run_with(&u, tests);
 }

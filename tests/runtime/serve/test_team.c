@@ -117,7 +117,7 @@ static int pass_body(struct coll *c, int rank, const struct ranks *w)
         step = 22;
     if (!step && rank == 0)
         step = lead(&s);
-    else if (!step && team_follow(s.team, s.g, &page, &e) != -ERR_DRAINED)
+    else if (!step && team_follow(s.team, s.g, NULL, &page, &e) != -ERR_DRAINED)
         step = 23;
     if (rank && !step && atomic_load(&page.phase) != WIRE_PHASE_SERVE_IDLE)
         step = 24; /* of the last rest */
@@ -162,7 +162,7 @@ static int gone_body(struct coll *c, int rank, const struct ranks *w)
         return 1;
     if (rank == 0)
         _exit(0); /* without a word */
-    int rc = team_follow(s.team, s.g, NULL, &e);
+    int rc = team_follow(s.team, s.g, NULL, NULL, &e);
     close_member(&s);
     return rc == -ERR_PEER ? 0 : 2;
 }
