@@ -21,7 +21,8 @@ static void ask_to_go_on(struct jsonw *w)
 
 static void ask_to_read(enum wire_does does, struct jsonw *w)
 {
-    jsonw_str(w, "read", does == WIRE_DOES_EMBED ? "embed" : "classify");
+    bool embeds = does == WIRE_DOES_EMBED || does == WIRE_DOES_RECOMMEND;
+    jsonw_str(w, "read", embeds ? "embed" : "classify");
     jsonw_open(w, "input", '[');
     jsonw_str(w, NULL, "Hello");
     jsonw_close(w);

@@ -451,8 +451,7 @@ static void on_finished(struct front *f, const struct wire_frame *frame)
         return;
     }
     uint64_t id = (uint64_t)json_int(v, "id", 0);
-    if (json_int(v, "items", 0))
-        meter_read(json_int(v, "items", 0), json_int(v, "prompt_tokens", 0));
+    meter_read(v);
     struct front_request *r = find(f, id, &c);
     if (r && !strcmp(json_str(v, "reason", "error"), "error")) {
         struct openai_refusal why; /* before the first token the request is at fault */

@@ -63,6 +63,9 @@ static struct metric members_missing = {.name = NAME_METRIC_MISSING,
     .help = "Models that they are to be of, too, and are not there",
     .kind = METRIC_GAUGE};
 
+static struct metric recommended = {
+    .name = NAME_METRIC_RECOMMENDED, .help = "Items that were recommended", .kind = METRIC_COUNTER};
+
 #define VLLM(what, say, sort, is) \
     { \
         .name = "vllm:" what, .help = say, .kind = sort, .labels = labels, .of = is \
@@ -102,8 +105,8 @@ void meter_register(const char *model)
 {
     struct metric *all[] = {&requests, &refused, &tokens, &prompt_tokens, &cached_tokens,
         &guessed_tokens, &right_tokens, &first_token, &next_token, &whole, &in_flight, &waiting,
-        &oldest, &texts, &text_tokens, &members, &members_missing, &vllm_running, &vllm_stopped,
-        &vllm_cut};
+        &oldest, &texts, &text_tokens, &recommended, &members, &members_missing, &vllm_running,
+        &vllm_stopped, &vllm_cut};
     snprintf(labels, sizeof labels, VLLM_LABELS, model);
     snprintf(stop_labels, sizeof stop_labels, "%s,finished_reason=\"stop\"", labels);
     snprintf(length_labels, sizeof length_labels, "%s,finished_reason=\"length\"", labels);
@@ -141,10 +144,12 @@ void meter_oldest(int64_t since_ms)
     metric_set(&oldest, (double)since_ms / 1000);
 }
 
-void meter_read(int64_t count, int64_t tokens_of_them)
+void meter_read(const struct json *finished)
 {
+    int64_t count = json_int(finished, "items", 0);
     metric_add(&texts, (double)count);
-    metric_add(&text_tokens, (double)tokens_of_them);
+    metric_add(&text_tokens, count ? json_num(finished, "prompt_tokens", 0) : 0);
+    metric_add(&recommended, json_num(finished, "recommended", 0));
 }
 
 void meter_token(int64_t since_ms)

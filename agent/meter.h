@@ -19,7 +19,7 @@ void meter_refused(void);
 void meter_queue(int in_flight, int waiting);
 void meter_oldest(int64_t since_ms);   /* the request came that the rank was not handed; 0: none */
 void meter_members(int there, int of); /* models that are averaged, of so many; 0: there is one */
-void meter_read(int64_t texts, int64_t tokens); /* of a model that reads whole texts */
+void meter_read(const struct json *finished); /* what a WIRE_FINISHED says of texts and items */
 /* A token was generated; since_ms: after the answer's last one, -1: nobody hears it, or it is the
  * first, which meter_first_token tells. */
 void meter_token(int64_t since_ms);

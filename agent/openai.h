@@ -63,13 +63,17 @@ enum openai_place { /* the objects that have fields; bits */
     OPENAI_FLAT_CHOICE = (int64_t)1 << 35, /* tool_choice, where it is an object */
     OPENAI_TEXT_FORM = (int64_t)1 << 36,   /* text */
     OPENAI_TEXT_FORMAT = (int64_t)1 << 37, /* its format */
+    /* of ours */
+    OPENAI_RECOMMEND = (int64_t)1 << 38, /* /v1/recommend */
+    OPENAI_HAD = (int64_t)1 << 39,       /* of its history, where it is an object */
 };
 _Static_assert(sizeof(enum openai_place) == sizeof(uint64_t), "places are bits of 64");
 #define OPENAI_PLACES   64 /* bits at most */
 /* Those that the model answers, not with tokens of its own: the rank gives the body. */
 #define OPENAI_RENDERED (OPENAI_TOKENIZE | OPENAI_DETOKENIZE | OPENAI_TEMPLATE | OPENAI_COUNT)
 /* Those of models that read whole texts: the rank gives the elements of a list (openai_items.h). */
-#define OPENAI_ITEMS    (OPENAI_EMBED | OPENAI_CLASSIFY | OPENAI_SCORE | OPENAI_RERANK)
+#define OPENAI_ITEMS \
+    (OPENAI_EMBED | OPENAI_CLASSIFY | OPENAI_SCORE | OPENAI_RERANK | OPENAI_RECOMMEND)
 
 enum openai_kind {
     OPENAI_NUMBER, /* from min to max */

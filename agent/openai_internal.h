@@ -8,6 +8,8 @@
 #include "agent/openai.h"
 #include "base/json.h"
 
+#define EXACT 9007199254740991.0 /* the greatest whole number that JSON carries safely */
+
 #define REFUSE(r, param, ...) openai_refuse(r, 400, NULL, param, __VA_ARGS__)
 
 /* NULL for what is absent or null: the two are one. */

@@ -20,6 +20,8 @@ static const struct {
     [WIRE_DOES_EMBED] = {"embeds texts", OPENAI_EMBED | OPENAI_SCORE | OPENAI_RERANK},
     [WIRE_DOES_CLASSIFY] = {"classifies texts", OPENAI_CLASSIFY | OPENAI_SCORE | OPENAI_RERANK},
     [WIRE_DOES_TAG] = {"labels words", OPENAI_CLASSIFY},
+    [WIRE_DOES_RECOMMEND] = {"embeds texts and recommends items",
+        OPENAI_EMBED | OPENAI_SCORE | OPENAI_RERANK | OPENAI_RECOMMEND},
 };
 
 static const char *name_of(enum openai_place place)
@@ -41,6 +43,8 @@ static const char *name_of(enum openai_place place)
         return "score";
     case OPENAI_RERANK:
         return "rerank";
+    case OPENAI_RECOMMEND:
+        return "recommend";
     default:
         return "this";
     }
@@ -175,12 +179,76 @@ static int copy_rerank(const struct json *v, struct jsonw *w, struct openai_refu
     return copy_texts(v, "documents", "second", true, w, r);
 }
 
+/* An id of a number is its digits, as an item's is. */
+static int copy_had(const struct json *one, int i, struct jsonw *w, struct openai_refusal *r)
+{
+    char path[32], digits[24];
+    double n = json_number_value(one);
+    snprintf(path, sizeof path, "history[%d]", i);
+    if (json_is_string(one)) {
+        jsonw_str(w, NULL, json_string_value(one));
+        return 0;
+    }
+    if (json_is_number(one) && n == floor(n) && fabs(n) <= EXACT) {
+        snprintf(digits, sizeof digits, "%.0f", n);
+        jsonw_str(w, NULL, digits);
+        return 0;
+    }
+    if (!json_is_object(one))
+        return REFUSE(r, path, "%s must be an item's id or an object with a string \"text\"", path);
+    snprintf(path, sizeof path, "history[%d].", i);
+    if (openai_check_fields(one, OPENAI_HAD, path, r))
+        return -1;
+    jsonw_open(w, NULL, '{');
+    jsonw_str(w, "text", json_str(one, "text", ""));
+    jsonw_close(w);
+    return 0;
+}
+
+static int copy_weights(const struct json *weights, struct jsonw *w, struct openai_refusal *r)
+{
+    if (!json_is_object(weights))
+        return REFUSE(r, "weights", "weights must be an object of numbers");
+    jsonw_open(w, "weights", '{');
+    json_each (one, weights) {
+        double x = json_number_value(one);
+        char path[80];
+        snprintf(path, sizeof path, "weights.%.63s", json_key(one));
+        if (!json_is_number(one) || !(fabs(x) <= LIMIT_FEATURE_WEIGHT))
+            return REFUSE(r, path, "%s must be a number from %d to %d", path, -LIMIT_FEATURE_WEIGHT,
+                LIMIT_FEATURE_WEIGHT);
+        jsonw_num(w, json_key(one), x);
+    }
+    jsonw_close(w);
+    return 0;
+}
+
+static int copy_recommend(const struct json *v, struct jsonw *w, struct openai_refusal *r)
+{
+    const struct json *history = openai_given(v, "history"), *weights = openai_given(v, "weights");
+    int i = 0;
+    if (!json_is_array(history) || json_count(history) > LIMIT_HISTORY)
+        return REFUSE(r, "history", "history must be a list of at most %d elements", LIMIT_HISTORY);
+    jsonw_open(w, "history", '[');
+    json_each (one, history)
+        if (copy_had(one, i++, w, r))
+            return -1;
+    jsonw_close(w);
+    if (openai_given(v, "query"))
+        jsonw_str(w, "query", json_str(v, "query", ""));
+    if (openai_given(v, "top_n"))
+        jsonw_int(w, "top", json_int(v, "top_n", 0));
+    jsonw_bool(w, "exclude", json_bool(v, "exclude_history", true));
+    return weights ? copy_weights(weights, w, r) : 0;
+}
+
 int openai_copy_items(
     const struct json *v, enum openai_place place, struct jsonw *w, struct openai_refusal *r)
 {
     const char *read = place == OPENAI_EMBED ? "embed"
         : place == OPENAI_CLASSIFY           ? "classify"
         : place == OPENAI_SCORE              ? "compare"
+        : place == OPENAI_RECOMMEND          ? "recommend"
                                              : "rank";
     jsonw_str(w, "read", read);
     if (openai_given(v, "truncate_prompt_tokens")) {
@@ -197,6 +265,8 @@ int openai_copy_items(
         return copy_input(v, w, r);
     case OPENAI_SCORE:
         return copy_score(v, w, r);
+    case OPENAI_RECOMMEND:
+        return copy_recommend(v, w, r);
     default:
         return copy_rerank(v, w, r);
     }
@@ -208,7 +278,7 @@ int openai_copy_items(
 void openai_items(struct buf *out, const struct openai_answer *a, enum openai_place place,
     const char *elements, size_t len, struct openai_usage u)
 {
-    bool rank = place == OPENAI_RERANK, plain = place == OPENAI_EMBED;
+    bool rank = place & (OPENAI_RERANK | OPENAI_RECOMMEND), plain = place == OPENAI_EMBED;
     struct jsonw w;
     jsonw_init(&w, out);
     jsonw_open(&w, NULL, '{');

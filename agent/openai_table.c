@@ -2,13 +2,12 @@
  * openai_table: what may stand in each object of a request, and the paths that are asked. openai.h
  * says how a row is read; docs/openai.md shows every one, /openapi.json is made of them.
  */
-#include "agent/openai.h"
+#include "agent/openai_internal.h"
 
 #include "api/limits.h"
 
 #include <string.h>
 
-#define EXACT    9007199254740991.0 /* the greatest whole number that JSON carries safely */
 #define BOTH     (OPENAI_CHAT | OPENAI_TEXT)
 #define MESSAGES (OPENAI_MESSAGES | OPENAI_COUNT)
 
@@ -342,6 +341,23 @@ static const struct openai_field fields[] = {
         "`float` when absent; `base64`: of little-endian F32"),
     RANGE("dimensions", OPENAI_EMBED, OPENAI_WHOLE, 1, 1 << 20,
         "so many of the first numbers, of length 1 again where the model's embeddings are"),
+    OWN("history", OPENAI_RECOMMEND, true,
+        "needed: what somebody had, the newest last: a list of up to 1,000 ids of items, strings "
+        "or whole numbers, or objects with a text; of an empty one features alone count",
+        "{'type':'array','maxItems':1000,'items':{'anyOf':[{'type':'string'},{'type':'integer'},"
+        "@Had]}}"),
+    USED("query", OPENAI_RECOMMEND, OPENAI_STRING,
+        "a text of what is wanted now, which counts as one of the history that is the newest"),
+    RANGE("top_n", OPENAI_RECOMMEND, OPENAI_WHOLE, 1, LIMIT_ITEMS,
+        "the best so many; 10 when absent"),
+    USED("exclude_history", OPENAI_RECOMMEND, OPENAI_BOOL,
+        "true when absent: items of the history are not recommended"),
+    OWN("weights", OPENAI_RECOMMEND, false,
+        "of parts of the score, by the name of one of `spec.serve.recommend.features` or `text`: a "
+        "number from -1000 to 1000 instead of the manifest's",
+        "{'type':'object','maxProperties':17,'additionalProperties':{'type':'number',"
+        "'minimum':-1000,'maximum':1000}}"),
+    NEEDED("text", OPENAI_HAD, OPENAI_STRING, "needed"),
     RANGE("top_n", OPENAI_RERANK, OPENAI_WHOLE, 1, 1 << 20, "the best so many; all when absent"),
     USED("return_documents", OPENAI_RERANK, OPENAI_BOOL,
         "true when absent: each result has its document"),
@@ -365,6 +381,7 @@ static const struct openai_object objects[] = {
     {OPENAI_CLASSIFY, "/v1/classify", "ClassifyRequest", NULL},
     {OPENAI_SCORE, "/v1/score", "ScoreRequest", NULL},
     {OPENAI_RERANK, "/v1/rerank", "RerankRequest", NULL},
+    {OPENAI_RECOMMEND, "/v1/recommend", "RecommendRequest", NULL},
     {OPENAI_TOKENIZE, "/tokenize", "TokenizeRequest", NULL},
     {OPENAI_DETOKENIZE, "/detokenize", "DetokenizeRequest", NULL},
     {OPENAI_TEMPLATE, "/apply-template", "TemplateRequest", NULL},
@@ -383,6 +400,7 @@ static const struct openai_object objects[] = {
     {OPENAI_CALLED, NULL, "CalledFunction", "`function` of one of `tool_calls`"},
     {OPENAI_STREAM, NULL, "StreamOptions", "`stream_options`"},
     {OPENAI_DOCUMENT, NULL, "Document", "One of `documents` that is an object"},
+    {OPENAI_HAD, NULL, "Had", "One of `history` that is an object"},
     {OPENAI_TURN, NULL, "Turn", "A message of `/v1/messages`"},
     {OPENAI_TEXT_BLOCK, NULL, "TextBlock", "A block of its content: `text`"},
     {OPENAI_USE_BLOCK, NULL, "ToolUseBlock", "A block of its content: `tool_use`"},

@@ -69,6 +69,12 @@ static const struct answer {
         LIST("results") "'required':['index','relevance_score'],'properties':{"
                         "'index':{'type':'integer'},'relevance_score':{'type':'number'}}}}}}",
         false},
+    {OPENAI_RECOMMEND, "Recommendations",
+        LIST("results") "'required':['id','text','score','parts'],'properties':{"
+                        "'id':{'type':'string'},'text':{'type':'string'},"
+                        "'score':{'type':'number'},'parts':{'type':'object',"
+                        "'additionalProperties':{'type':'number'}}}}}}}",
+        false},
     {OPENAI_MESSAGES, "MessagesAnswer",
         "{'type':'object','required':['id','type','role','model','content','stop_reason',"
         "'stop_sequence','usage'],'properties':{'id':{'type':'string'},"

@@ -41,6 +41,7 @@ const struct jobpath jobpath_table[JOBPATH_COUNT] = {
     {"serve.classify.state", PATH(serve.classify.state), .written = true},
     {"serve.classify.caFile", PATH(serve.classify.ca_file)},
     {"serve.speculation.model.source", PATH(serve.speculation.model)},
+    {"serve.recommend.items", PATH(serve.recommend.items), .apart = true},
     ADAPTERS(0, 1, 2, 3),
     ADAPTERS(4, 5, 6, 7),
     ADAPTERS(8, 9, 10, 11),

@@ -43,6 +43,7 @@ static const char *const schedule_names[] = {"Cosine", "Linear", "Constant", "WS
 static const char *const sparsity_names[] = {"None", "Unstructured", "2:4", "Source", NULL};
 static const char *const prune_names[] = {"None", "Unstructured", "2:4", NULL};
 static const char *const convert_format_names[] = {"GGUF", "HuggingFace", NULL};
+static const char *const feature_use_names[] = {"Value", "LogValue", "Near", "Shared", NULL};
 static const char *const quantize_names[] = {
     "None", "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K_M", NULL};
 static const char *const speculation_names[] = {"None", "NGram", "Draft", NULL};
@@ -152,6 +153,11 @@ static bool has_masking(const void *spec)
 static bool has_pair(const void *spec)
 {
     return ((const struct jobspec *)spec)->train.objective == OBJECTIVE_PAIR_MATCHING;
+}
+
+static bool has_recommend(const void *spec)
+{
+    return ((const struct jobspec *)spec)->serve.recommend.items;
 }
 
 static bool has_serve(const void *spec)
@@ -274,6 +280,15 @@ static const struct field member_rows[] = {
     {PATH("adapter", adapter, field_none)},
 };
 static const struct field_table member_table = TABLE_OF(member_rows);
+#undef TABLE
+
+#define TABLE struct jobspec_feature
+static const struct field feature_rows[] = {
+    {ROW("name", STR, name, NULL), RANGE(1, 63), .format = &jobspec_model_format},
+    {ROW("use", ENUM, use, "Value"), .info = feature_use_names},
+    {ROW("weight", NUM, weight, NULL), RANGE(-LIMIT_FEATURE_WEIGHT, LIMIT_FEATURE_WEIGHT)},
+};
+static const struct field_table feature_table = TABLE_OF(feature_rows);
 #undef TABLE
 
 #define TABLE struct jobspec
@@ -485,6 +500,13 @@ static const struct field spec_rows[] = {
     {ROW("serve.ensemble.average", ENUM, serve.ensemble.average, "Logits"), .info = average_names},
     {ROW("serve.ensemble.allowMissing", BOOL, serve.ensemble.allow_missing, "false")},
     {ROW("serve.ensemble.ranks", INT, serve.ensemble.ranks, "0"), RANGE(0, LIMIT_MEMBERS)},
+    {GROUP("serve.recommend", has_recommend)},
+    {PATH("serve.recommend.items", serve.recommend.items, NULL)},
+    {ROW("serve.recommend.textWeight", NUM, serve.recommend.text_weight, "1"),
+        RANGE(-LIMIT_FEATURE_WEIGHT, LIMIT_FEATURE_WEIGHT)},
+    {ROW("serve.recommend.halfLife", NUM, serve.recommend.half_life, "3"), RANGE(0, LIMIT_HISTORY)},
+    {ROW("serve.recommend.features", INLINE, serve.recommend.features, ""),
+        RANGE(0, LIMIT_FEATURES), COUNTED(serve.recommend.feature_count), .info = &feature_table},
 
     {GROUP("run", has_run)},
     {ROW("run.command", STRINGS, run.command, NULL), RANGE(1, LIMIT_RUN_ARGS),

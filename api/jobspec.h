@@ -77,6 +77,10 @@ enum quantize {
 
 enum quantized_base { BASE_NONE, BASE_STORED, BASE_Q8_0, BASE_Q4_0, BASE_Q4_K_M };
 
+/* What a feature of an item adds to its score: more where it is greater, by its logarithm, where it
+ * is near to those of the history, or where it has what they have. */
+enum feature_use { FEATURE_VALUE, FEATURE_LOG_VALUE, FEATURE_NEAR, FEATURE_SHARED };
+
 enum search_algorithm { SEARCH_RANDOM, SEARCH_GRID, SEARCH_SUCCESSIVE_HALVING };
 enum search_metric {
     SEARCH_LOSS,
@@ -227,6 +231,12 @@ struct jobspec_member { /* of several models that answer as one */
     const char *adapter; /* folder in peft's format, or NULL */
 };
 
+struct jobspec_feature { /* a member of each item */
+    const char *name;
+    enum feature_use use;
+    double weight;
+};
+
 struct jobspec_serve {
     const char *model_name;
     int context_length;   /* 0: the model's own */
@@ -256,6 +266,13 @@ struct jobspec_serve {
         bool allow_missing; /* members whose files are not there are done without */
         int ranks;          /* that have some of the members each; 0, 1: each rank has all */
     } ensemble;
+    struct { /* items that are recommended to who had others: runtime/serve/recommend.h */
+        const char *items;  /* file, a JSON object a line; NULL: none */
+        double text_weight; /* of how near an item's text is */
+        double half_life;   /* items of a history after which one counts half; 0: all alike */
+        struct jobspec_feature features[LIMIT_FEATURES];
+        int feature_count;
+    } recommend;
 };
 
 struct jobspec_run {

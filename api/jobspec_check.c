@@ -520,6 +520,23 @@ static int check_speculation(
     if (drafts && spec->serve.ensemble.member_count)
         return field_refuse(s, "serve.speculation.method", e,
             "Draft not with serve.ensemble so far: NGram guesses for several models, too");
+}
+
+/* The parts of a score are told by names. */
+static int check_recommended(
+    const struct field_source *s, const struct jobspec *spec, struct err *e)
+{
+    const struct jobspec_feature *f = spec->serve.recommend.features;
+    for (int i = 0; i < spec->serve.recommend.feature_count; i++) {
+        char path[56];
+        snprintf(path, sizeof path, "serve.recommend.features[%d].name", i);
+        bool taken = !strcmp(f[i].name, "id") || !strcmp(f[i].name, "text");
+        for (int j = 0; j < i; j++)
+            taken |= !strcmp(f[i].name, f[j].name);
+        if (taken)
+            return field_refuse(
+                s, path, e, "must differ from id, text and the other features' names");
+    }
     return 0;
 }
 
@@ -714,7 +731,7 @@ int jobspec_check(const struct field_source *s, const struct jobspec *spec, cons
     if (spec->task == TASK_SERVE &&
         ((rc = check_serving_ranks(s, spec, e)) || (rc = check_served_adapters(s, spec, e)) ||
             (rc = check_speculation(s, spec, e)) || (rc = check_ensemble(s, spec, e)) ||
-            (rc = classify_check(s, spec, e))))
+            (rc = classify_check(s, spec, e)) || (rc = check_recommended(s, spec, e))))
         return rc;
     if (spec->task == TASK_CONVERT && spec->replicas > 1)
         return field_refuse(s, "replicas", e, "a converting job has at most 1");

@@ -74,5 +74,10 @@
 #define LIMIT_URL_BYTES     1024
 #define LIMIT_LABEL_BYTES   129
 #define LIMIT_RANK_WATCHING 2
+/* Of a catalogue that is recommended from. */
+#define LIMIT_CATALOGUE_ITEMS (1 << 20)
+#define LIMIT_FEATURES        16
+#define LIMIT_FEATURE_WEIGHT  1000 /* of a part of a score, and below 0 */
+#define LIMIT_HISTORY         1000 /* of a request: items that somebody had */
 
 #endif

@@ -201,6 +201,7 @@
 #define NAME_METRIC_ANSWER         "llmjob_answer_seconds"
 #define NAME_METRIC_ITEMS          "llmjob_texts_read_total"
 #define NAME_METRIC_ITEM_TOKENS    "llmjob_texts_read_tokens_total"
+#define NAME_METRIC_RECOMMENDED    "llmjob_recommended_items_total"
 #define NAME_METRIC_MEMBERS        "llmjob_ensemble_members"
 #define NAME_METRIC_MISSING        "llmjob_ensemble_members_missing"
 

@@ -61,7 +61,8 @@ enum wire_calls wire_calls_of(const char *name)
     return WIRE_CALLS_NONE;
 }
 
-static const char *const does_names[WIRE_DOES_KINDS] = {"generate", "embed", "classify", "tag"};
+static const char *const does_names[WIRE_DOES_KINDS] = {
+    "generate", "embed", "classify", "tag", "recommend"};
 
 const char *wire_does_name(enum wire_does d)
 {

@@ -51,8 +51,8 @@ enum wire_type {
                          tools are those that the template is to show, the arguments of
                          messages' tool_calls objects;
                          or, of a model that does not generate, {id, read:"embed"|"classify"|
-                         "compare"|"rank"} and what runtime/serve/items.h says, whose text is the
-                         elements of the answer's list;
+                         "compare"|"rank"|"recommend"} and what runtime/serve/items.h says, whose
+                         text is the elements of the answer's list;
                          the id comes first, so that it can be read
                          while the rest stays text */
     WIRE_CANCEL,      /* {id} */
@@ -76,6 +76,7 @@ enum wire_type {
     WIRE_TOKEN,     /* binary, see above */
     WIRE_FINISHED,  /* {id, reason:"stop"|"length"|"cancelled"|"error", message, param,
                         prompt_tokens, completion_tokens, items: texts that were read,
+                        recommended: items that were,
                         stop: the text that ended it, or ""} */
     WIRE_LOGPROBS,  /* binary, see above */
     WIRE_BALANCED,  /* {step, text}; from rank 0, when shares are sized by measured speed: to what,
@@ -130,8 +131,9 @@ enum wire_calls wire_calls_of(const char *name); /* of none: WIRE_CALLS_NONE */
 enum wire_does {
     WIRE_DOES_GENERATE, /* goes on with it */
     WIRE_DOES_EMBED,
-    WIRE_DOES_CLASSIFY, /* says which labels it has */
-    WIRE_DOES_TAG,      /* says which its words have */
+    WIRE_DOES_CLASSIFY,  /* says which labels it has */
+    WIRE_DOES_TAG,       /* says which its words have */
+    WIRE_DOES_RECOMMEND, /* embeds, and has items to recommend */
     WIRE_DOES_KINDS
 };
 const char *wire_does_name(enum wire_does d);

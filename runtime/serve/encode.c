@@ -33,6 +33,7 @@ struct encode {
     struct reader *reader;       /* or NULL: */
     struct readers *readers;     /* several as one */
     const struct reader *speaks; /* the one, or the first */
+    struct recommend *recommend; /* or NULL */
     struct encode_asked *asked;  /* (most) those without a request are free */
     int most, count;
     int turn; /* whose the first text of the next pass is */
@@ -52,7 +53,8 @@ static int send_finished(
     return door_send_fields(s->conf.door, WIRE_FINISHED,
         (struct door_field[]){{"id", (double)a->q->id, NULL}, {"reason", 0, reason},
             {"prompt_tokens", (double)a->items.tokens, NULL}, {"completion_tokens", 0, NULL},
-            {"items", (double)a->items.taken, NULL}, {"message", 0, a->fault.text},
+            {"items", (double)a->items.taken, NULL},
+            {"recommended", (double)a->items.recommends.told, NULL}, {"message", 0, a->fault.text},
             {NULL, 0, NULL}},
         e);
 }
@@ -82,6 +84,28 @@ static int keep_fault(struct encode_asked *a, const struct err *fault, struct er
     return 0;
 }
 
+static int send_text(struct encode *s, const struct encode_asked *a, struct err *e)
+{
+    const struct wire_token head = {.request = a->q->id};
+    buf_reset(&s->frame);
+    wire_put_token(&s->frame, &head);
+    if (!s->out.len)
+        return 0;
+    if (buf_add(&s->frame, s->out.data, s->out.len))
+        return err_set(e, ERR_MEMORY, "no memory for an answer");
+    return door_send(s->conf.door, WIRE_TOKEN, s->frame.data, s->frame.len, e);
+}
+
+/* It has no texts: all is said now. */
+static int tell_at_once(struct encode *s, struct encode_asked *a, struct err *e)
+{
+    struct err fault = {0};
+    buf_reset(&s->out);
+    if (items_tell_at_once(&a->items, &s->out, &fault))
+        return keep_fault(a, &fault, e);
+    return send_text(s, a, e);
+}
+
 static int begin_asked(struct encode *s, struct inbox_request *q, struct err *e)
 {
     struct encode_asked *a = s->asked;
@@ -91,9 +115,9 @@ static int begin_asked(struct encode *s, struct inbox_request *q, struct err *e)
     a->q = q;
     s->count++;
     beat_phase(s->conf.door->page, WIRE_PHASE_SERVE_RENDER);
-    if (!items_open(&a->items, s->speaks, q->text, q->len, &fault))
-        return 0;
-    return keep_fault(a, &fault, e);
+    if (items_open(&a->items, s->speaks, s->recommend, q->text, q->len, &fault))
+        return keep_fault(a, &fault, e);
+    return items_over(&a->items) ? tell_at_once(s, a, e) : 0;
 }
 
 static int take_requests(struct encode *s, struct err *e)
@@ -187,18 +211,6 @@ static int read_pass(struct encode *s, int n, struct err *e)
         : reader_label(s->reader, texts, n, s->found, e);
 }
 
-static int send_text(struct encode *s, const struct encode_asked *a, struct err *e)
-{
-    const struct wire_token head = {.request = a->q->id};
-    buf_reset(&s->frame);
-    wire_put_token(&s->frame, &head);
-    if (!s->out.len)
-        return 0;
-    if (buf_add(&s->frame, s->out.data, s->out.len))
-        return err_set(e, ERR_MEMORY, "no memory for an answer");
-    return door_send(s->conf.door, WIRE_TOKEN, s->frame.data, s->frame.len, e);
-}
-
 /* Numbers that are found of a text. */
 static int64_t width_of(const struct encode *s, const struct encode_text *t)
 {
@@ -259,14 +271,18 @@ int encode_serves(const struct orders *o, bool *out, struct err *e)
     char config[LIMIT_PATH_BYTES + 16];
     struct weights *w = NULL;
     enum wire_does does = WIRE_DOES_GENERATE;
+    int rc = 0;
     snprintf(config, sizeof config, "%s/config.json", o->spec->model.source);
     *out = false;
-    if (!io_exists(config)) /* a file is none, and takes long to open */
-        return 0;
-    int rc = weights_open(o->spec->model.source, NULL, &w, e);
-    if (!rc)
-        rc = reader_does(w, &does, e);
-    weights_close(w);
+    if (io_exists(config)) { /* a file is none, and takes long to open */
+        rc = weights_open(o->spec->model.source, NULL, &w, e);
+        if (!rc)
+            rc = reader_does(w, &does, e);
+        weights_close(w);
+    }
+    if (!rc && does != WIRE_DOES_EMBED && o->spec->serve.recommend.items)
+        return err_set(
+            e, ERR_USER, "spec.serve.recommend: %s does not embed texts", o->spec->model.source);
     if (!rc)
         *out = does != WIRE_DOES_GENERATE;
     return rc;
@@ -306,16 +322,27 @@ static int check_alerts(const struct encode *s, struct err *e)
     return 0;
 }
 
+static int open_recommended(struct encode *s, struct err *e)
+{
+    if (!s->spec->serve.recommend.items)
+        return 0;
+    if (s->readers)
+        return err_set(e, ERR_USER, "spec.serve.recommend: not of several models that are averaged");
+    int64_t left = s->conf.budget_bytes - reader_facts(s->reader)->memory_bytes;
+    return recommend_open(&s->spec->serve, s->reader, left, &s->recommend, e);
+}
+
 static int tell_open(const struct encode *s, struct err *e)
 {
     const struct reader_facts *f = reader_facts(s->speaks);
+    enum wire_does does = s->recommend ? WIRE_DOES_RECOMMEND : f->does;
     struct dev_info info;
     int64_t parameters = f->parameters, bytes = f->memory_bytes;
     int members = 0, of = 0;
     dev_describe(s->conf.dev, &info);
     if (s->readers)
         readers_tell(s->readers, &members, &of, &parameters, &bytes);
-    log_info("reads texts", LOG_S("does", wire_does_name(f->does)), LOG_I("tokens", f->context),
+    log_info("reads texts", LOG_S("does", wire_does_name(does)), LOG_I("tokens", f->context),
         LOG_I("dimensions", f->dim), LOG_I("labels", f->labels));
     int rc = door_send_fields(s->conf.door, WIRE_LOADED,
         (struct door_field[]){{"parameters", (double)parameters, NULL},
@@ -327,7 +354,7 @@ static int tell_open(const struct encode *s, struct err *e)
     return door_send_fields(s->conf.door, WIRE_SERVING,
         (struct door_field[]){{"model", 0, s->spec->serve.model_name},
             {"context_length", (double)f->context, NULL},
-            {"calls", 0, wire_calls_name(WIRE_CALLS_NONE)}, {"does", 0, wire_does_name(f->does)},
+            {"calls", 0, wire_calls_name(WIRE_CALLS_NONE)}, {"does", 0, wire_does_name(does)},
             {"members", (double)members, NULL}, {"of", (double)of, NULL}, {NULL, 0, NULL}},
         e);
 }
@@ -363,7 +390,8 @@ static int open_all(struct encode *s, struct err *e)
     if ((rc = check_alerts(s, e)) || (rc = open_host(s, e)))
         return rc;
     weights_release(s->weights); /* the reader has them */
-    return tell_open(s, e);
+    rc = open_recommended(s, e);
+    return rc ? rc : tell_open(s, e);
 }
 
 static void close_all(struct encode *s)
@@ -377,6 +405,7 @@ static void close_all(struct encode *s)
     buf_done(&s->out);
     buf_done(&s->frame);
     readers_close(s->readers);
+    recommend_close(s->recommend);
     reader_close(s->reader);
     weights_close(s->weights);
 }

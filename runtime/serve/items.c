@@ -19,9 +19,9 @@
 
 static int read_kind(struct items_asked *t, struct err *e)
 {
-    static const char *const names[] = {"embed", "classify", "compare", "rank"};
+    static const char *const names[] = {"embed", "classify", "compare", "rank", "recommend"};
     const char *kind = json_str(t->body, "read", "");
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 5; i++)
         if (!strcmp(kind, names[i])) {
             t->kind = (enum items_kind)i;
             return 0;
@@ -99,14 +99,26 @@ static int read_most(struct items_asked *t, struct err *e)
     return 0;
 }
 
-int items_open(
-    struct items_asked *t, const struct reader *r, const char *text, size_t len, struct err *e)
+static int open_recommended(struct items_asked *t, struct recommend *rec, struct err *e)
+{
+    if (!rec)
+        return err_set(e, ERR_USER, "the job has no spec.serve.recommend");
+    int rc = recommend_ask(rec, t->body, &t->recommends, e);
+    t->texts = t->recommends.texts;
+    return rc;
+}
+
+int items_open(struct items_asked *t, const struct reader *r, struct recommend *rec,
+    const char *text, size_t len, struct err *e)
 {
     int64_t dim = reader_facts(r)->dim;
     *t = (struct items_asked){.reader = r};
     int rc = json_parse_within(text, len, JSON_VALUES + LIMIT_AGENT_VALUES, &t->body, e);
-    if (rc || (rc = read_kind(t, e)) || (rc = check_kind(t, e)) || (rc = count_texts(t, e)) ||
-        (rc = read_form(t, e)) || (rc = read_most(t, e)))
+    if (rc || (rc = read_kind(t, e)) || (rc = read_most(t, e)))
+        return rc;
+    if (t->kind == ITEMS_RECOMMEND)
+        return open_recommended(t, rec, e);
+    if ((rc = check_kind(t, e)) || (rc = count_texts(t, e)) || (rc = read_form(t, e)))
         return rc;
     t->kept = mem_array((size_t)dim, sizeof *t->kept);
     t->scores = mem_array((size_t)t->count, sizeof *t->scores);
@@ -117,6 +129,7 @@ int items_open(
 
 void items_done(struct items_asked *t)
 {
+    recommend_done(&t->recommends);
     json_destroy(t->body);
     mem_free(t->kept);
     mem_free(t->scores);
@@ -199,6 +212,8 @@ static int read_pair(
 /* Of texts that are compared: the first one, or of each pair its first, then the second. */
 static const struct json *take_one(struct items_asked *t)
 {
+    if (t->kind == ITEMS_RECOMMEND)
+        return recommend_text(&t->recommends, t->next);
     bool first = !compares(t) || (t->single ? !t->next : t->next % 2 == 0);
     const struct json **at = first ? &t->first : &t->second, *v = *at;
     *at = json_next(v);
@@ -473,12 +488,34 @@ static int tell_ranking(struct items_asked *t, struct buf *out, struct err *e)
     return 0;
 }
 
+/* Behind the last text: what all of them lead to. */
+static int tell_end(struct items_asked *t, struct buf *out, struct err *e)
+{
+    if (t->kind == ITEMS_RECOMMEND)
+        return recommend_tell(&t->recommends, out, e);
+    return t->kind == ITEMS_RANK ? tell_ranking(t, out, e) : 0;
+}
+
+static int refuse_length(struct err *e)
+{
+    return err_set(e, ERR_USER, "the answer would be longer than %d MiB: ask for fewer",
+        LIMIT_ITEMS_BYTES >> 20);
+}
+
+int items_tell_at_once(struct items_asked *t, struct buf *out, struct err *e)
+{
+    int rc = tell_end(t, out, e);
+    return rc || buf_ok(out) ? rc : refuse_length(e);
+}
+
 int items_tell(
     struct items_asked *t, const float *found, int64_t rows, struct buf *out, struct err *e)
 {
     size_t before = out->len;
     int rc = 0;
-    if (t->kind == ITEMS_EMBED)
+    if (t->kind == ITEMS_RECOMMEND)
+        recommend_take(&t->recommends, found);
+    else if (t->kind == ITEMS_EMBED)
         rc = tell_embedding(t, found, out, e);
     else if (compares(t))
         tell_pair(t, found, out);
@@ -487,11 +524,8 @@ int items_tell(
     else
         tell_labels(t, found, out);
     t->taken++;
-    if (!rc && items_over(t) && t->kind == ITEMS_RANK)
-        rc = tell_ranking(t, out, e);
+    if (!rc && items_over(t))
+        rc = tell_end(t, out, e);
     t->said += out->len - before;
-    return rc || (buf_ok(out) && t->said <= LIMIT_ITEMS_BYTES)
-        ? rc
-        : err_set(e, ERR_USER, "the answer would be longer than %d MiB: ask for fewer",
-              LIMIT_ITEMS_BYTES >> 20);
+    return rc || (buf_ok(out) && t->said <= LIMIT_ITEMS_BYTES) ? rc : refuse_length(e);
 }

@@ -8,11 +8,11 @@
  *     {"read": "compare", "first": [text ...], "second": [text ...], "truncate"}
  *     {"read": "rank", "first": [text], "second": [text ...], "top", "documents": bool, "truncate"}
  *
- * where ids are a list of token ids, `first` one text or as many as `second`, and `truncate` the
- * tokens that are kept of a text, -1: as many as the model reads; absent: a longer one is refused.
- * Two texts are compared by a classifier of pairs, of one label or two, or by the cosine of their
- * embeddings. Elements have the form of the API (docs/openai.md), with a comma before all but the
- * first. Knows no queue and no device.
+ * or what recommend.h says, where ids are a list of token ids, `first` one text or as many as
+ * `second`, and `truncate` the tokens that are kept of a text, -1: as many as the model reads;
+ * absent: a longer one is refused. Two texts are compared by a classifier of pairs, of one label or
+ * two, or by the cosine of their embeddings. Elements have the form of the API (docs/openai.md),
+ * with a comma before all but the first. Knows no queue and no device.
  */
 #ifndef RUNTIME_SERVE_ITEMS_H
 #define RUNTIME_SERVE_ITEMS_H
@@ -20,8 +20,9 @@
 #include "base/buf.h"
 #include "base/json.h"
 #include "runtime/serve/reader.h"
+#include "runtime/serve/recommend.h"
 
-enum items_kind { ITEMS_EMBED, ITEMS_CLASSIFY, ITEMS_COMPARE, ITEMS_RANK };
+enum items_kind { ITEMS_EMBED, ITEMS_CLASSIFY, ITEMS_COMPARE, ITEMS_RANK, ITEMS_RECOMMEND };
 
 struct items_asked {
     const struct reader *reader;
@@ -40,11 +41,13 @@ struct items_asked {
     int64_t dimensions;
     float *kept;   /* (dim) of the first text */
     float *scores; /* (count) of a ranking */
+    struct recommend_asked recommends;
 };
 
-/* text: the request's. ERR_USER or ERR_DATA: its own fault; items_done is needed then, too. */
-int items_open(
-    struct items_asked *t, const struct reader *r, const char *text, size_t len, struct err *e);
+/* text: the request's; rec: what is recommended from, or NULL. ERR_USER or ERR_DATA: its own fault;
+   items_done is needed then, too. */
+int items_open(struct items_asked *t, const struct reader *r, struct recommend *rec,
+    const char *text, size_t len, struct err *e);
 void items_done(struct items_asked *t);
 /* Appends the next text's tokens, while t->next < t->texts. The message of a refusal names which
    it is. */
@@ -53,6 +56,8 @@ int items_read(struct items_asked *t, struct tok_ids *ids, struct tok_ids *types
    what can be said now to out. */
 int items_tell(
     struct items_asked *t, const float *found, int64_t rows, struct buf *out, struct err *e);
+/* Of a request that has no texts, once: all that is said. */
+int items_tell_at_once(struct items_asked *t, struct buf *out, struct err *e);
 /* All is said. */
 static inline bool items_over(const struct items_asked *t)
 {

@@ -24,7 +24,7 @@ static void must(bool ok)
 static void read_as(enum openai_place place, const char *body, size_t size)
 {
     enum wire_does does = place == OPENAI_CLASSIFY ? WIRE_DOES_CLASSIFY
-        : place & OPENAI_ITEMS                     ? WIRE_DOES_EMBED
+        : place & OPENAI_ITEMS                     ? WIRE_DOES_RECOMMEND
                                                    : WIRE_DOES_GENERATE;
     const struct openai_conf conf = {.model = "m",
         .context_length = 4096,
@@ -55,7 +55,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const enum openai_place places[] = {OPENAI_CHAT, OPENAI_TEXT, OPENAI_TOKENIZE,
         OPENAI_DETOKENIZE, OPENAI_TEMPLATE, OPENAI_EMBED, OPENAI_CLASSIFY, OPENAI_SCORE,
-        OPENAI_RERANK, OPENAI_MESSAGES, OPENAI_COUNT, OPENAI_RESPONSES};
+        OPENAI_RERANK, OPENAI_MESSAGES, OPENAI_COUNT, OPENAI_RESPONSES, OPENAI_RECOMMEND};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++)
         read_as(places[i], (const char *)data, size);
     return 0;

@@ -30,7 +30,8 @@ START_TEST(who_reads_is_asked_to_read)
 {
     static const char *const want[] = {[WIRE_DOES_EMBED] = "embed",
         [WIRE_DOES_CLASSIFY] = "classify",
-        [WIRE_DOES_TAG] = "classify"};
+        [WIRE_DOES_TAG] = "classify",
+        [WIRE_DOES_RECOMMEND] = "embed"};
     for (enum wire_does does = WIRE_DOES_EMBED; does < WIRE_DOES_KINDS; does++) {
         buf_auto struct buf b;
         json_auto struct json *v = NULL;

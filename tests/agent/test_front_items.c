@@ -12,8 +12,8 @@ static void finish_reading(uint64_t id, int items)
     char json[160];
     int n = snprintf(json, sizeof json,
         "{\"id\":%llu,\"reason\":\"stop\",\"prompt_tokens\":7,\"completion_tokens\":0,"
-        "\"items\":%d}",
-        (unsigned long long)id, items);
+        "\"items\":%d,\"recommended\":%d}",
+        (unsigned long long)id, items, items + 1);
     front_frame(f, &(struct wire_frame){WIRE_FINISHED, json, (uint32_t)n});
 }
 
@@ -45,7 +45,8 @@ START_TEST(reads_texts)
     ck_assert(strstr(buf_cstr(&metrics), "\n" NAME_METRIC_MEMBERS " 2\n") &&
         strstr(buf_cstr(&metrics), "\n" NAME_METRIC_MISSING " 1\n"));
     ck_assert_msg(strstr(buf_cstr(&metrics), "\n" NAME_METRIC_ITEMS " 2\n") &&
-            strstr(buf_cstr(&metrics), "\n" NAME_METRIC_ITEM_TOKENS " 7\n"),
+            strstr(buf_cstr(&metrics), "\n" NAME_METRIC_ITEM_TOKENS " 7\n") &&
+            strstr(buf_cstr(&metrics), "\n" NAME_METRIC_RECOMMENDED " 3\n"),
         "%s", buf_cstr(&metrics));
     client_open(&c);
     ask(&c, "/v1/chat/completions", CHAT "}");

@@ -23,7 +23,7 @@ static int read_choice(enum openai_place place, int choice, const char *body)
 {
     static const struct jobspec_served_adapter adapters[] = {{"fine", "/x"}, {"org/two", "/y"}};
     enum wire_does does = place == OPENAI_CLASSIFY ? WIRE_DOES_CLASSIFY
-        : place & OPENAI_ITEMS                     ? WIRE_DOES_EMBED
+        : place & OPENAI_ITEMS                     ? WIRE_DOES_RECOMMEND
                                                    : WIRE_DOES_GENERATE;
     const struct openai_conf conf = {.model = "m",
         .context_length = 4096,
@@ -431,9 +431,9 @@ static int read_with(const struct openai_field *f, uint64_t place, const char *v
     char member[128];
     buf_init(&body, 4096);
     snprintf(member, sizeof member, ",\"%s\":%s", f->name, value);
-    if (place >= OPENAI_RESPONSES)
+    if (place >= OPENAI_RESPONSES && !(place & OPENAI_ITEMS))
         return read_item_with(member, place, &body);
-    if (place >= OPENAI_MESSAGES)
+    if (place >= OPENAI_MESSAGES && !(place & OPENAI_ITEMS))
         return read_block_with(member, place, &body);
     if (place == OPENAI_CHAT || place == OPENAI_TEXT || (place & OPENAI_RENDERED))
         buf_printf(&body, "%s,\"%s\":%s}",
@@ -468,9 +468,10 @@ static int read_with(const struct openai_field *f, uint64_t place, const char *v
             place == OPENAI_CALL ? member : "", place == OPENAI_CALLED ? member : "");
     else if (place & OPENAI_ITEMS)
         buf_printf(&body, "{\"model\":\"m\",%s%s}",
-            place == OPENAI_SCORE        ? "\"text_1\":\"a\",\"text_2\":\"b\""
-                : place == OPENAI_RERANK ? "\"query\":\"a\",\"documents\":[\"b\"]"
-                                         : "\"input\":\"a\"",
+            place == OPENAI_SCORE           ? "\"text_1\":\"a\",\"text_2\":\"b\""
+                : place == OPENAI_RERANK    ? "\"query\":\"a\",\"documents\":[\"b\"]"
+                : place == OPENAI_RECOMMEND ? "\"history\":[\"a\"]"
+                                            : "\"input\":\"a\"",
             member);
     else
         buf_printf(&body, CHAT ",\"stream\":true,\"stream_options\":{\"%s\":%s}}", f->name, value);
@@ -516,7 +517,7 @@ START_TEST(every_row_does_what_it_says)
             for (size_t i = 0; f->kind == OPENAI_IGNORED && i < 5; i++)
                 ck_assert_msg(!read_with(f, place, odd[i]), "%s", f->name);
             if (f->kind == OPENAI_NUMBER || f->kind == OPENAI_WHOLE)
-                ck_assert(read_with(f, place, "1e30"));
+                ck_assert_msg(read_with(f, place, "1e30"), "%s", f->name);
         }
 }
 END_TEST

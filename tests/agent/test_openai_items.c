@@ -28,7 +28,8 @@ static int read_as(enum wire_does does, enum openai_place place, const char *bod
 
 static int read_body(enum openai_place place, const char *body)
 {
-    return read_as(place == OPENAI_CLASSIFY ? WIRE_DOES_CLASSIFY : WIRE_DOES_EMBED, place, body);
+    return read_as(
+        place == OPENAI_CLASSIFY ? WIRE_DOES_CLASSIFY : WIRE_DOES_RECOMMEND, place, body);
 }
 
 #define M(rest)      "{\"model\":\"m\"," rest "}"
@@ -63,6 +64,13 @@ static const struct {
     {OPENAI_RERANK,
         M("\"query\":\"q\",\"documents\":[\"a\"],\"top_n\":3,\"return_documents\":false"),
         IS("\"read\":\"rank\",\"first\":[\"q\"],\"top\":3,\"documents\":false,\"second\":[\"a\"]")},
+    {OPENAI_RECOMMEND, M("\"history\":[]"),
+        IS("\"read\":\"recommend\",\"history\":[],\"exclude\":true")},
+    {OPENAI_RECOMMEND,
+        M("\"history\":[\"a\",7,{\"text\":\"t\"}],\"query\":\"q\",\"user\":\"u\",\"top_n\":3,"
+          "\"exclude_history\":false,\"weights\":{\"text\":0.5,\"year\":-2}"),
+        IS("\"read\":\"recommend\",\"history\":[\"a\",\"7\",{\"text\":\"t\"}],\"query\":\"q\","
+           "\"top\":3,\"exclude\":false,\"weights\":{\"text\":0.5,\"year\":-2}")},
 };
 
 START_TEST(what_is_taken)
@@ -109,6 +117,16 @@ static const struct {
     {OPENAI_RERANK, M("\"query\":\"q\",\"documents\":[{\"text\":\"a\",\"image\":1}]"),
         "documents.image", "field"},
     {OPENAI_RERANK, M("\"query\":\"q\",\"documents\":[\"a\"],\"top_n\":0"), "top_n", "from 1"},
+    {OPENAI_RECOMMEND, M("\"top_n\":3"), "history", "needed"},
+    {OPENAI_RECOMMEND, M("\"history\":\"a\""), "history", "list"},
+    {OPENAI_RECOMMEND, M("\"history\":[\"a\",true]"), "history[1]", "an item's id"},
+    {OPENAI_RECOMMEND, M("\"history\":[1.5]"), "history[0]", "an item's id"},
+    {OPENAI_RECOMMEND, M("\"history\":[{\"id\":\"a\"}]"), "history[0].id", "field"},
+    {OPENAI_RECOMMEND, M("\"history\":[{}]"), "history[0].text", "needed"},
+    {OPENAI_RECOMMEND, M("\"history\":[],\"top_n\":2049"), "top_n", "to 2048"},
+    {OPENAI_RECOMMEND, M("\"history\":[],\"weights\":[1]"), "weights", "object"},
+    {OPENAI_RECOMMEND, M("\"history\":[],\"weights\":{\"x\":\"1\"}"), "weights.x", "number"},
+    {OPENAI_RECOMMEND, M("\"history\":[],\"weights\":{\"x\":1001}"), "weights.x", "to 1000"},
 };
 
 START_TEST(what_is_refused)
@@ -136,6 +154,15 @@ START_TEST(inputs_are_counted)
         ck_assert_int_eq(read_body(OPENAI_EMBED, body.data), n > LIMIT_ITEMS ? -1 : 0);
     }
     ck_assert_msg(!strcmp(no.param, "input") && strstr(no.message, "2048"), "%s", no.message);
+    for (int n = LIMIT_HISTORY; n <= LIMIT_HISTORY + 1; n++) {
+        buf_reset(&body);
+        buf_str(&body, "{\"model\":\"m\",\"history\":[1");
+        for (int i = 1; i < n; i++)
+            buf_str(&body, ",1");
+        buf_str(&body, "]}");
+        ck_assert_int_eq(read_body(OPENAI_RECOMMEND, body.data), n > LIMIT_HISTORY ? -1 : 0);
+    }
+    ck_assert_msg(!strcmp(no.param, "history") && strstr(no.message, "1000"), "%s", no.message);
 }
 END_TEST
 
@@ -151,13 +178,15 @@ START_TEST(a_model_does_what_it_does)
             1 << WIRE_DOES_GENERATE},
         {OPENAI_TEXT, M("\"prompt\":\"a\""), "completions", 1 << WIRE_DOES_GENERATE},
         {OPENAI_TOKENIZE, "{\"prompt\":\"a\"}", "this", 1 << WIRE_DOES_GENERATE},
-        {OPENAI_EMBED, M(INPUT("\"a\"")), "embeddings", 1 << WIRE_DOES_EMBED},
+        {OPENAI_EMBED, M(INPUT("\"a\"")), "embeddings",
+            1 << WIRE_DOES_EMBED | 1 << WIRE_DOES_RECOMMEND},
         {OPENAI_CLASSIFY, M(INPUT("\"a\"")), "classify",
             1 << WIRE_DOES_CLASSIFY | 1 << WIRE_DOES_TAG},
         {OPENAI_SCORE, M("\"text_1\":\"a\",\"text_2\":\"b\""), "score",
-            1 << WIRE_DOES_CLASSIFY | 1 << WIRE_DOES_EMBED},
+            1 << WIRE_DOES_CLASSIFY | 1 << WIRE_DOES_EMBED | 1 << WIRE_DOES_RECOMMEND},
         {OPENAI_RERANK, M("\"query\":\"a\",\"documents\":[\"b\"]"), "rerank",
-            1 << WIRE_DOES_CLASSIFY | 1 << WIRE_DOES_EMBED},
+            1 << WIRE_DOES_CLASSIFY | 1 << WIRE_DOES_EMBED | 1 << WIRE_DOES_RECOMMEND},
+        {OPENAI_RECOMMEND, M("\"history\":[]"), "recommend", 1 << WIRE_DOES_RECOMMEND},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         for (int does = 0; does < WIRE_DOES_KINDS; does++) {
@@ -194,6 +223,9 @@ START_TEST(bodies_have_their_forms)
         {OPENAI_RERANK,
             "{\"id\":\"rerank-5\",\"created\":9,\"model\":\"m\",\"usage\":{\"prompt_tokens\":11,"
             "\"total_tokens\":11},\"results\":[{\"index\":0},{\"index\":1}]}"},
+        {OPENAI_RECOMMEND,
+            "{\"id\":\"recommend-5\",\"created\":9,\"model\":\"m\",\"usage\":{\"prompt_tokens\":11,"
+            "\"total_tokens\":11},\"results\":[{\"index\":0},{\"index\":1}]}"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         buf_auto struct buf out;
@@ -207,7 +239,8 @@ END_TEST
 static int read_under_faults(void *user)
 {
     (void)user;
-    if (!read_body(OPENAI_RERANK, M("\"query\":\"q\",\"documents\":[\"a\",{\"text\":\"b\"}]")))
+    if (!read_body(OPENAI_RERANK, M("\"query\":\"q\",\"documents\":[\"a\",{\"text\":\"b\"}]")) &&
+        !read_body(OPENAI_RECOMMEND, M("\"history\":[1,{\"text\":\"b\"}],\"weights\":{\"x\":1}")))
         return 0;
     ck_assert_msg(no.status == 503, "%d %s", no.status, no.message);
     return -1;

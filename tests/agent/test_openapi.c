@@ -147,6 +147,12 @@ START_TEST(paths_are_what_the_model_does)
     ck_assert(json_get(json_get(doc, "paths"), "/v1/rerank"));
     ck_assert(!json_get(json_get(doc, "paths"), "/v1/classify"));
     ck_assert(!json_get(json_get(doc, "paths"), "/v1/completions"));
+    ck_assert(!json_get(json_get(doc, "paths"), "/v1/recommend"));
+    unmake();
+    conf.does = WIRE_DOES_RECOMMEND;
+    make();
+    ck_assert(json_get(json_get(doc, "paths"), "/v1/embeddings"));
+    ck_assert(json_get(json_get(doc, "paths"), "/v1/recommend"));
     unmake();
     conf.does = WIRE_DOES_GENERATE;
 }

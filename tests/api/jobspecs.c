@@ -93,7 +93,9 @@ const char jobspecs_serve[] = JOBSPECS_HEAD
     "speculation: {method: Draft, tokens: 3, model: {source: /data/d}}, "
     "classify: {file: /data/f, directory: null, state: /data/s, caFile: /data/c, alerts: [{name: "
     "a, label: spam, windowSeconds: 60, share: 0.5, clearShare: 0.25, forSeconds: 5, minItems: 3, "
-    "webhook: 'http://h:1/x'}, {name: b, label: ham, share: 1}]}}}}";
+    "webhook: 'http://h:1/x'}, {name: b, label: ham, share: 1}]}, "
+    "recommend: {items: /data/i.jsonl, textWeight: 2, halfLife: 0, features: "
+    "[{name: year, use: Near, weight: 0.5}, {name: liked, use: LogValue, weight: -1}]}}}}";
 const char jobspecs_ensemble[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, serve: {modelName: m, ensemble: {members: "
     "[{name: a, source: /data/a, adapter: /data/x}, {name: b}], average: Probabilities, "

@@ -8,7 +8,7 @@
 # what one says; serve-adapters.yaml, of two adapters that are trained here, says with each what its merged model says, and
 # serve-ensemble.yaml the mean of what the three say;
 # serve-speculation.yaml says what the model says by itself, by tokens of which some were guessed, and so with a draft; embeddings.yaml
-# and classify.yaml serve the tiny BERTs. test_standalone.sh and test_openai.sh tell the whole stories.
+# and classify.yaml serve the tiny BERTs, and recommend.yaml one of them with four items, whose order by year and genres is worked out here. test_standalone.sh and test_openai.sh tell the whole stories.
 . "$(dirname "$0")/lib.sh"
 work=$(mktemp -d)
 steps=20 batch=4 merged=()
@@ -91,6 +91,14 @@ prepare() {
 	for sample in embeddings classify; do
 		sed -E "s|^( *source:).*|\1 /data/$sample|; s/^( *modelName:).*/\1 tiny/" manifests/samples/$sample.yaml >"$work/$sample.yaml"
 	done
+	sed -E 's|^( *source:).*|\1 /data/embeddings|; s/^( *modelName:).*/\1 tiny/; s|^( *items:).*|\1 /data/items.jsonl|' \
+		manifests/samples/recommend.yaml >"$work/recommend.yaml"
+	cat >"$work/items.jsonl" <<-E
+		{"id": "a", "text": "anna", "year": 1980, "genres": ["x"], "liked": 3}
+		{"id": "b", "text": "berlin", "year": 2000, "genres": ["x", "y"], "liked": 0}
+		{"id": "c", "text": "the", "year": 1985, "genres": ["y"], "liked": 1}
+		{"id": 4, "text": "in", "year": 1990, "genres": "x"}
+	E
 	sed -E 's|/data/models/.*|/data/out|; s/^( *modelName:).*/\1 tiny/; s/^( *contextLength:).*/\1 128/
 		s/^( *)(replicas:.*)/\1\2\n\1device: {perReplica: 2}\n\1precision: FP32/; s/^( *)(tensor:.*)/\1\2\n\1pipeline: 2/' \
 		manifests/samples/serve-sharded.yaml >"$work/serve-sharded.yaml"
@@ -139,6 +147,10 @@ reads() { # path filter
 		-d '{"model": "tiny", "input": ["the", "anna in berlin"]}' | jq -e "$2"
 }
 came_true() { grep -qE 'right_tokens=[1-9]' "$work/llmjob-$1"-*/agent-0.log; }
+recommends() { # request: the ids, in order
+	curl -sS --fail-with-body --max-time 60 "$(serving "$work/said")/v1/recommend" -H 'content-type: application/json' \
+		-d "{\"model\": \"tiny\", $1}" | jq -r '[.results[] | select((.parts | add) - .score | fabs < 1e-5) | .id] | join(" ")'
+}
 answer() { said | jq -e '.[1].completion_tokens == 8'; }
 served() { # job
 	begin "$work/said" "${llmjob[@]}" run "$work/$1.yaml" --storage "data=$work" --plain --port 0
@@ -225,6 +237,12 @@ check "a model embeds texts" reads embeddings '[.data[].embedding | map(. * .) |
 stop
 served classify
 check "another labels them" reads classify '[.data[].probs | add - 1 | fabs < 1e-5] == [true, true]'
+stop
+served recommend
+alike='"weights": {"text": 0, "liked": 0, "genres": 1, "year": 1}'
+check "items are recommended by what they share with a history" equal "$(recommends "\"history\": [\"a\"], $alike")" "4 c b" # 1 + 0.5, 0 + 0.75, 0.5 + 0
+check "whatever is liked, to who has none" equal "$(recommends '"history": [], "weights": {"text": 0}, "top_n": 2')" "a c"
+check "and by their texts" equal "$(recommends '"history": [{"text": "berlin"}], "weights": {"liked": 0, "genres": 0, "year": 0}, "top_n": 1')" b
 stop
 check "it ends, drained" equal $status 71
 check "nothing is left running" poll 60 "the end of all processes" none_running

@@ -59,7 +59,7 @@ static struct json *ask(const char *body)
     buf_auto struct buf out;
     buf_init(&out, 1 << 20);
     buf_char(&out, '[');
-    int rc = items_open(&t, r, body, strlen(body), &e);
+    int rc = items_open(&t, r, NULL, body, strlen(body), &e);
     while (!rc && !items_over(&t)) {
         ids.count = types.count = 0;
         if ((rc = items_read(&t, &ids, &types, &e)))
@@ -456,7 +456,7 @@ START_TEST(an_answer_is_bounded)
         for (int i = 1; i < 2048; i++)
             buf_str(&body, ",\"a\"");
         buf_str(&body, "]}");
-        int rc = items_open(&t, r, body.data, body.len, &e);
+        int rc = items_open(&t, r, NULL, body.data, body.len, &e);
         ck_assert_int_eq(rc, base64 ? 0 : -ERR_USER);
         ck_assert(base64 || (strstr(e.text, "8 MiB") && strstr(e.text, "base64")));
         items_done(&t);
@@ -477,7 +477,7 @@ START_TEST(what_was_said_is_counted)
         "{\"read\":\"classify\",\"input\":[\"anna in berlin\",\"the\",\"of\"]}";
     buf_init(&out, LIMIT_ITEMS_BYTES);
     open_reader(WORDS);
-    ck_assert(!items_open(&t, r, body, sizeof body - 1, &e));
+    ck_assert(!items_open(&t, r, NULL, body, sizeof body - 1, &e));
     for (int i = 0; i < 2; i++) {
         ids.count = types.count = 0;
         ck_assert(!items_read(&t, &ids, &types, &e));
