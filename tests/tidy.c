@@ -90,6 +90,7 @@ static const struct room {
     {"runtime/train", ""},
     {"runtime/convert", ""},
     {"runtime/evaluate", ""},
+    {"runtime/retrieval", ""},
     {"runtime/serve", ""},
     {"runtime", "base api kernels"},
     {"agent", "base api"},
