@@ -20,7 +20,7 @@ struct posting {
     int32_t slot, times;
 };
 
-struct word {
+struct bm25_word {
     struct posting *list;
     int32_t count, capacity;
 };
@@ -56,17 +56,12 @@ void bm25_destroy(struct bm25 *b)
     if (!b)
         return;
     for (size_t at = 0; table_next(&b->words, &at, &key, &value);) {
-        mem_free(((struct word *)value)->list);
+        mem_free(((struct bm25_word *)value)->list);
         mem_free(value);
     }
     table_done(&b->words);
     mem_free(b->lengths);
     mem_free(b);
-}
-
-int64_t bm25_count(const struct bm25 *b)
-{
-    return b->count;
 }
 
 /* -- words -- */
@@ -92,9 +87,9 @@ static bool next_word(const char *text, size_t len, size_t *at, char out[WORD_BY
 
 /* -- texts -- */
 
-static struct word *word_of(struct bm25 *b, const char *name, struct err *e)
+static struct bm25_word *word_of(struct bm25 *b, const char *name, struct err *e)
 {
-    struct word *w = table_get(&b->words, name);
+    struct bm25_word *w = table_get(&b->words, name);
     if (w)
         return w;
     if (!(w = mem_zalloc(sizeof *w)) || table_put(&b->words, name, w, NULL)) {
@@ -106,7 +101,7 @@ static struct word *word_of(struct bm25 *b, const char *name, struct err *e)
 }
 
 /* The text's are the last ones of the lists, while it is added. */
-static int count_word(struct word *w, int32_t slot, struct err *e)
+static int count_word(struct bm25_word *w, int32_t slot, struct err *e)
 {
     if (w->count && w->list[w->count - 1].slot == slot) {
         w->list[w->count - 1].times++;
@@ -126,7 +121,7 @@ static int count_word(struct word *w, int32_t slot, struct err *e)
 
 static void drop_word(struct bm25 *b, const char *name, int32_t slot)
 {
-    struct word *w = table_get(&b->words, name);
+    struct bm25_word *w = table_get(&b->words, name);
     int32_t i = 0;
     while (w && i < w->count && w->list[i].slot != slot)
         i++;
@@ -151,7 +146,7 @@ int bm25_add(struct bm25 *b, int32_t slot, const char *text, size_t len, struct 
     char name[WORD_BYTES];
     int32_t words = 0;
     for (size_t at = 0; next_word(text, len, &at, name); words++) {
-        struct word *w = word_of(b, name, e);
+        struct bm25_word *w = word_of(b, name, e);
         if (!w || count_word(w, slot, e)) {
             drop_words(b, slot, text, len);
             return -ERR_MEMORY;
@@ -175,7 +170,7 @@ void bm25_remove(struct bm25 *b, int32_t slot, const char *text, size_t len)
 
 /* -- queries -- */
 
-static void score_word(const struct bm25 *b, const struct word *w, float *scores)
+static void score_word(const struct bm25 *b, const struct bm25_word *w, float *scores)
 {
     double n = w->count, all = (double)b->count, mean = (double)b->total / all;
     double idf = log(1 + (all - n + 0.5) / (n + 0.5));
@@ -188,12 +183,12 @@ static void score_word(const struct bm25 *b, const struct word *w, float *scores
 
 void bm25_score(const struct bm25 *b, const char *query, size_t len, float *scores)
 {
-    const struct word *seen[BM25_TERMS];
+    const struct bm25_word *seen[BM25_TERMS];
     char name[WORD_BYTES];
     int n = 0;
     memset(scores, 0, (size_t)b->slots * sizeof *scores);
     for (size_t at = 0; n < BM25_TERMS && next_word(query, len, &at, name);) {
-        const struct word *w = table_get(&b->words, name);
+        const struct bm25_word *w = table_get(&b->words, name);
         bool known = !w;
         for (int i = 0; i < n && !known; i++)
             known = seen[i] == w;

@@ -3,8 +3,8 @@
  * and Okapi's BM25 over it (Robertson and Zaragoza, "The Probabilistic Relevance Framework", 2009),
  * with the idf that is never negative, as Lucene has it: ln(1 + (N - n + 0.5) / (n + 0.5)), k1 1.2,
  * b 0.75. A word is letters and digits, those beyond ASCII taken as they are, and what joins them
- * in names (`dpkg-dev`, `debian/rules`) parts them. Texts come and go; what is found then is what an
- * index made anew would find. Thread: one.
+ * in names (`dpkg-dev`, `debian/rules`) parts them. Texts come and go; what is found then is what
+ * an index made anew would find. Thread: one.
  */
 #ifndef RUNTIME_RETRIEVAL_BM25_H
 #define RUNTIME_RETRIEVAL_BM25_H
@@ -25,7 +25,6 @@ void bm25_destroy(struct bm25 *b);
 int bm25_add(struct bm25 *b, int32_t slot, const char *text, size_t len, struct err *e);
 /* text: as it was added. */
 void bm25_remove(struct bm25 *b, int32_t slot, const char *text, size_t len);
-int64_t bm25_count(const struct bm25 *b); /* texts that it has */
 /* scores (slots): of each text; 0: it has none of the words. */
 void bm25_score(const struct bm25 *b, const char *query, size_t len, float *scores);
 

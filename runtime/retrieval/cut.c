@@ -11,7 +11,7 @@
 
 #define PIECE_BYTES 600 /* a longer sentence is several pieces */
 
-struct piece {
+struct cut_piece {
     size_t to;
     int64_t tokens;
     bool paragraph; /* it ends one */
@@ -54,7 +54,7 @@ static size_t piece_end(const char *text, size_t at, size_t to, size_t most)
 
 /* The next piece; *p begins at `at`, which is no space. */
 static int next_piece(const struct cut_conf *conf, const char *text, size_t at, size_t to,
-    struct piece *p, struct err *e)
+    struct cut_piece *p, struct err *e)
 {
     int64_t room = conf->most / 2;
     for (size_t most = PIECE_BYTES;; most /= 2) {
@@ -72,7 +72,7 @@ static int next_piece(const struct cut_conf *conf, const char *text, size_t at, 
 
 /* Of n pieces, those that the chunk has: up to the last paragraph's end of its second half, if it
    does not hold the rest of the section. */
-static int choose_end(const struct piece *p, int n, int64_t most, bool whole)
+static int choose_end(const struct cut_piece *p, int n, int64_t most, bool whole)
 {
     int64_t sum = 0;
     int best = n;
@@ -85,7 +85,7 @@ static int choose_end(const struct piece *p, int n, int64_t most, bool whole)
 }
 
 /* The first piece of the next chunk, the first of those that stand in the overlap. */
-static int choose_next(const struct piece *p, int end, int64_t overlap)
+static int choose_next(const struct cut_piece *p, int end, int64_t overlap)
 {
     int64_t sum = 0;
     int next = end;
@@ -105,14 +105,14 @@ static int count_title(const struct cut_conf *conf, const struct document *d,
     return 0;
 }
 
-int cut_next(struct cut *c, const struct cut_conf *conf, struct cut_chunk *out, struct err *e)
+int cut_next(struct cutter *c, const struct cut_conf *conf, struct cut_chunk *out, struct err *e)
 {
     const struct document *d = c->document;
     if (c->section >= d->count)
         return 0;
     const struct document_section *s = &d->sections[c->section];
     const char *text = buf_cstr(&d->text);
-    struct piece p[CUT_PIECES];
+    struct cut_piece p[CUT_PIECES];
     int n = 0;
     int64_t title = 0, sum = 0;
     int rc = count_title(conf, d, s, &title, e);

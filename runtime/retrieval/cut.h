@@ -28,12 +28,12 @@ struct cut_chunk {
     size_t section;
 };
 
-struct cut { /* zero, but for the document: at its beginning */
+struct cutter { /* zero, but for the document: at its beginning */
     const struct document *document;
     size_t section, at; /* at 0: the section's beginning */
 };
 
 /* 1 and *out: the next one; 0: there is none any more; -code: the count's failure. */
-int cut_next(struct cut *c, const struct cut_conf *conf, struct cut_chunk *out, struct err *e);
+int cut_next(struct cutter *c, const struct cut_conf *conf, struct cut_chunk *out, struct err *e);
 
 #endif

@@ -138,13 +138,13 @@ void document_done(struct document *d)
 
 /* -- plain text and Markdown -- */
 
-struct line {
+struct document_line {
     const char *at;
     size_t len, indent; /* without and of the spaces before it */
 };
 
 /* The next one, without its end; false: there is none. */
-static bool next_line(const char **at, const char *end, struct line *out)
+static bool next_line(const char **at, const char *end, struct document_line *out)
 {
     if (*at >= end)
         return false;
@@ -152,7 +152,7 @@ static bool next_line(const char **at, const char *end, struct line *out)
     size_t len = (size_t)((stop ? stop : end) - *at), indent = 0;
     while (indent < len && is_space((*at)[indent]))
         indent++;
-    *out = (struct line){*at + indent, len - indent, indent};
+    *out = (struct document_line){*at + indent, len - indent, indent};
     while (out->len && is_space(out->at[out->len - 1]))
         out->len--;
     *at = stop ? stop + 1 : end;
@@ -160,7 +160,7 @@ static bool next_line(const char **at, const char *end, struct line *out)
 }
 
 /* Nothing but one of the characters that underline headings. */
-static bool is_rule(const struct line *l)
+static bool is_rule(const struct document_line *l)
 {
     if (l->indent || l->len < UNDERLINE || !strchr("=-~*^#+\"", *l->at))
         return false;
@@ -170,7 +170,7 @@ static bool is_rule(const struct line *l)
     return true;
 }
 
-static bool begins_item(const struct line *l)
+static bool begins_item(const struct document_line *l)
 {
     size_t digits = 0;
     while (digits < l->len && digits < 4 && l->at[digits] >= '0' && l->at[digits] <= '9')
@@ -181,7 +181,7 @@ static bool begins_item(const struct line *l)
 }
 
 /* `# A title #`; 0: it is none, else where its words begin. */
-static size_t hashes_of(const struct line *l)
+static size_t hashes_of(const struct document_line *l)
 {
     size_t n = 0;
     while (n < l->len && l->at[n] == '#')
@@ -218,14 +218,14 @@ static void add_title(struct document_out *o, const char *p, size_t len, bool ma
     document_end_paragraph(o);
 }
 
-struct lines {
+struct document_lines {
     struct document_out *o;
     bool markdown, fenced;
     bool blank, code; /* the line before was */
 };
 
 /* A line of a paragraph. */
-static void add_line(struct lines *s, const struct line *l)
+static void add_line(struct document_lines *s, const struct document_line *l)
 {
     struct document_out *o = s->o;
     bool item = begins_item(l), code = s->markdown && l->indent >= CODE && !item;
@@ -242,10 +242,11 @@ static void add_line(struct lines *s, const struct line *l)
 }
 
 /* What stands in one line, and below it. */
-static void take_line(struct lines *s, const struct line *l, const char **at, const char *end)
+static void take_line(
+    struct document_lines *s, const struct document_line *l, const char **at, const char *end)
 {
     const char *behind = *at;
-    struct line below;
+    struct document_line below;
     size_t hashes = s->markdown && !s->fenced ? hashes_of(l) : 0;
     bool fence =
         s->markdown && l->len >= 3 && (!memcmp(l->at, "```", 3) || !memcmp(l->at, "~~~", 3));
@@ -273,9 +274,9 @@ static void take_line(struct lines *s, const struct line *l, const char **at, co
 
 static void read_lines(struct document_out *o, const char *text, size_t len, bool markdown)
 {
-    struct lines s = {.o = o, .markdown = markdown, .blank = true};
+    struct document_lines s = {.o = o, .markdown = markdown, .blank = true};
     const char *at = text, *end = text + len;
-    struct line l;
+    struct document_line l;
     while (next_line(&at, end, &l))
         take_line(&s, &l, &at, end);
 }
@@ -301,7 +302,7 @@ static int read_record(struct document_out *o, const char *line, size_t len, str
 static int read_records(struct document_out *o, const char *text, size_t len, struct err *e)
 {
     const char *at = text, *end = text + len;
-    struct line l;
+    struct document_line l;
     for (int64_t n = 1; next_line(&at, end, &l); n++)
         if (l.len && read_record(o, l.at, l.len, e))
             return err_wrap(e, "line %lld", (long long)n);

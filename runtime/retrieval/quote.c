@@ -23,15 +23,16 @@ static bool is_edge(const char *s, size_t len, size_t p)
     return p == 0 || p == len || !is_letter(s[p - 1]) || !is_letter(s[p]);
 }
 
-struct run { /* the same in both, from their beginnings on */
+struct quote_run { /* the same in both, from their beginnings on */
     size_t answer, source;
     int words;
 };
 
 /* How far a from i and b from k are alike, back to where both have an edge behind letters. */
-static struct run compare(const char *a, size_t len, size_t i, const char *b, size_t size, size_t k)
+static struct quote_run compare(
+    const char *a, size_t len, size_t i, const char *b, size_t size, size_t k)
 {
-    struct run best = {0, 0, 0};
+    struct quote_run best = {0, 0, 0};
     size_t x = i, y = k;
     int words = 1;
     while (x < len && y < size) {
@@ -48,22 +49,23 @@ static struct run compare(const char *a, size_t len, size_t i, const char *b, si
         x++;
         y++;
         if (is_edge(a, len, x) && is_edge(b, size, y))
-            best = (struct run){x - i, y - k, words};
+            best = (struct quote_run){x - i, y - k, words};
     }
     return best;
 }
 
 /* The longest run of a source at the word that begins at i. */
-static struct run longest(
+static struct quote_run longest(
     const char *a, size_t len, size_t i, const struct quote_source *s, size_t *from)
 {
-    struct run best = {0, 0, 0};
+    struct quote_run best = {0, 0, 0};
     for (size_t k = 0; k < s->len;) {
         const char *next = memchr(s->text + k, a[i], s->len - k);
         if (!next)
             break;
         k = (size_t)(next - s->text);
-        struct run r = is_edge(s->text, s->len, k) ? compare(a, len, i, s->text, s->len, k) : best;
+        struct quote_run r =
+            is_edge(s->text, s->len, k) ? compare(a, len, i, s->text, s->len, k) : best;
         if (r.answer > best.answer) {
             best = r;
             *from = k;
@@ -96,7 +98,7 @@ int quote_find(const char *answer, size_t len, const struct quote_source *source
         int words = 0;
         for (int s = 0; s < count; s++) {
             size_t from = 0;
-            struct run r = longest(answer, len, i, &sources[s], &from);
+            struct quote_run r = longest(answer, len, i, &sources[s], &from);
             if (r.answer <= best.len)
                 continue;
             best = (struct quote){i, r.answer, s, from, from + r.source};

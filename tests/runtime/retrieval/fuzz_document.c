@@ -21,7 +21,7 @@ static int64_t count_bytes(void *user, const char *text, size_t len, struct err 
 static void cut_all(const struct document *d)
 {
     const struct cut_conf conf = {64, 16, count_bytes, NULL};
-    struct cut c = {.document = d};
+    struct cutter c = {.document = d};
     struct cut_chunk x;
     struct err e = {0};
     for (size_t chunks = 0; cut_next(&c, &conf, &x, &e) == 1; chunks++)

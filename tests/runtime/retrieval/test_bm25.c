@@ -34,7 +34,6 @@ START_TEST(scores_are_those_of_the_formula)
     add(b, 0, "The cat, it sat");
     add(b, 1, "a dog");
     add(b, 2, "Cat and cat-like: is one");
-    ck_assert_int_eq(bm25_count(b), 3);
     bm25_score(b, "CAT cat", 7, s);
     ck_assert_double_le(fabs((double)s[0] - 0.4700036), 1e-6);
     ck_assert(s[1] == 0);

@@ -37,7 +37,7 @@ static void check(const char *text, int64_t most, int64_t overlap, const char *c
     char got[4096] = "";
     size_t at = 0;
     read_text(text);
-    struct cut c = {.document = &d};
+    struct cutter c = {.document = &d};
     struct cut_chunk x;
     int rc;
     while ((rc = cut_next(&c, &conf, &x, &e)) == 1)
@@ -73,7 +73,7 @@ START_TEST(a_long_sentence_is_cut_between_words)
         p += snprintf(p, 8, "w%d ", i % 10);
     read_text(text);
     const struct cut_conf conf = {8, 2, count_words, NULL};
-    struct cut c = {.document = &d};
+    struct cutter c = {.document = &d};
     struct cut_chunk x;
     size_t before = 0;
     while (cut_next(&c, &conf, &x, &e) == 1) {
@@ -106,7 +106,7 @@ START_TEST(chunks_cover_any_text)
         int64_t most = 12 + (int64_t)(random_next(&random) % 40);
         const struct cut_conf conf = {most, most / 4, count_words, NULL};
         read_text(text);
-        struct cut c = {.document = &d};
+        struct cutter c = {.document = &d};
         struct cut_chunk x, last = {0, 0, 0};
         int n = 0;
         while (cut_next(&c, &conf, &x, &e) == 1) {
@@ -150,7 +150,7 @@ START_TEST(a_count_that_fails_is_told)
     const struct cut_conf conf = {8, 0, refuse_to_count, NULL};
     struct cut_chunk x;
     read_text("a b");
-    struct cut c = {.document = &d};
+    struct cutter c = {.document = &d};
     ck_assert_int_eq(cut_next(&c, &conf, &x, &e), -ERR_DATA);
     ck_assert_str_eq(e.text, "3 bytes");
     document_done(&d);
