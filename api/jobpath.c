@@ -42,6 +42,8 @@ const struct jobpath jobpath_table[JOBPATH_COUNT] = {
     {"serve.classify.caFile", PATH(serve.classify.ca_file)},
     {"serve.speculation.model.source", PATH(serve.speculation.model)},
     {"serve.recommend.items", PATH(serve.recommend.items), .apart = true},
+    {"serve.retrieval.documents", PATH(serve.retrieval.documents), .apart = true},
+    {"serve.retrieval.encoder.source", PATH(serve.retrieval.encoder.source), .apart = true},
     ADAPTERS(0, 1, 2, 3),
     ADAPTERS(4, 5, 6, 7),
     ADAPTERS(8, 9, 10, 11),

@@ -22,7 +22,7 @@ struct jobpath {
     bool output;       /* the folder that is replaced as a whole */
 };
 
-#define JOBPATH_COUNT (23 + LIMIT_ADAPTERS + 2 * LIMIT_MEMBERS)
+#define JOBPATH_COUNT (25 + LIMIT_ADAPTERS + 2 * LIMIT_MEMBERS)
 extern const struct jobpath jobpath_table[JOBPATH_COUNT];
 
 const char *jobpath_of(const struct jobspec *spec, const struct jobpath *p);

@@ -29,6 +29,7 @@ static const char *const adapter_activation_names[] = {"ReLU", "GELU", "SiLU", N
 static const char *const objective_names[] = {"CausalLM", "MaskedLM", "TokenClassification",
     "SequenceClassification", "DPO", "PairMatching", NULL};
 static const char *const dpo_loss_names[] = {"Sigmoid", "IPO", NULL};
+static const char *const retrieval_answers_names[] = {"Any", "Cited", NULL};
 static const char *const evaluated_names[] = {
     "CausalLM", "TokenClassification", "SequenceClassification", "MultipleChoice", NULL};
 static const char *const pair_loss_names[] = {"InBatchNegatives", "Cosine", NULL};
@@ -183,6 +184,11 @@ static bool has_ensemble(const void *spec)
 static bool has_draft(const void *spec)
 {
     return ((const struct jobspec *)spec)->serve.speculation.model;
+}
+
+static bool has_retrieval(const void *spec)
+{
+    return ((const struct jobspec *)spec)->serve.retrieval.documents;
 }
 
 static bool has_run(const void *spec)
@@ -507,6 +513,24 @@ static const struct field spec_rows[] = {
     {ROW("serve.recommend.halfLife", NUM, serve.recommend.half_life, "3"), RANGE(0, LIMIT_HISTORY)},
     {ROW("serve.recommend.features", INLINE, serve.recommend.features, ""),
         RANGE(0, LIMIT_FEATURES), COUNTED(serve.recommend.feature_count), .info = &feature_table},
+    {GROUP("serve.retrieval", has_retrieval)},
+    {PATH("serve.retrieval.documents", serve.retrieval.documents, NULL)},
+    {PATH("serve.retrieval.encoder.source", serve.retrieval.encoder.source, NULL)},
+    {ROW("serve.retrieval.chunkTokens", INT, serve.retrieval.chunk_tokens, "192"), RANGE(32, 8192)},
+    {ROW("serve.retrieval.overlapTokens", INT, serve.retrieval.overlap_tokens, "32"),
+        RANGE(0, 2048)},
+    {ROW("serve.retrieval.maxChunks", INT, serve.retrieval.max_chunks, "8192"),
+        RANGE(1, LIMIT_RETRIEVAL_CHUNKS)},
+    {ROW("serve.retrieval.results", INT, serve.retrieval.results, "4"),
+        RANGE(1, LIMIT_RETRIEVAL_RESULTS)},
+    {ROW("serve.retrieval.minScore", NUM, serve.retrieval.min_score, "0.25"), RANGE(0, 1)},
+    {ROW("serve.retrieval.answers", ENUM, serve.retrieval.answers, "Any"),
+        .info = retrieval_answers_names},
+    {ROW("serve.retrieval.notFound", STR, serve.retrieval.not_found,
+         "This is not in the documents."),
+        RANGE(1, LIMIT_RETRIEVAL_NOT_FOUND)},
+    {ROW("serve.retrieval.scanSeconds", INT, serve.retrieval.scan_seconds, "10"),
+        RANGE(1, LIMIT_WAIT_SECONDS)},
 
     {GROUP("run", has_run)},
     {ROW("run.command", STRINGS, run.command, NULL), RANGE(1, LIMIT_RUN_ARGS),

@@ -44,6 +44,7 @@ enum evaluated {
     EVALUATED_SEQUENCE_CLASSIFICATION,
     EVALUATED_MULTIPLE_CHOICE
 };
+enum retrieval_answers { ANSWERS_ANY, ANSWERS_CITED }; /* which of a chat's go out as they are */
 enum pair_loss { PAIR_IN_BATCH_NEGATIVES, PAIR_COSINE };
 enum data_format { FORMAT_AUTO, FORMAT_TEXT, FORMAT_JSONL, FORMAT_CONLL, FORMAT_CSV, FORMAT_TSV };
 enum recompute { RECOMPUTE_NONE, RECOMPUTE_SELECTIVE, RECOMPUTE_FULL };
@@ -237,6 +238,20 @@ struct jobspec_feature { /* a member of each item */
     double weight;
 };
 
+struct jobspec_retrieval { /* documents NULL: none */
+    const char *documents; /* folder */
+    struct {
+        const char *source; /* a model that embeds */
+    } encoder;
+    int chunk_tokens, overlap_tokens; /* of the encoder's */
+    int max_chunks;
+    int results;      /* chunks that an answer is made of, at most */
+    double min_score; /* cosine of question and chunk: with none of as much there is no answer */
+    enum retrieval_answers answers;
+    const char *not_found; /* what is said instead */
+    int scan_seconds;      /* from one look at the folder to the next */
+};
+
 struct jobspec_serve {
     const char *model_name;
     int context_length;   /* 0: the model's own */
@@ -273,6 +288,7 @@ struct jobspec_serve {
         struct jobspec_feature features[LIMIT_FEATURES];
         int feature_count;
     } recommend;
+    struct jobspec_retrieval retrieval;
 };
 
 struct jobspec_run {

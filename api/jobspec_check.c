@@ -537,6 +537,20 @@ static int check_recommended(
             return field_refuse(
                 s, path, e, "must differ from id, text and the other features' names");
     }
+}
+
+/* What chunks may be; one rank has documents. */
+static int check_retrieval(const struct field_source *s, const struct jobspec *spec, struct err *e)
+{
+    const struct jobspec_retrieval *v = &spec->serve.retrieval;
+    if (!v->documents)
+        return 0;
+    if (ways(spec->parallelism.tensor) * ways(spec->parallelism.pipeline) > 1)
+        return field_refuse(s, "serve.retrieval", e,
+            "not with parallelism.tensor or pipeline above 1 so far: one rank has it");
+    if (v->overlap_tokens > v->chunk_tokens / 4)
+        return field_refuse(
+            s, "serve.retrieval.overlapTokens", e, "must be at most a quarter of chunkTokens");
     return 0;
 }
 
@@ -731,7 +745,8 @@ int jobspec_check(const struct field_source *s, const struct jobspec *spec, cons
     if (spec->task == TASK_SERVE &&
         ((rc = check_serving_ranks(s, spec, e)) || (rc = check_served_adapters(s, spec, e)) ||
             (rc = check_speculation(s, spec, e)) || (rc = check_ensemble(s, spec, e)) ||
-            (rc = classify_check(s, spec, e)) || (rc = check_recommended(s, spec, e))))
+            (rc = classify_check(s, spec, e)) || (rc = check_recommended(s, spec, e)) ||
+            (rc = check_retrieval(s, spec, e))))
         return rc;
     if (spec->task == TASK_CONVERT && spec->replicas > 1)
         return field_refuse(s, "replicas", e, "a converting job has at most 1");

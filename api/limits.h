@@ -64,6 +64,13 @@
 #define LIMIT_PRIORITY           1000 /* of a request, at most, and below 0 */
 #define LIMIT_SALT_BYTES         256  /* of a request's cache_salt */
 
+/* Of documents that a served model answers from. */
+#define LIMIT_RETRIEVAL_CHUNKS    65536
+#define LIMIT_RETRIEVAL_RESULTS   20          /* chunks that an answer is made of */
+#define LIMIT_RETRIEVAL_NOT_FOUND 500         /* bytes of what is said where there is no answer */
+#define LIMIT_RETRIEVAL_FOUND     50          /* hits of a search */
+#define LIMIT_CITATIONS_BYTES     (256 << 10) /* of what an answer cites, as JSON */
+
 /* Of a model that reads whole texts: texts, or pairs of them, of a request; bytes of its answer. */
 #define LIMIT_ITEMS       2048
 #define LIMIT_ITEMS_BYTES (8 << 20)

@@ -594,6 +594,8 @@ START_TEST(test_who_serves_a_whole_model)
 {
     struct jobspec s;
     json_destroy(encoded(jobspecs_serve, &s));
+    ck_assert_str_eq(s.serve.retrieval.encoder.source, "/data/n");
+    ck_assert_int_eq(s.serve.retrieval.answers, ANSWERS_CITED);
     ck_assert(jobspec_replicated(&s));
     s.parallelism.pipeline = 2; /* they share it */
     ck_assert(!jobspec_replicated(&s));
