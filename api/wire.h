@@ -50,6 +50,8 @@ enum wire_type {
                          messages|prompt|prompt_ids}, whose text is the body of the answer;
                          tools are those that the template is to show, the arguments of
                          messages' tool_calls objects;
+                         or {id, search:{query, most, threshold, words, vectors}}, likewise, of
+                         spec.serve.retrieval;
                          or, of a model that does not generate, {id, read:"embed"|"classify"|
                          "compare"|"rank"|"recommend"} and what runtime/serve/items.h says, whose
                          text is the elements of the answer's list;
@@ -77,10 +79,14 @@ enum wire_type {
     WIRE_FINISHED,  /* {id, reason:"stop"|"length"|"cancelled"|"error", message, param,
                         prompt_tokens, completion_tokens, items: texts that were read,
                         recommended: items that were,
-                        stop: the text that ended it, or ""} */
+                        stop: the text that ended it, or "",
+                        searched: seconds that a search in documents took, 0: there was none,
+                        annotations: JSON, a list of what the answer cites, or ""} */
     WIRE_LOGPROBS,  /* binary, see above */
     WIRE_BALANCED,  /* {step, text}; from rank 0, when shares are sized by measured speed: to what,
                        and which rank stands out */
+    WIRE_INDEXED,   /* {files, passed_over, chunks, bytes, seconds}: of spec.serve.retrieval, before
+                       WIRE_SERVING and when it has changed; how long it took */
 };
 
 enum wire_phase { /* where a rank is; names by wire_phase_name() */
