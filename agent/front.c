@@ -14,10 +14,11 @@
 #include "agent/monitor.h"
 #include "agent/openai.h"
 #include "agent/openai_answer.h"
-#include "agent/openapi.h"
 #include "agent/page.h"
+#include "agent/readings.h"
 #include "agent/reply.h"
 #include "agent/share.h"
+#include "agent/stores.h"
 #include "base/clock.h"
 #include "base/json.h"
 #include "api/limits.h"
@@ -31,8 +32,7 @@
 #define TOKEN_BYTES  4         /* of a body, that a token is thought to take */
 #define ANSWER_BYTES (1 << 20) /* of one choice */
 #define HELD_BYTES   (8 << 20) /* of all choices of an answer, and their logprobs */
-#define MODELS_PATH  "/v1/models"
-#define QUIET_MS     1000 /* that whoever asks again on a connection takes for that */
+#define QUIET_MS     1000      /* that whoever asks again on a connection takes for that */
 #define API_SLOTS    (LIMIT_QUEUE_REQUESTS + 256) /* all that wait, and as many that ask */
 #define API_BYTES    (64 << 20) /* their bodies and what they have not read of their answers */
 
@@ -47,6 +47,7 @@ struct front_choice {
     struct openai_logprobs logprobs;
     struct calls calls; /* of tools, if there may be any */
     int calls_sent;     /* of a stream */
+    char *annotations;  /* as JSON, when it has ended; NULL: there can be none */
 };
 
 struct front_request {
@@ -76,6 +77,7 @@ struct front {
     enum wire_calls calls; /* how the model calls tools */
     enum wire_does does;   /* what it does with a text */
     struct openai_members members;
+    struct stores stores;  /* documents that it answers from */
 };
 
 int front_create(const struct front_conf *conf, struct front **out, struct err *e)
@@ -123,6 +125,7 @@ static void request_free(struct front_request *r)
         buf_done(&r->choice[i].pending);
         openai_logprobs_done(&r->choice[i].logprobs);
         calls_done(&r->choice[i].calls);
+        mem_free(r->choice[i].annotations);
     }
     mem_free(r->choice);
     mem_free(r);
@@ -155,6 +158,7 @@ static struct openai_choice choice_of(const struct front_request *r, const struc
         .logprobs = r->asked.logprobs ? &c->logprobs : NULL,
         .calls = r->asked.calls ? &c->calls : NULL,
         .from = c->calls_sent,
+        .annotations = c->annotations,
         .finish = c->finish,
         .stop = c->stop};
 }
@@ -251,6 +255,7 @@ static struct openai_conf api_of(const struct front *f, int key)
         .context_length = f->context_length,
         .calls = f->calls,
         .does = f->does,
+        .documents = f->stores.there,
         .adapters = f->conf.adapters,
         .adapter_count = f->conf.adapter_count,
         .keys = f->conf.keys,
@@ -433,6 +438,12 @@ static void end_choice(struct front_request *r, struct front_choice *c, const st
         return;
     }
     snprintf(c->stop, sizeof c->stop, "%s", json_str(v, "stop", ""));
+    const char *annotations = json_str(v, "annotations", "");
+    if (*annotations && !(c->annotations = mem_strdup(annotations))) {
+        c->finish = "error";
+        end_outgrown(r);
+        return;
+    }
     c->finish = length ? "length" : c->calls.count ? "tool_calls" : "stop";
     add_usage(r, c, v);
     if (r->asked.stream)
@@ -451,6 +462,8 @@ static void on_finished(struct front *f, const struct wire_frame *frame)
         return;
     }
     uint64_t id = (uint64_t)json_int(v, "id", 0);
+    if (json_num(v, "searched", 0) > 0)
+        meter_searched(json_num(v, "searched", 0));
     meter_read(v);
     struct front_request *r = find(f, id, &c);
     if (r && !strcmp(json_str(v, "reason", "error"), "error")) {
@@ -476,6 +489,8 @@ void front_frame(struct front *f, const struct wire_frame *frame)
         on_logprobs(f, frame);
     else if (frame->type == WIRE_FINISHED)
         on_finished(f, frame);
+    else if (frame->type == WIRE_INDEXED)
+        stores_hear(&f->stores, frame);
 }
 
 /* -- what clients ask -- */
@@ -607,40 +622,6 @@ static void on_asked(struct front *f, struct web_exchange *x, enum openai_place 
     hand_waiting(f);
 }
 
-/* path: what follows /v1/models. */
-static void on_models(const struct front *f, struct web_exchange *x, const char *path)
-{
-    buf_auto struct buf out;
-    buf_init(&out, 1 << 16); /* names of 128 bytes, twice, of LIMIT_ADAPTERS */
-    struct openai_conf api = api_of(f, 0);
-    struct openai_refusal why;
-    if (openai_models(&out, &api, *path ? path + 1 : NULL, &why))
-        reply_error(x, &why);
-    else
-        reply_json(x, 200, &out);
-}
-
-static void on_description(const struct front *f, struct web_exchange *x)
-{
-    buf_auto struct buf out;
-    buf_init(&out, 1 << 20);
-    struct openai_conf api = api_of(f, 0);
-    openapi_write(&out, &api, f->conf.keys->count);
-    reply_json(x, 200, &out);
-}
-
-static void on_health(const struct front *f, struct web_exchange *x)
-{
-    const char *text = front_serving(f) ? "{\"status\":\"ok\"}" : "{\"status\":\"unavailable\"}";
-    web_answer(x, front_serving(f) ? 200 : 503, "application/json", text, strlen(text), NULL);
-}
-
-static const char *after(const char *path, const char *start)
-{
-    size_t n = strlen(start);
-    return !strncmp(path, start, n) && (!path[n] || path[n] == '/') ? path + n : NULL;
-}
-
 /* Before the body is read. A browser asks without the key whether it may send it (OPTIONS). */
 static bool on_head(void *user, struct web_exchange *x)
 {
@@ -663,29 +644,27 @@ static bool on_head(void *user, struct web_exchange *x)
 static void on_request(void *user, struct web_exchange *x)
 {
     struct front *f = user;
-    const char *path = web_path(x), *method = web_method(x), *model = after(path, MODELS_PATH);
+    const char *path = web_path(x), *method = web_method(x);
     bool get = !strcmp(method, "GET") || !strcmp(method, "HEAD"), post = !strcmp(method, "POST");
-    bool health = !strcmp(path, "/health"), described = !strcmp(path, "/openapi.json");
     enum openai_place place = openai_place_of(path);
+    bool read = !place && readings_has(path);
     struct openai_refusal why;
     if (f->leaving)
         web_last(x);
-    if (!strcmp(method, "OPTIONS"))
+    if (!strcmp(method, "OPTIONS")) {
         reply_preflight(x);
-    else if (monitor_request(f->conf.monitor, x))
-        ;
-    else if (health && get)
-        on_health(f, x);
-    else if (model && get)
-        on_models(f, x, model);
-    else if (described && get)
-        on_description(f, x);
-    else if (place && post)
+    } else if (monitor_request(f->conf.monitor, x)) {
+        return;
+    } else if (read && get) {
+        const struct readings r = {api_of(f, 0), &f->stores, front_serving(f)};
+        if (!readings_answer(&r, x, &why))
+            reply_error(x, &why);
+    } else if (place && post) {
         on_asked(f, x, place);
-    else {
-        if (place || model || health || described)
+    } else {
+        if (place || read)
             web_add_header(x, place ? "Allow: POST, OPTIONS" : "Allow: GET, HEAD, OPTIONS");
-        openai_refuse(&why, place || model || health || described ? 405 : 404, NULL, NULL,
+        openai_refuse(&why, place || read ? 405 : 404, NULL, NULL,
             "there is nothing at this path for this method");
         reply_error(x, &why);
     }

@@ -72,6 +72,6 @@ int front_in_flight(const struct front *f);
 bool front_done(const struct front *f);
 void front_measure(const struct front *f);  /* sets metrics that time alone changes */
 uint16_t front_port(const struct front *f); /* bound, 0 before the first front_ready */
-void front_frame(struct front *f, const struct wire_frame *frame); /* of those three types */
+void front_frame(struct front *f, const struct wire_frame *frame); /* of those four types */
 
 #endif

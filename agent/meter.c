@@ -66,6 +66,21 @@ static struct metric members_missing = {.name = NAME_METRIC_MISSING,
 static struct metric recommended = {
     .name = NAME_METRIC_RECOMMENDED, .help = "Items that were recommended", .kind = METRIC_COUNTER};
 
+static struct metric documents = {.name = NAME_METRIC_DOCUMENTS,
+    .help = "Documents that answers are made from",
+    .kind = METRIC_GAUGE};
+static struct metric documents_passed_over = {.name = NAME_METRIC_PASSED_OVER,
+    .help = "Files among them that cannot be read",
+    .kind = METRIC_GAUGE};
+static struct metric chunks = {
+    .name = NAME_METRIC_CHUNKS, .help = "Chunks of the documents", .kind = METRIC_GAUGE};
+static struct metric indexing = {.name = NAME_METRIC_INDEXING,
+    .help = "To index what had changed of the documents",
+    .kind = METRIC_HISTOGRAM};
+static struct metric searches = {.name = NAME_METRIC_SEARCHES,
+    .help = "A search in the documents, its query's embedding included",
+    .kind = METRIC_HISTOGRAM};
+
 #define VLLM(what, say, sort, is) \
     { \
         .name = "vllm:" what, .help = say, .kind = sort, .labels = labels, .of = is \
@@ -105,7 +120,8 @@ void meter_register(const char *model)
 {
     struct metric *all[] = {&requests, &refused, &tokens, &prompt_tokens, &cached_tokens,
         &guessed_tokens, &right_tokens, &first_token, &next_token, &whole, &in_flight, &waiting,
-        &oldest, &texts, &text_tokens, &recommended, &members, &members_missing, &vllm_running,
+        &oldest, &texts, &text_tokens, &recommended, &members, &members_missing, &documents,
+        &documents_passed_over, &chunks, &indexing, &searches, &vllm_running,
         &vllm_stopped, &vllm_cut};
     snprintf(labels, sizeof labels, VLLM_LABELS, model);
     snprintf(stop_labels, sizeof stop_labels, "%s,finished_reason=\"stop\"", labels);
@@ -150,6 +166,19 @@ void meter_read(const struct json *finished)
     metric_add(&texts, (double)count);
     metric_add(&text_tokens, count ? json_num(finished, "prompt_tokens", 0) : 0);
     metric_add(&recommended, json_num(finished, "recommended", 0));
+}
+
+void meter_indexed(int64_t files, int64_t passed_over, int64_t chunks_now, double seconds)
+{
+    metric_set(&documents, (double)files);
+    metric_set(&documents_passed_over, (double)passed_over);
+    metric_set(&chunks, (double)chunks_now);
+    metric_observe(&indexing, seconds);
+}
+
+void meter_searched(double seconds)
+{
+    metric_observe(&searches, seconds);
 }
 
 void meter_token(int64_t since_ms)

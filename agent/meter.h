@@ -20,6 +20,10 @@ void meter_queue(int in_flight, int waiting);
 void meter_oldest(int64_t since_ms);   /* the request came that the rank was not handed; 0: none */
 void meter_members(int there, int of); /* models that are averaged, of so many; 0: there is one */
 void meter_read(const struct json *finished); /* what a WIRE_FINISHED says of texts and items */
+/* Documents: files that are found or were passed over, their chunks, and how long the last look at
+ * what had changed took; a search in them. */
+void meter_indexed(int64_t files, int64_t passed_over, int64_t chunks, double seconds);
+void meter_searched(double seconds);
 /* A token was generated; since_ms: after the answer's last one, -1: nobody hears it, or it is the
  * first, which meter_first_token tells. */
 void meter_token(int64_t since_ms);

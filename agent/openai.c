@@ -7,6 +7,7 @@
 #include "agent/openai_internal.h"
 #include "agent/openai_items.h"
 #include "agent/responses.h"
+#include "agent/stores.h"
 
 #include "api/limits.h"
 
@@ -367,6 +368,8 @@ static int copy_asked(const struct openai_conf *conf, const struct json *v, int 
     bool chat = place == OPENAI_CHAT;
     if (place & OPENAI_ITEMS)
         return openai_copy_items(v, place, w, r);
+    if (place == OPENAI_SEARCH)
+        return stores_copy_search(v, w, r);
     if (place & OPENAI_RENDERED)
         return copy_rendered(conf, v, place, w, out, r);
     jsonw_bool(w, "chat", chat);

@@ -66,11 +66,16 @@ enum openai_place { /* the objects that have fields; bits */
     /* of ours */
     OPENAI_RECOMMEND = (int64_t)1 << 38, /* /v1/recommend */
     OPENAI_HAD = (int64_t)1 << 39,       /* of its history, where it is an object */
+    /* of a vector store's search */
+    OPENAI_SEARCH = (int64_t)1 << 40,
+    OPENAI_RANKING = (int64_t)1 << 41, /* ranking_options */
+    OPENAI_HYBRID = (int64_t)1 << 42,  /* its hybrid_search */
 };
 _Static_assert(sizeof(enum openai_place) == sizeof(uint64_t), "places are bits of 64");
-#define OPENAI_PLACES   64 /* bits at most */
+#define OPENAI_PLACES 64 /* bits at most */
 /* Those that the model answers, not with tokens of its own: the rank gives the body. */
-#define OPENAI_RENDERED (OPENAI_TOKENIZE | OPENAI_DETOKENIZE | OPENAI_TEMPLATE | OPENAI_COUNT)
+#define OPENAI_RENDERED \
+    (OPENAI_TOKENIZE | OPENAI_DETOKENIZE | OPENAI_TEMPLATE | OPENAI_COUNT | OPENAI_SEARCH)
 /* Those of models that read whole texts: the rank gives the elements of a list (openai_items.h). */
 #define OPENAI_ITEMS \
     (OPENAI_EMBED | OPENAI_CLASSIFY | OPENAI_SCORE | OPENAI_RERANK | OPENAI_RECOMMEND)
@@ -116,6 +121,7 @@ struct openai_conf {
     int most_choices;                              /* of a request, at most LIMIT_CHOICES */
     enum wire_calls calls;                         /* how the model calls tools */
     enum wire_does does;                           /* which places it answers */
+    bool documents;                                /* there are some to search in */
     const struct jobspec_served_adapter *adapters; /* (adapter_count) beside it */
     int adapter_count;
     const struct api_keys *keys; /* borrowed; NULL: there are none */

@@ -280,6 +280,13 @@ static void write_calls(
     jsonw_close(w);
 }
 
+/* With its end. */
+static void write_annotations(struct jsonw *w, const struct openai_choice *c)
+{
+    if (c->finish && c->annotations)
+        jsonw_raw(w, "annotations", c->annotations);
+}
+
 /* What follows the text of a choice. */
 static void end_choice(
     struct jsonw *w, const struct openai_answer *a, const struct openai_choice *c)
@@ -306,6 +313,7 @@ void openai_chunk(
         if (choice->text)
             jsonw_strn(&w, "content", choice->text, choice->len);
         write_calls(&w, a, choice, true);
+        write_annotations(&w, choice);
         jsonw_close(&w);
     } else {
         jsonw_strn(&w, "text", choice->text ? choice->text : "", choice->len);
@@ -349,6 +357,7 @@ static void write_choice(
         else
             jsonw_strn(w, "content", c->text, c->len);
         write_calls(w, a, c, false);
+        write_annotations(w, c);
         jsonw_close(w);
     } else {
         jsonw_strn(w, "text", c->text, c->len);

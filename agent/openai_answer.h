@@ -66,6 +66,7 @@ struct openai_choice {
     const struct openai_logprobs *logprobs; /* NULL: none were asked for */
     const struct calls *calls;              /* NULL: it can have none */
     int from;                               /* of these: the first that was not sent */
+    const char *annotations;                /* JSON, when it has ended; NULL: there are none */
     const char *finish;                     /* NULL while it goes on */
     const char *stop;                       /* the text that ended it; NULL or "": none */
 };

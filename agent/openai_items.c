@@ -45,6 +45,8 @@ static const char *name_of(enum openai_place place)
         return "rerank";
     case OPENAI_RECOMMEND:
         return "recommend";
+    case OPENAI_SEARCH:
+        return "search";
     default:
         return "this";
     }
@@ -53,6 +55,9 @@ static const char *name_of(enum openai_place place)
 int openai_check_does(
     const struct openai_conf *conf, enum openai_place place, struct openai_refusal *r)
 {
+    if (place == OPENAI_SEARCH && !conf->documents && conf->does == WIRE_DOES_GENERATE)
+        return openai_refuse(
+            r, 404, NULL, NULL, "there are no documents to search in: spec.serve.retrieval");
     if (kinds[conf->does].places & place)
         return 0;
     return openai_refuse(r, 400, "unsupported_task", "model",

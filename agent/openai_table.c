@@ -10,6 +10,7 @@
 
 #define BOTH     (OPENAI_CHAT | OPENAI_TEXT)
 #define MESSAGES (OPENAI_MESSAGES | OPENAI_COUNT)
+#define SHOWN    (OPENAI_TOKENIZE | OPENAI_DETOKENIZE | OPENAI_TEMPLATE)
 
 #define ROW(name, places, kind, min, max, values, note, shape, needed) \
     { \
@@ -53,9 +54,9 @@ static const struct openai_field fields[] = {
         "{'type':'string'}},{'type':'array','minItems':1,'maxItems':128,'items':" IDS "}]}"),
     NEEDED("model", BOTH, OPENAI_STRING,
         "needed: `spec.serve.modelName`, or the name of one of `spec.serve.adapters`"),
-    USED("model", OPENAI_RENDERED & ~OPENAI_COUNT, OPENAI_STRING,
+    USED("model", SHOWN, OPENAI_STRING,
         "`spec.serve.modelName` or the name of an adapter, if given"),
-    USED("adapter", BOTH | (OPENAI_RENDERED & ~OPENAI_COUNT), OPENAI_STRING,
+    USED("adapter", BOTH | SHOWN, OPENAI_STRING,
         "the name of one of `spec.serve.adapters`, beside the model's own as `model`"),
     USED("add_special_tokens", OPENAI_TOKENIZE, OPENAI_BOOL,
         "of a prompt, true when absent: what the tokenizer puts around a text"),
@@ -150,7 +151,7 @@ static const struct openai_field fields[] = {
         "of the role `tool`, and needed there: the call that this answers"),
     FIXED("function_call", OPENAI_MESSAGE, "", ""),
     FIXED("refusal", OPENAI_MESSAGE, "\"\"", ""),
-    FIXED("annotations", OPENAI_MESSAGE, "[]", ""),
+    IGNORED("annotations", OPENAI_MESSAGE, "what an earlier answer cited"),
     FIXED("audio", OPENAI_MESSAGE, "", ""),
     FIXED("reasoning_content", OPENAI_MESSAGE, "\"\"", ""),
 
@@ -287,7 +288,7 @@ static const struct openai_field fields[] = {
         "{'anyOf':[{'type':'string'},{'type':'array','items':@SaidPart}]}"),
     WORD("type", OPENAI_SAID_PART, "needed", "{'enum':['input_text','output_text']}"),
     NEEDED("text", OPENAI_SAID_PART, OPENAI_STRING, "needed; parts are put together as they are"),
-    FIXED("annotations", OPENAI_SAID_PART, "[]", ""),
+    IGNORED("annotations", OPENAI_SAID_PART, "what an earlier answer cited"),
     FIXED("logprobs", OPENAI_SAID_PART, "[]", ""),
     NEEDED_AS("type", OPENAI_SAID_CALL, "\"function_call\"", "needed"),
     NEEDED("call_id", OPENAI_SAID_CALL, OPENAI_STRING, "needed"),
@@ -366,6 +367,22 @@ static const struct openai_field fields[] = {
         "refused"),
     IGNORED("user", OPENAI_ITEMS, "names the client's own user"),
     NEEDED("text", OPENAI_DOCUMENT, OPENAI_STRING, "needed"),
+
+    OWN("query", OPENAI_SEARCH, true, "needed: a string, or a list with one",
+        "{'anyOf':[{'type':'string','minLength':1},{'type':'array','minItems':1,'maxItems':1,"
+        "'items':{'type':'string','minLength':1}}]}"),
+    RANGE(
+        "max_num_results", OPENAI_SEARCH, OPENAI_WHOLE, 1, LIMIT_RETRIEVAL_FOUND, "10 when absent"),
+    OWN("ranking_options", OPENAI_SEARCH, false, "", "@RankingOptions"),
+    FIXED("filters", OPENAI_SEARCH, "", "files have no attributes"),
+    FIXED("rewrite_query", OPENAI_SEARCH, "false", ""),
+    FIXED("ranker", OPENAI_RANKING, "\"auto\" \"none\"", ""),
+    RANGE("score_threshold", OPENAI_RANKING, OPENAI_NUMBER, 0, 1,
+        "the least `score`, a cosine; 0 when absent"),
+    OWN("hybrid_search", OPENAI_RANKING, false, "what the two rankings weigh", "@HybridSearch"),
+    RANGE("embedding_weight", OPENAI_HYBRID, OPENAI_NUMBER, 0, 1000,
+        "that by embeddings; 1 when absent"),
+    RANGE("text_weight", OPENAI_HYBRID, OPENAI_NUMBER, 0, 1000, "that by words; likewise"),
 };
 
 const struct openai_field *openai_fields(size_t *count)
@@ -388,6 +405,7 @@ static const struct openai_object objects[] = {
     {OPENAI_MESSAGES, "/v1/messages", "MessagesRequest", NULL},
     {OPENAI_COUNT, "/v1/messages/count_tokens", "CountRequest", NULL},
     {OPENAI_RESPONSES, "/v1/responses", "ResponsesRequest", NULL},
+    {OPENAI_SEARCH, "/v1/vector_stores/vs_documents/search", "SearchRequest", NULL},
     {OPENAI_MESSAGE, NULL, "Message", "A message"},
     {OPENAI_PART, NULL, "Part", "A part of a message's content"},
     {OPENAI_FORMAT, NULL, "ResponseFormat", "`response_format`"},
@@ -415,6 +433,8 @@ static const struct openai_object objects[] = {
     {OPENAI_FLAT_CHOICE, NULL, "FlatChoice", "`tool_choice` of `/v1/responses` that names a tool"},
     {OPENAI_TEXT_FORM, NULL, "TextForm", "`text` of `/v1/responses`"},
     {OPENAI_TEXT_FORMAT, NULL, "TextFormat", "`text.format`"},
+    {OPENAI_RANKING, NULL, "RankingOptions", "`ranking_options` of a search"},
+    {OPENAI_HYBRID, NULL, "HybridSearch", "`ranking_options.hybrid_search`"},
 };
 
 const struct openai_object *openai_objects(size_t *count)

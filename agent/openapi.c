@@ -33,6 +33,7 @@ static const struct answer {
         "'finish_reason':{'enum':['stop','length','tool_calls']},"
         "'message':{'type':'object','required':['role','content'],'properties':{"
         "'role':{'const':'assistant'},'content':{'type':['string','null']},"
+        "'annotations':{'type':'array','items':@FileCitation},"
         "'tool_calls':{'type':'array','items':@ToolCall}}}}}}}}",
         true},
     {OPENAI_TEXT, "CompletionAnswer",
@@ -102,6 +103,17 @@ static const struct answer {
         "'properties':{'input_tokens':{'type':'integer'},'output_tokens':{'type':'integer'},"
         "'total_tokens':{'type':'integer'}}}}}",
         true},
+    {OPENAI_SEARCH, "SearchResults",
+        "{'type':'object','required':['object','search_query','data','has_more','next_page'],"
+        "'properties':{'object':{'const':'vector_store.search_results.page'},"
+        "'search_query':{'type':'array','items':{'type':'string'}},'has_more':{'const':false},"
+        "'next_page':{'type':'null'},'data':{'type':'array','items':{'type':'object',"
+        "'required':['file_id','filename','score','attributes','content'],'properties':{"
+        "'file_id':{'type':'string'},'filename':{'type':'string'},'score':{'type':'number'},"
+        "'attributes':{'type':'object'},'content':{'type':'array','items':{'type':'object',"
+        "'required':['type','text'],'properties':{'type':{'const':'text'},"
+        "'text':{'type':'string'}}}}}}}}}",
+        false},
     {OPENAI_COUNT, "Count",
         "{'type':'object','required':['input_tokens'],'properties':{"
         "'input_tokens':{'type':'integer'}}}",
@@ -126,6 +138,19 @@ static const struct part { /* of answers */
     {"Models",
         "{'type':'object','required':['object','data'],'properties':{'object':{'const':'list'},"
         "'data':{'type':'array','items':@Model}}}"},
+    {"FileCitation",
+        "{'type':'object','required':['type','file_id','filename','index','quote','start_index',"
+        "'end_index'],'properties':{'type':{'const':'file_citation'},'file_id':{'type':'string'},"
+        "'filename':{'type':'string'},'index':{'type':'integer'},'quote':{'type':'string'},"
+        "'start_index':{'type':'integer'},'end_index':{'type':'integer'}}}"},
+    {"VectorStore",
+        "{'type':'object','required':['id','object','name','status','created_at','usage_bytes',"
+        "'file_counts'],'properties':{'id':{'type':'string'},'object':{'const':'vector_store'},"
+        "'name':{'type':'string'},'status':{'type':'string'},'created_at':{'type':'integer'},"
+        "'usage_bytes':{'type':'integer'},'file_counts':{'type':'object'}}}"},
+    {"VectorStores",
+        "{'type':'object','required':['object','data'],'properties':{'object':{'const':'list'},"
+        "'data':{'type':'array','items':@VectorStore}}}"},
     {"Health", "{'type':'object','required':['status'],'properties':{'status':{'type':'string'}}}"},
     {"AnthropicError",
         "{'type':'object','required':['type','error'],'properties':{'type':{'const':'error'},"
@@ -143,6 +168,8 @@ static const struct reading {
 } readings[] = {
     {"/v1/models", "Models", "The models"},
     {"/v1/models/{model}", "Model", "A model"},
+    {"/v1/vector_stores", "VectorStores", "The documents, as a list"},
+    {"/v1/vector_stores/vs_documents", "VectorStore", "The documents"},
     {"/health", "Health", "Whether requests are taken"},
     {"/openapi.json", NULL, "This document"},
 };

@@ -371,12 +371,13 @@ static void write_nothing(struct jsonw *w, const char *key)
     jsonw_close(w);
 }
 
-static void write_part(struct jsonw *w, const char *key, const char *text, size_t len)
+/* c: NULL when it begins. */
+static void write_part(struct jsonw *w, const char *key, const struct openai_choice *c)
 {
     jsonw_open(w, key, '{');
     jsonw_str(w, "type", "output_text");
-    jsonw_strn(w, "text", text, len);
-    write_nothing(w, "annotations");
+    jsonw_strn(w, "text", c ? c->text : "", c ? c->len : 0);
+    jsonw_raw(w, "annotations", c && c->annotations ? c->annotations : "[]");
     write_nothing(w, "logprobs");
     jsonw_close(w);
 }
@@ -394,7 +395,7 @@ static void write_said(
     jsonw_str(w, "status", !c ? "in_progress" : was_cut(c) ? "incomplete" : "completed");
     jsonw_open(w, "content", '[');
     if (c)
-        write_part(w, NULL, c->text, c->len);
+        write_part(w, NULL, c);
     jsonw_close(w);
     jsonw_close(w);
 }
@@ -513,7 +514,7 @@ static void open_message(struct buf *out, struct openai_answer *a)
     end_event(out, &w);
     a->told.open = true;
     begin_item_event(out, &w, a, "response.content_part.added", id);
-    write_part(&w, "part", "", 0);
+    write_part(&w, "part", NULL);
     end_event(out, &w);
 }
 
@@ -527,7 +528,7 @@ static void close_message(struct buf *out, struct openai_answer *a, const struct
     write_nothing(&w, "logprobs");
     end_event(out, &w);
     begin_item_event(out, &w, a, "response.content_part.done", id);
-    write_part(&w, "part", c->text, c->len);
+    write_part(&w, "part", c);
     end_event(out, &w);
     a->told.open = false;
     begin_event(out, &w, a, "response.output_item.done");

@@ -204,6 +204,11 @@
 #define NAME_METRIC_RECOMMENDED    "llmjob_recommended_items_total"
 #define NAME_METRIC_MEMBERS        "llmjob_ensemble_members"
 #define NAME_METRIC_MISSING        "llmjob_ensemble_members_missing"
+#define NAME_METRIC_DOCUMENTS      "llmjob_documents"
+#define NAME_METRIC_PASSED_OVER    "llmjob_documents_passed_over"
+#define NAME_METRIC_CHUNKS         "llmjob_document_chunks"
+#define NAME_METRIC_INDEXING       "llmjob_index_seconds"
+#define NAME_METRIC_SEARCHES       "llmjob_search_seconds"
 
 /* likewise, of one that watches streams */
 #define NAME_METRIC_WATCH_TEXTS     "llmjob_watched_texts_total"

@@ -37,6 +37,8 @@ START_TEST(both_names_show_it)
     ck_assert(!json_parse(text, sizeof text - 1, &told, NULL));
     meter_ended("length", 2000, true, told);
     meter_ended("tool_calls", 2000, false, told);
+    meter_indexed(3, 1, 40, 0.5);
+    meter_searched(0.25);
     static const char *const lines[] = {"llmjob_requests_total 1",
         "llmjob_requests_refused_total 1", "llmjob_requests_in_flight 5",
         "llmjob_requests_waiting 2", "vllm:num_requests_waiting" OF "2",
@@ -55,7 +57,9 @@ START_TEST(both_names_show_it)
         "vllm:request_success_total{model_name=\"org/m\",engine=\"0\",finished_reason=\"stop\"} 1",
         "vllm:request_success_total{model_name=\"org/m\",engine=\"0\","
         "finished_reason=\"length\"} 1",
-        "# TYPE vllm:inter_token_latency_seconds histogram"};
+        "llmjob_documents 3", "llmjob_documents_passed_over 1", "llmjob_document_chunks 40",
+        "llmjob_index_seconds_sum 0.500", "llmjob_search_seconds_sum 0.250",
+        "llmjob_search_seconds_count 1", "# TYPE vllm:inter_token_latency_seconds histogram"};
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
         ck_assert_msg(shows(lines[i]), "%s", lines[i]);
 }

@@ -29,6 +29,7 @@ static int read_choice(enum openai_place place, int choice, const char *body)
         .context_length = 4096,
         .most_choices = 20,
         .calls = WIRE_CALLS_HERMES,
+        .documents = true,
         .does = does,
         .adapters = adapters,
         .adapter_count = 2};
@@ -424,6 +425,17 @@ static int read_item_with(const char *member, uint64_t place, struct buf *body)
 #undef AT
 }
 
+/* Likewise, of a search. */
+static int read_search_with(const char *member, uint64_t place, struct buf *body)
+{
+#define AT(there) (place == (there) ? member : "")
+    buf_printf(body,
+        "{\"query\":\"a\",\"ranking_options\":{\"hybrid_search\":{\"text_weight\":1%s}%s}%s}",
+        AT(OPENAI_HYBRID), AT(OPENAI_RANKING), AT(OPENAI_SEARCH));
+    return read_choice(OPENAI_SEARCH, 0, buf_cstr(body));
+#undef AT
+}
+
 /* A request with one more field, at the place where the field stands. */
 static int read_with(const struct openai_field *f, uint64_t place, const char *value)
 {
@@ -431,6 +443,8 @@ static int read_with(const struct openai_field *f, uint64_t place, const char *v
     char member[128];
     buf_init(&body, 4096);
     snprintf(member, sizeof member, ",\"%s\":%s", f->name, value);
+    if (place >= OPENAI_SEARCH)
+        return read_search_with(member, place, &body);
     if (place >= OPENAI_RESPONSES && !(place & OPENAI_ITEMS))
         return read_item_with(member, place, &body);
     if (place >= OPENAI_MESSAGES && !(place & OPENAI_ITEMS))
@@ -483,8 +497,10 @@ static int read_with(const struct openai_field *f, uint64_t place, const char *v
 /* It stands in every request that is tried. */
 static bool stands_already(const struct openai_field *f)
 {
-    return f->needed || !strcmp(f->name, "content") || !strcmp(f->name, "format") ||
-        !strcmp(f->name, "model") || !strcmp(f->name, "messages") || !strcmp(f->name, "prompt");
+    return f->needed || !strcmp(f->name, "text_weight") || !strcmp(f->name, "hybrid_search") ||
+        !strcmp(f->name, "ranking_options") || !strcmp(f->name, "content") ||
+        !strcmp(f->name, "format") || !strcmp(f->name, "model") || !strcmp(f->name, "messages") ||
+        !strcmp(f->name, "prompt");
 }
 
 static void try_fixed(const struct openai_field *f, uint64_t place)

@@ -17,6 +17,7 @@ static struct openai_conf conf = {.model = "m",
     .context_length = 4096,
     .most_choices = 20,
     .calls = WIRE_CALLS_HERMES,
+    .documents = true,
     .adapters = adapters,
     .adapter_count = 1};
 static struct json *doc;

@@ -1,0 +1,53 @@
+/*
+ * readings: each answer is made as it is asked for.
+ */
+#include "agent/readings.h"
+
+#include "agent/openai_answer.h"
+#include "agent/openapi.h"
+#include "agent/reply.h"
+
+#include <string.h>
+
+#define MODELS_PATH "/v1/models"
+
+static const char *after(const char *path, const char *start)
+{
+    size_t n = strlen(start);
+    return !strncmp(path, start, n) && (!path[n] || path[n] == '/') ? path + n : NULL;
+}
+
+bool readings_has(const char *path)
+{
+    return after(path, MODELS_PATH) || after(path, STORES_PATH) || !strcmp(path, "/health") ||
+        !strcmp(path, "/openapi.json");
+}
+
+static void answer_health(const struct readings *r, struct web_exchange *x)
+{
+    const char *text = r->serving ? "{\"status\":\"ok\"}" : "{\"status\":\"unavailable\"}";
+    web_answer(x, r->serving ? 200 : 503, "application/json", text, strlen(text), NULL);
+}
+
+bool readings_answer(const struct readings *r, struct web_exchange *x, struct openai_refusal *why)
+{
+    const char *path = web_path(x), *model = after(path, MODELS_PATH),
+               *store = after(path, STORES_PATH);
+    buf_auto struct buf out;
+    int rc = 0;
+    buf_init(&out, 1 << 20); /* names of 128 bytes, twice, of LIMIT_ADAPTERS; the description */
+    if (!strcmp(path, "/health")) {
+        answer_health(r, x);
+        return true;
+    }
+    if (model)
+        rc = openai_models(&out, &r->api, *model ? model + 1 : NULL, why);
+    else if (store)
+        rc = stores_write(&out, r->stores, r->api.model, *store ? store + 1 : NULL, why);
+    else
+        openapi_write(&out, &r->api, r->api.keys->count);
+    if (rc)
+        return false;
+    reply_json(x, 200, &out);
+    return true;
+}
