@@ -376,6 +376,9 @@ static int open_all(struct encode *s, struct err *e)
     if (s->spec->serve.speculation.method)
         return err_set(
             e, ERR_USER, "spec.serve.speculation: not of a model that reads whole texts");
+    if (s->spec->serve.retrieval.documents)
+        return err_set(e, ERR_USER,
+            "spec.serve.retrieval: a model that reads whole texts answers no questions");
     const struct reader_conf c = {.weights = s->weights,
         .dev = s->conf.dev,
         .t = model_type_of(s->spec->precision),

@@ -5,6 +5,7 @@
  */
 #include "runtime/serve/infer.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "runtime/convert/adapters.h"
@@ -21,6 +22,8 @@
 #define IDLE_MS      1000
 #define STEP_MS      100  /* in which nobody waits longer for a token because of a prompt */
 #define FEW_ROWS     4    /* whose products read weights once (kernels/cpu/quant_ints_body.h) */
+#define INDEX_REST   4    /* times as long as a chunk took, answers go on before the next one */
+#define INDEX_CHUNKS 4    /* that are indexed at once while there are none */
 #define USUAL_TOKENS 1024 /* of a sequence beside the longest, as the cache is planned */
 
 struct infer {
@@ -39,6 +42,7 @@ struct infer {
     struct ensemble_facts of_ensemble; /* without one all 0 */
     struct batcher *batcher;
     struct turn_conf turns;
+    int64_t index_ms;            /* before which no chunk is indexed beside answers */
     struct batcher_drawn *drawn; /* (most) */
     int most;                    /* sequences at once, */
     int places;                  /* and beside them those that give way to each other */
@@ -96,6 +100,13 @@ static int begin_turn(struct infer *s, struct inbox_request *q, struct err *e)
     return -(int)fault.code;
 }
 
+/* How long to wait for one, while there is none. */
+static int64_t idle_ms(const struct infer *s)
+{
+    int64_t index = s->turns.retrieve ? retrieve_wait(s->turns.retrieve) : IDLE_MS;
+    return atomic_load(&s->conf.door->stop) ? 0 : index < IDLE_MS ? index : IDLE_MS;
+}
+
 /* As many as there are places for; one alone while others wait for their next token. */
 static int take_requests(struct infer *s, struct err *e)
 {
@@ -105,7 +116,7 @@ static int take_requests(struct infer *s, struct err *e)
         if (idle)
             beat_phase(s->conf.door->page, WIRE_PHASE_SERVE_IDLE);
         bool stop = atomic_load(&s->conf.door->stop);
-        struct inbox_request *q = inbox_take(s->conf.inbox, idle && !stop ? IDLE_MS : 0);
+        struct inbox_request *q = inbox_take(s->conf.inbox, idle ? idle_ms(s) : 0);
         if (!q && idle && stop) {
             rc = team_end(s->team, e);
             return rc ? rc : err_set(e, ERR_DRAINED, "stopped on request");
@@ -166,6 +177,19 @@ static int keep_guesses(void *user, const int32_t *ids, int n)
 {
     const struct served *v = user;
     return turn_may_follow(v->turns, &v->turn, ids, n);
+}
+
+/* Documents that have changed are indexed, a little at a time. */
+static int keep_indexed(struct infer *s, struct err *e)
+{
+    int64_t from = clock_ms();
+    bool busy = batcher_count(s->batcher) > 0;
+    if (!s->turns.retrieve || (busy && from < s->index_ms))
+        return 0;
+    int rc = retrieve_step(s->turns.retrieve, busy ? 1 : INDEX_CHUNKS, e);
+    int64_t now = clock_ms();
+    s->index_ms = now + INDEX_REST * (now - from);
+    return rc;
 }
 
 /* -- life -- */
@@ -335,6 +359,22 @@ static int open_text(struct infer *s, struct err *e)
     return rc;
 }
 
+/* The encoder's memory and the library's are the model's no more. */
+static int open_documents(struct infer *s, struct err *e)
+{
+    const struct jobspec *spec = s->spec;
+    const struct retrieve_conf c = {
+        &spec->serve.retrieval, s->conf.dev, spec->precision, s->conf.budget_bytes, s->conf.door};
+    if (!spec->serve.retrieval.documents)
+        return 0;
+    if (s->team)
+        return err_set(e, ERR_USER, "spec.serve.retrieval: not with ranks that share the model");
+    int rc = retrieve_open(&c, &s->turns.retrieve, e);
+    if (!rc)
+        s->conf.budget_bytes -= retrieve_bytes(s->turns.retrieve);
+    return rc;
+}
+
 static int open_all(struct infer *s, struct err *e)
 {
     const struct jobspec *spec = s->spec;
@@ -353,7 +393,7 @@ static int open_all(struct infer *s, struct err *e)
     if ((rc = team_open(s->conf.coll, s->conf.orders, &s->team, e)) ||
         (rc = weights_open(spec->model.source, spec->model.sha256, &s->weights, e)) ||
         ((several || team_leads(s->team)) && (rc = open_text(s, e))) ||
-        (rc = several ? open_members(s, e) : open_model(s, e)))
+        (rc = open_documents(s, e)) || (rc = several ? open_members(s, e) : open_model(s, e)))
         return rc;
     dev_describe(s->conf.dev, &info);
     int64_t parameters = s->model ? model_parameters(s->model) : f->parameters,
@@ -364,6 +404,8 @@ static int open_all(struct infer *s, struct err *e)
             {"device", 0, info.name}, {NULL, 0, NULL}},
         e);
     if (rc || !team_leads(s->team) || (rc = team_rest(s->team, e))) /* all have loaded */
+        return rc;
+    if (s->turns.retrieve && (rc = retrieve_index(s->turns.retrieve, e)))
         return rc;
     return door_send_fields(s->conf.door, WIRE_SERVING,
         (struct door_field[]){{"model", 0, spec->serve.model_name},
@@ -391,6 +433,7 @@ static void close_all(struct infer *s)
             turn_done(&s->served[i].turn);
     mem_free(s->served);
     mem_free(s->drawn);
+    retrieve_close(s->turns.retrieve);
     batcher_destroy(s->batcher);
     team_close(s->team);
     ensemble_destroy(s->ensemble);
@@ -410,8 +453,8 @@ static int serve(struct infer *s, struct err *e)
     int rc = 0;
     if (!team_leads(s->team))
         return team_follow(s->team, s->engine, s->ensemble, s->conf.door->page, e);
-    while (!rc && !(rc = take_requests(s, e)))
-        rc = step(s, e);
+    while (!rc && !(rc = take_requests(s, e)) && !(rc = step(s, e)))
+        rc = keep_indexed(s, e);
     if (rc == -ERR_DRAINED)
         tell_figures(s);
     return rc;

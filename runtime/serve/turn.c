@@ -31,6 +31,7 @@ void turn_conf_done(struct turn_conf *s)
 void turn_done(struct turn *t)
 {
     constrain_close(t->constrain);
+    cite_close(t->cite);
     buf_done(&t->pending);
     tok_ids_done(&t->prompt);
     json_destroy(t->body);
@@ -53,6 +54,8 @@ static int send_text(struct turn_conf *s, struct turn *t, size_t n, struct err *
     wire_put_token(&s->frame, &head);
     if (buf_add(&s->frame, t->pending.data, n))
         return err_set(e, ERR_MEMORY, "no memory for a token");
+    if (t->cite)
+        cite_hear(t->cite, t->pending.data, n);
     buf_drop(&t->pending, n);
     return door_send(s->door, WIRE_TOKEN, s->frame.data, s->frame.len, e);
 }
@@ -90,16 +93,40 @@ static const char *find_stop(struct turn *t)
     return first;
 }
 
+/* May its answer be any text? */
+static bool is_free(const struct turn *t)
+{
+    return !constrain_asked(t->body) && !json_get(t->body, "tools");
+}
+
+/* Of answers that must cite: may the first n bytes go out? What cites nothing is another text. */
+static int check_cited(struct turn_conf *s, struct turn *t, size_t *n, struct err *e)
+{
+    if (cite_quotes(t->cite, buf_cstr(&t->pending), *n))
+        return 0;
+    const char *instead = s->serve->retrieval.not_found;
+    buf_reset(&t->pending);
+    *n = strlen(instead);
+    return buf_str(&t->pending, instead) ? err_set(e, ERR_MEMORY, "no memory for an answer") : 0;
+}
+
 /* Sends what may go out. last: all of it. Sets t->reason at a stop string. */
 static int flush_text(struct turn_conf *s, struct turn *t, bool last, struct err *e)
 {
     const char *stop = t->produced < t->shape.min_tokens ? NULL : find_stop(t);
-    size_t n = t->pending.len;
+    bool whole = t->cite && s->serve->retrieval.answers == ANSWERS_CITED && is_free(t);
+    size_t n = stop ? (size_t)(stop - t->pending.data) : t->pending.len;
 
-    if (stop) {
+    if (stop)
         t->reason = "stop";
-        return send_text(s, t, (size_t)(stop - t->pending.data), e);
+    if (whole && (stop || last)) {
+        int rc = check_cited(s, t, &n, e);
+        return rc ? rc : send_text(s, t, n, e);
     }
+    if (stop)
+        return send_text(s, t, n, e);
+    if (whole)
+        return 0;
     if (!last && n) {
         n -= held_back(t, t->pending.data, n);
         n = utf8_whole(t->pending.data, n);
@@ -176,16 +203,57 @@ static bool generates(const struct turn *t)
 }
 
 /* Special tokens are the template's: in what the client wrote they are text. */
-static int encode_chat(struct turn_conf *s, struct turn *t, struct err *e)
+static int encode_messages(
+    struct turn_conf *s, struct turn *t, const struct json *said, struct err *e)
 {
     json_auto struct json *messages = NULL, *tools = NULL;
-    int rc = guard_json(s->tok, json_get(t->body, "messages"), &messages, e);
+    int rc = guard_json(s->tok, said, &messages, e);
 
+    t->prompt.count = 0;
     buf_reset(&s->text);
     if (rc || (rc = guard_json(s->tok, json_get(t->body, "tools"), &tools, e)) ||
         (rc = chat_render_tools(s->chat, messages, tools, generates(t), &s->text, e)))
         return rc;
     return tok_encode_guarded(s->tok, buf_cstr(&s->text), (int64_t)s->text.len, &t->prompt, e);
+}
+
+/* As many passages as leave room for an answer. */
+static int encode_passages(struct turn_conf *s, struct turn *t, struct err *e)
+{
+    const struct json *said = json_get(t->body, "messages");
+    int64_t most = json_int(t->body, "max_tokens", s->context), room = s->context / 4;
+    int rc = 0;
+    for (int n = cite_passages(t->cite); n && !rc; n--) {
+        json_auto struct json *messages = NULL;
+        rc = cite_messages(t->cite, said, n, &messages, e);
+        if (rc || (rc = encode_messages(s, t, messages, e)) ||
+            t->prompt.count + (most < room ? most : room) <= s->context)
+            break;
+    }
+    return rc;
+}
+
+/* Where the documents do not say it, that is the answer. */
+static int answer_not_found(struct turn_conf *s, struct turn *t, struct err *e)
+{
+    buf_str(&t->pending, s->serve->retrieval.not_found);
+    t->reason = "stop";
+    return send_text(s, t, t->pending.len, e);
+}
+
+/* A question is answered from documents, if there are some; what is only shown is as it came. */
+static int encode_chat(struct turn_conf *s, struct turn *t, struct err *e)
+{
+    const struct json *said = json_get(t->body, "messages");
+    if (!s->retrieve || json_get(t->body, "render"))
+        return encode_messages(s, t, said, e);
+    int rc = cite_open(s->retrieve, &s->serve->retrieval, said, &t->cite, e);
+    if (rc)
+        return rc;
+    t->searched = t->cite ? cite_seconds(t->cite) : 0;
+    if (t->cite && cite_passages(t->cite))
+        return encode_passages(s, t, e);
+    return t->cite && is_free(t) ? answer_not_found(s, t, e) : encode_messages(s, t, said, e);
 }
 
 static int take_ids(struct turn_conf *s, const struct json *ids, struct tok_ids *out, struct err *e)
@@ -319,7 +387,7 @@ static int read_request(struct turn_conf *s, struct turn *t, struct err *e)
     int rc;
 
     beat_phase(s->door->page, WIRE_PHASE_SERVE_RENDER);
-    if ((rc = read_adapter(s, t, e)) || (rc = encode_prompt(s, t, e)) ||
+    if ((rc = read_adapter(s, t, e)) || (rc = encode_prompt(s, t, e)) || t->reason ||
         (rc = check_prompt(s, t, e)))
         return rc;
     if (!(temperature >= 0 && temperature <= 100) || !(top_p >= 0 && top_p <= 1))
@@ -401,13 +469,28 @@ static int render(struct turn_conf *s, struct turn *t, const char *what, struct 
     return send_text(s, t, t->pending.len, e);
 }
 
+static int search(struct turn_conf *s, struct turn *t, const struct json *what, struct err *e)
+{
+    beat_phase(s->door->page, WIRE_PHASE_SERVE_RENDER);
+    if (!s->retrieve)
+        return err_set(e, ERR_USER, "there are no documents: spec.serve.retrieval");
+    int rc = cite_search(s->retrieve, what, &t->pending, &t->searched, e);
+    if (rc)
+        return rc;
+    t->reason = "stop";
+    return send_text(s, t, t->pending.len, e);
+}
+
 int turn_read(struct turn_conf *s, struct turn *t, struct err *e)
 {
     int rc =
         json_parse_within(t->q->text, t->q->len, JSON_VALUES + LIMIT_AGENT_VALUES, &t->body, e);
     const char *what = json_str(t->body, "render", NULL);
+    const struct json *wanted = json_get(t->body, "search");
     if (!rc)
-        rc = what ? render(s, t, what, e) : read_request(s, t, e);
+        rc = wanted ? search(s, t, wanted, e)
+            : what  ? render(s, t, what, e)
+                    : read_request(s, t, e);
     if (!rc)
         return 0;
     if (rc == -ERR_MEMORY) /* of what one request asks for: no reason for the rank to end */
@@ -477,6 +560,10 @@ int turn_may_follow(struct turn_conf *s, const struct turn *t, const int32_t *id
 int turn_finish(struct turn_conf *s, const struct turn *t, const char *reason, const char *message,
     struct err *e)
 {
+    buf_auto struct buf cited;
+    buf_init(&cited, LIMIT_CITATIONS_BYTES);
+    if (t->cite && cite_tell(t->cite, &cited) < 0) /* they are too long, or there is no memory */
+        buf_reset(&cited);
     return door_send_fields(s->door, WIRE_FINISHED,
         (struct door_field[]){{"id", (double)t->q->id, NULL}, {"reason", 0, reason},
             {"prompt_tokens", (double)t->prompt.count, NULL},
@@ -484,6 +571,6 @@ int turn_finish(struct turn_conf *s, const struct turn *t, const char *reason, c
             {"completion_tokens", (double)t->produced, NULL},
             {"guessed_tokens", (double)t->guessed, NULL}, {"right_tokens", (double)t->right, NULL},
             {"message", 0, message}, {"param", 0, t->param}, {"stop", 0, t->found ? t->found : ""},
-            {NULL, 0, NULL}},
+            {"searched", t->searched, NULL}, {"annotations", 0, buf_cstr(&cited)}, {NULL, 0, NULL}},
         e);
 }

@@ -15,6 +15,7 @@
 #include "runtime/door/door.h"
 #include "runtime/family/weights.h"
 #include "runtime/serve/batcher.h"
+#include "runtime/serve/cite.h"
 #include "runtime/serve/inbox.h"
 #include "runtime/serve/shape.h"
 #include "runtime/text/chat.h"
@@ -27,7 +28,8 @@ struct turn_conf { /* what all share; borrowed but for the scratch */
     struct chat *chat; /* NULL: no_chat says why */
     const struct err *no_chat;
     int64_t context, vocab;
-    const struct jobspec_serve *serve; /* its adapters */
+    const struct jobspec_serve *serve; /* its adapters, and what of documents */
+    struct retrieve *retrieve;         /* has them; NULL: there are none */
     struct vocab *texts;               /* of the tokens; NULL: no answer was constrained yet */
     struct buf text, frame;            /* scratch */
 };
@@ -54,6 +56,8 @@ struct turn {
     struct buf pending;     /* text that is not out yet */
     const char *reason;     /* it ended; NULL: it goes on */
     const char *found;      /* of stop: the text that ended it; NULL: none */
+    struct cite *cite;      /* what it is answered from; NULL: no documents */
+    double searched;        /* seconds that a search took; 0: there was none */
 };
 
 void turn_init(struct turn *t, struct inbox_request *q);
