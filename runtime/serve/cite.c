@@ -237,6 +237,8 @@ static void write_hit(const struct library_hit *h, struct jsonw *w)
     jsonw_num(w, "score", h->cosine > 0 ? h->cosine < 1 ? h->cosine : 1 : 0);
     jsonw_num(w, "rank_score", h->rank);
     jsonw_open(w, "attributes", '{');
+    if (h->title_len)
+        jsonw_strn(w, "title", h->title, h->title_len);
     jsonw_close(w);
     jsonw_open(w, "content", '[');
     jsonw_open(w, NULL, '{');

@@ -482,7 +482,8 @@ int retrieve_index(struct retrieve *r, struct err *e)
     int rc = 0;
     r->opening = true;
     do
-        rc = retrieve_step(r, AT_ONCE, e);
+        rc = atomic_load(&r->conf.door->stop) ? err_set(e, ERR_DRAINED, "stopped on request")
+                                              : retrieve_step(r, AT_ONCE, e);
     while (!rc && !retrieve_wait(r));
     r->opening = false;
     return rc;

@@ -30,7 +30,8 @@ int retrieve_open(const struct retrieve_conf *c, struct retrieve **out, struct e
 void retrieve_close(struct retrieve *r);
 /* Of the encoder and, once it is full, the library. */
 int64_t retrieve_bytes(const struct retrieve *r);
-/* All documents there are. ERR_USER: they have more chunks than there may be. */
+/* All documents there are. ERR_USER: they have more chunks than there may be; ERR_DRAINED: the
+   agent has asked the rank to stop. */
 int retrieve_index(struct retrieve *r, struct err *e);
 /* The next step, if there is something to do: up to so many chunks. */
 int retrieve_step(struct retrieve *r, int chunks, struct err *e);

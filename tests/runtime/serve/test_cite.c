@@ -272,6 +272,8 @@ START_TEST(searches_are_answered)
     ck_assert_str_eq(json_str(json_first(json_get(first, "content")), "text", ""),
         "A dog walks with its owner every morning.");
     ck_assert(json_num(first, "rank_score", 0) > 0.9 && json_num(first, "score", -1) >= 0);
+    data = search("\"query\":\"sleeps\",\"most\":1");
+    ck_assert_str_eq(json_str(json_get(json_first(data), "attributes"), "title", ""), "Of cats");
     ck_assert_uint_eq(json_count(search("\"query\":\"owner\",\"most\":9")), 2);
     ck_assert_uint_eq(json_count(search("\"query\":\"owner\",\"most\":9,\"vectors\":0")), 1);
     ck_assert_uint_eq(json_count(search("\"query\":\"owner\",\"most\":9,\"threshold\":1.01")), 0);

@@ -241,6 +241,17 @@ START_TEST(what_cannot_be_is_refused)
 }
 END_TEST
 
+START_TEST(who_is_to_stop_does_not_wait_for_an_index)
+{
+    put("a.txt", "the cat");
+    atomic_store(&door.stop, true);
+    ck_assert_int_eq(open_it(), -ERR_DRAINED);
+    atomic_store(&door.stop, false);
+    ck_assert(!retrieve_index(r, &e));
+    check_found("cat", "a.txt");
+}
+END_TEST
+
 /* What was indexed stays found while the folder is away. */
 START_TEST(a_folder_that_is_gone_changes_nothing)
 {
@@ -265,5 +276,6 @@ int main(void)
         (const TTest *const[]){all_documents_are_indexed_at_first, what_changes_is_indexed_anew,
             a_change_within_a_tick_is_seen, a_long_document_takes_many_steps_and_is_there_at_once,
             there_are_only_so_many_chunks, what_cannot_be_is_refused,
-            a_folder_that_is_gone_changes_nothing, NULL});
+            who_is_to_stop_does_not_wait_for_an_index, a_folder_that_is_gone_changes_nothing,
+            NULL});
 }
