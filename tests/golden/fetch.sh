@@ -1,7 +1,7 @@
 #!/bin/sh
 # Prints the path of a named model, fetching it first when it is not in the cache: ${LLMJOB_CACHE:-$HOME/.cache/llmjob}.
 # usage: fetch.sh smollm2 | minilm | mails | movies | tokenizer-qwen3 | -llama3 | -llama3-1 | -gemma3 | -deepseek-v3 | -gpt2
-#        | tokenizer-mon | sentencepiece
+#        | tokenizer-mon | sentencepiece | policy
 #
 # Each is a file or folder inside a registry package, pinned by version and sha256 of the package. A folder is renamed
 # into place only after its package's hash matched, so what stands in the cache was checked. Safe to run in parallel.
@@ -71,6 +71,11 @@ movies) # MovieLens-100k, in a package of MIT; its licence (GroupLens) forbids r
 	sha256=9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407
 	inside=recbole/dataset_example/ml-100k
 	;;
+policy) # Debian's policy with its upgrading checklist, in a package of GPL-2+
+	kind=deb package=debian-policy version=4.6.2.0
+	sha256=ef9d01b625c3b87c3a845c2cd1b66f1a16e9240b2b9e5bee53472a00e8457a39
+	inside=usr/share/doc/debian-policy
+	;;
 *)
 	sed -n '2,4s/^# //p' "$0" >&2
 	exit 1
@@ -103,6 +108,7 @@ if [ ! -e "$folder/$inside" ]; then
 	pip) python3 -m pip download --quiet --no-deps --disable-pip-version-check --no-cache-dir \
 		${wheel:-} --retries "$retries" --timeout 60 -d "$work/archive" "$package==$version" >&2 ;;
 	npm) from_npm ;;
+	deb) (cd "$work/archive" && apt-get -q -o Acquire::Retries="$retries" -o APT::Sandbox::User=root download "$package=$version" >&2) ;;
 	esac || { echo "fetch: cannot download $package $version" >&2; exit 1; }
 	archive=$(echo "$work"/archive/*)
 	got=$(sha256sum "$archive" | cut -d ' ' -f 1)
@@ -113,6 +119,7 @@ if [ ! -e "$folder/$inside" ]; then
 	case $kind in
 	pip) python3 -m zipfile -e "$archive" "$work/tree" ;;
 	npm) tar xzf "$archive" -C "$work/tree" ;;
+	deb) dpkg-deb -x "$archive" "$work/tree" ;;
 	esac
 	# Another process may have won the race; its folder is as good as ours.
 	mv -T "$work/tree" "$folder" 2>/dev/null || [ -e "$folder/$inside" ]
