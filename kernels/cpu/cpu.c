@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "kernels/quant.h"
 
+#include <limits.h>
 #include <math.h>
 #include <omp.h>
 #include <sched.h>
@@ -78,14 +79,44 @@ static int cpu_default_threads(void)
     return n;
 }
 
+/* Of the limits of a cgroup, "/a/b", and of those above it the least, where that is below
+   `least`. */
+static int64_t cpu_least_limit(const char *top, const char *group, const char *file, int64_t least)
+{
+    for (size_t n = strlen(group) + 1; n-- > 0;) {
+        char path[PATH_MAX];
+        long long limit = -1;
+        if (group[n] && group[n] != '/')
+            continue;
+        snprintf(path, sizeof path, "%s%.*s/%s", top, (int)n, group, file);
+        cpu_read_numbers(path, &limit, NULL);
+        least = limit > 0 && limit < least ? limit : least;
+    }
+    return least;
+}
+
+/* In a container the process's group is the one that is mounted, whatever it is called outside. */
 static int64_t cpu_memory_bytes(void)
 {
-    int64_t have = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
-    long long limit = -1;
-    cpu_read_numbers("/sys/fs/cgroup/memory.max", &limit, NULL);
-    if (limit < 0)
-        cpu_read_numbers("/sys/fs/cgroup/memory/memory.limit_in_bytes", &limit, NULL);
-    return limit > 0 && limit < have ? limit : have;
+    int64_t least = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+    char line[PATH_MAX];
+    FILE *f = fopen("/proc/self/cgroup", "re");
+    least = cpu_least_limit("/sys/fs/cgroup", "", "memory.max", least);
+    least = cpu_least_limit("/sys/fs/cgroup/memory", "", "memory.limit_in_bytes", least);
+    while (f && fgets(line, sizeof line, f)) {
+        char *which = strchr(line, ':'), *group = which ? strchr(which + 1, ':') : NULL;
+        if (!group)
+            continue;
+        *group++ = '\0';
+        group[strcspn(group, "\n")] = '\0';
+        if (!which[1])
+            least = cpu_least_limit("/sys/fs/cgroup", group, "memory.max", least);
+        else if (!strcmp(which + 1, "memory"))
+            least = cpu_least_limit("/sys/fs/cgroup/memory", group, "memory.limit_in_bytes", least);
+    }
+    if (f)
+        fclose(f);
+    return least;
 }
 
 static void cpu_model_name(char *out, size_t size)
