@@ -26,10 +26,12 @@ begin() { # work folder of this script; A and B are set by then
     mkdir -p "$work/data" "$work/tmp"
     rank_wrapper "$work/rank"
 }
+clean_up() { :; } # of a script's own
 end() {
     local status=$?
     trap - EXIT
     if [ -n "$running" ] && kill $running 2>/dev/null; then wait $running || true; fi
+    clean_up
     rm -rf "$work"
     [ -n "$finished" ] || failed=$((failed + 1))
     echo "$passed passed, $failed failed, $skipped skipped"
@@ -208,4 +210,13 @@ serving() { # url of what was started, once it takes requests
         sleep 0.1
     done
     return 1
+}
+# Resident MiB of a process and all below it.
+resident() { # pid
+    local pid all="" next=$1
+    while [ -n "$next" ]; do
+        all+=" $next"
+        next=$(for pid in $next; do cat /proc/"$pid"/task/*/children 2>/dev/null || true; done)
+    done
+    for pid in $all; do sed -n 's/^VmRSS:[[:space:]]*\([0-9]*\).*/\1/p' "/proc/$pid/status"; done | awk '{ s += $1 } END { printf "%.0f\n", s / 1024 }'
 }

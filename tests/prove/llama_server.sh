@@ -42,15 +42,6 @@ ask() { # clients requests tokens words: a line of clients.py
     "$python" -IS "$top/tests/prove/clients.py" "$url" m "$@" >"$work/asked" || { cat "$work/asked"; return 1; }
 }
 figure() { sed -n "s/.*$1 \([0-9.]*\).*/\1/p" "$work/asked"; } # behind a word of that line
-# Resident MiB of a process and all below it.
-memory() { # pid
-    local pid all="" next=$1
-    while [ -n "$next" ]; do
-        all+=" $next"
-        next=$(for pid in $next; do cat /proc/"$pid"/task/*/children 2>/dev/null || true; done)
-    done
-    for pid in $all; do sed -n 's/^VmRSS:[[:space:]]*\([0-9]*\).*/\1/p' "/proc/$pid/status"; done | awk '{ s += $1 } END { printf "%.0f\n", s / 1024 }'
-}
 note() { echo "$2" >>"$work/figures.$type.$side.$1"; } # figure value
 turn() { # of $side with $type
     local port url begun count
@@ -71,7 +62,7 @@ turn() { # of $side with $type
         note "$count clients, tokens a second" "$(figure clients:)"
         note "$count clients, first token p50, s" "$(figure p50)"
     done
-    note "resident, MiB" "$(memory "$running")"
+    note "resident, MiB" "$(resident "$running")"
     kill "$running"
     ended || true
 }
