@@ -210,9 +210,9 @@ struct op_attention {
 
 /* Keys and values k, v (n, g, d) F32 into a cache of attention_decode's layout: row i is token
    position[i] of sequence i. n tokens of one sequence: sequence_stride, or pages_ld, is 0. No two
-   rows may have one place. A block of Q8_0 has the scale d = max |x| / 127 as f16, and numbers x / d
-   rounded to even; where d is no normal number, or there is an infinity or a NaN, what it decodes to
-   is zero, or not finite. */
+   rows may have one place. A block of Q8_0 has the scale d = max |x| / 127 as f16, and x / d
+   rounded to even; a scale that f16 has not makes zeros, or what is not finite, as do infinity
+   and NaN. */
 struct op_kv_store {
     int64_t n, g, d;
     const float *k, *v;
@@ -221,8 +221,7 @@ struct op_kv_store {
     const int32_t *position; /* (n) I32 */
     const int32_t *pages;    /* I32, or NULL */
     int64_t pages_ld, page_tokens;
-    enum dtype
-        kv_type; /* F32, BF16 or F16; on CPUs Q8_0, too: d, sequence_stride in whole blocks */
+    enum dtype kv_type; /* F32, BF16 or F16; on CPUs Q8_0, where heads are whole blocks */
 };
 
 /* Decoding: q (n, h, d) F32, one new token each of n sequences; k_cache, v_cache of sequence i:
@@ -242,8 +241,7 @@ struct op_attention_decode {
     float *o;
     const int32_t *pages; /* I32, or NULL */
     int64_t pages_ld, page_tokens;
-    enum dtype
-        kv_type; /* F32, BF16 or F16; on CPUs Q8_0, too: d, sequence_stride in whole blocks */
+    enum dtype kv_type; /* F32, BF16 or F16; on CPUs Q8_0, where heads are whole blocks */
 };
 
 /* y (n, f) = silu(gate) * up; gate and up (n, f) with row stride ld (so that one (n, 2f) product

@@ -5,7 +5,7 @@ GPU := $(O)/tests/gpu
 GPU_PROGRAMS := $(GPU)/gpu_ops $(GPU)/bench_gpu
 GPU_TESTS    := $(addprefix $(GPU)/,$(notdir $(call needing,gpu)))
 $(GPU)/%.o: ALL_CFLAGS += -fopenmp
-$(GPU)/gpu_ops: $(GPU)/gpu_ops.o $(GPU)/gpu.o $(O)/tests/kernels/op_cases.o $(O)/tests/kernels/op_cases_optim.o $(O)/tests/kernels/op_cases_experts.o $(O)/tests/kernels/parity.o $(call needed_libs,kernels)
+$(GPU)/gpu_ops: $(GPU)/gpu_ops.o $(GPU)/gpu.o $(O)/tests/kernels/op_cases.o $(O)/tests/kernels/op_cases_optim.o $(O)/tests/kernels/op_cases_cache.o $(O)/tests/kernels/op_cases_experts.o $(O)/tests/kernels/parity.o $(call needed_libs,kernels)
 	$(link) $(LIBS_kernels) $(LIBS_base) $(LIBS_check) -ldl -lm
 $(GPU)/bench_gpu: $(GPU)/bench_gpu.o $(O)/tests/runtime/shapes.o $(call needed_libs,runtime)
 	$(link) $(LIBS_runtime) $(LIBS_kernels) $(LIBS_base) -ldl -lm

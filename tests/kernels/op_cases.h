@@ -1,7 +1,7 @@
 /*
  * op_cases: for every operation of LLMJOB_OPS a case: inputs, the call, its outputs with
  * tolerances, and the shapes to try. A case reads r->t (F32, BF16, F16 in this order, up to its
- * `last`) and a shape whose meaning is the case's own. One that does not go with r->t has no output.
+ * `last`) and a shape whose meaning is the case's own. What does not go with r->t has no output.
  */
 #ifndef TESTS_KERNELS_OP_CASES_H
 #define TESTS_KERNELS_OP_CASES_H
@@ -35,6 +35,10 @@ void op_case_lion(struct parity_run *r, const int64_t *s);
 void op_case_importance(struct parity_run *r, const int64_t *s);
 void op_case_mask(struct parity_run *r, const int64_t *s);
 void op_case_adafactor(struct parity_run *r, const int64_t *s);
+
+/* Of op_cases_cache.c. */
+void op_case_kv_store(struct parity_run *r, const int64_t *s);
+void op_case_attention_decode(struct parity_run *r, const int64_t *s);
 
 /* Of op_cases_experts.c. */
 void op_case_route(struct parity_run *r, const int64_t *s);
