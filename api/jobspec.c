@@ -38,6 +38,7 @@ static const char *const text_format_names[] = {"Auto", "Text", "JSONL", NULL};
 static const char *const recompute_names[] = {"None", "Selective", "Full", NULL};
 static const char *const optimizer_names[] = {"AdamW", "SGD", "Lion", "Adafactor", "Muon", NULL};
 static const char *const optimizer_state_names[] = {"FP32", "BF16", "Int8", NULL};
+static const char *const kv_cache_names[] = {"Auto", "FP32", "BF16", "FP16", "Q8_0", NULL};
 static const char *const gradients_names[] = {"FP32", "BF16", "Int8", NULL};
 static const char *const balance_names[] = {"Equal", "Measured", NULL};
 static const char *const schedule_names[] = {"Cosine", "Linear", "Constant", "WSD", NULL};
@@ -483,6 +484,7 @@ static const struct field spec_rows[] = {
     {ROW("serve.maxQueue", INT, serve.max_queue, "64"), RANGE(1, LIMIT_QUEUE_REQUESTS)},
     {ROW("serve.maxQueueTokens", INT, serve.max_queue_tokens, "0"), RANGE(0, LIMIT_QUEUE_TOKENS)},
     {ROW("serve.drainSeconds", INT, serve.drain_seconds, "30"), RANGE(0, 3600)},
+    {ROW("serve.kvCache", ENUM, serve.kv_cache, "Auto"), .info = kv_cache_names},
     {OBJECT_NAME("serve.apiKeySecret", serve.api_key_secret, field_none)},
     {ROW("serve.adapters", INLINE, serve.adapters, ""), RANGE(0, LIMIT_ADAPTERS),
         COUNTED(serve.adapter_count), .info = &served_adapter_table},

@@ -25,6 +25,13 @@
 
 enum task { TASK_TRAIN, TASK_SERVE, TASK_RUN, TASK_CONVERT, TASK_EVALUATE };
 enum precision { PRECISION_FP32, PRECISION_BF16, PRECISION_FP16 };
+enum kv_cache { /* what keys and values are kept in; Auto: the precision */
+    KV_CACHE_AUTO,
+    KV_CACHE_FP32,
+    KV_CACHE_BF16,
+    KV_CACHE_FP16,
+    KV_CACHE_Q8_0
+};
 enum init { INIT_PRETRAINED, INIT_RANDOM };
 enum train_method { METHOD_FULL, METHOD_LORA, METHOD_ADAPTER };
 enum adapter_kind { ADAPTER_HOULSBY, ADAPTER_PFEIFFER };
@@ -259,6 +266,7 @@ struct jobspec_serve {
     int max_queue;        /* waiting requests, beyond it 429 */
     int max_queue_tokens; /* that they are thought to take, likewise; 0: any */
     int drain_seconds;
+    enum kv_cache kv_cache;
     const char *api_key_secret;                             /* Secret with key "apiKey", or NULL */
     struct jobspec_served_adapter adapters[LIMIT_ADAPTERS]; /* beside the model */
     int adapter_count;

@@ -456,6 +456,14 @@ static int check_serving_ranks(
     return 0;
 }
 
+static int check_served_cache(
+    const struct field_source *s, const struct jobspec *spec, struct err *e)
+{
+    if (spec->serve.kv_cache != KV_CACHE_Q8_0 || !strcmp(spec->device.resource, "cpu"))
+        return 0;
+    return field_refuse(s, "serve.kvCache", e, "Q8_0 only with device.resource cpu so far");
+}
+
 /* Names that a request may give, the model's own among them, tell one from another. */
 static int check_served_adapters(
     const struct field_source *s, const struct jobspec *spec, struct err *e)
@@ -743,10 +751,10 @@ int jobspec_check(const struct field_source *s, const struct jobspec *spec, cons
     if (spec->replicas && spec->elastic.min_replicas > spec->replicas)
         return field_refuse(s, "elastic.minReplicas", e, "must not exceed replicas");
     if (spec->task == TASK_SERVE &&
-        ((rc = check_serving_ranks(s, spec, e)) || (rc = check_served_adapters(s, spec, e)) ||
-            (rc = check_speculation(s, spec, e)) || (rc = check_ensemble(s, spec, e)) ||
-            (rc = classify_check(s, spec, e)) || (rc = check_recommended(s, spec, e)) ||
-            (rc = check_retrieval(s, spec, e))))
+        ((rc = check_serving_ranks(s, spec, e)) || (rc = check_served_cache(s, spec, e)) ||
+            (rc = check_served_adapters(s, spec, e)) || (rc = check_speculation(s, spec, e)) ||
+            (rc = check_ensemble(s, spec, e)) || (rc = classify_check(s, spec, e)) ||
+            (rc = check_recommended(s, spec, e)) || (rc = check_retrieval(s, spec, e))))
         return rc;
     if (spec->task == TASK_CONVERT && spec->replicas > 1)
         return field_refuse(s, "replicas", e, "a converting job has at most 1");

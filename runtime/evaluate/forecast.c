@@ -99,8 +99,12 @@ static int read_job(struct forecast *o, const char *file, struct arena *a, struc
     if ((!o->serves && (rc = check_evaluation(&o->spec.evaluate, e))) ||
         (rc = weights_open(o->spec.model.source, NULL, &o->weights, e)))
         return rc;
-    o->model = (struct model_conf){
-        .config = *weights_config(o->weights), .t = model_type_of(o->spec.precision)};
+    o->model = (struct model_conf){.config = *weights_config(o->weights),
+        .t = model_type_of(o->spec.precision),
+        .kv_cache = o->spec.serve.kv_cache};
+    const char *kind = device_kind(o->spec.device.resource);
+    if (o->serves && kind && !strcmp(kind, "cpu"))
+        o->model.programs = memplan_programs(o->model.config.vocab);
     o->world = ranks_of(&o->spec);
     if (o->spec.serve.ensemble.member_count)
         return err_set(e, ERR_USER,
@@ -130,7 +134,8 @@ static void print_layout(
     }
     fprintf(o->out, "%9.1f = %8.1f %8.1f %10.1f%s\n", (double)taken->total / (1 << 20),
         (double)taken->weights / (1 << 20), (double)taken->cache / (1 << 20),
-        (double)(taken->total - taken->weights - taken->cache - taken->beside - taken->draft) /
+        (double)(taken->total - taken->weights - taken->cache - taken->beside - taken->draft -
+            taken->programs) /
             (1 << 20),
         taken->total > o->memory_bytes ? "  does not fit" : "");
 }
@@ -150,6 +155,9 @@ static void print_head(const struct forecast *o)
     if (o->draft)
         fprintf(o->out, "draft: %.1f MiB, which each sum includes\n\n",
             (double)o->model.draft_bytes / (1 << 20));
+    if (o->model.programs)
+        fprintf(o->out, "programs: %.1f MiB, about, which each sum includes\n\n",
+            (double)o->model.programs / (1 << 20));
     fprintf(
         o->out, "  %-22s %9s = %8s %8s %10s\n", "layout", "MiB", "weights", "cache", "activations");
 }

@@ -117,10 +117,23 @@ static void engine_carve(struct engine *g)
     net_carve(&g->net, s, &g->memory);
 }
 
+/* A head is whole blocks of the cache. */
+static int check_cache(const struct model_conf *c, struct err *e)
+{
+    enum dtype t = model_cache_type(c);
+    if (c->config.head_dim % dtype_block(t) == 0)
+        return 0;
+    return err_set(e, ERR_USER,
+        "spec.serve.kvCache: Q8_0 has blocks of %lld numbers, and a head of spec.model, a %s, has "
+        "%lld",
+        (long long)dtype_block(t), c->config.architecture, (long long)c->config.head_dim);
+}
+
 /* Everything but memory; what it takes is counted. */
 static int engine_describe(struct engine *g, struct model *m, struct err *e)
 {
     const struct model_conf *c = &m->conf;
+    int rc;
     *g = (struct engine){.model = m,
         .dev = m->dev,
         .parallel = {.ranks = c->tensor,
@@ -129,8 +142,7 @@ static int engine_describe(struct engine *g, struct model *m, struct err *e)
             .stage_count = c->stages},
         .batch = largest_batch(m),
         .pages = kvcache_pages(c->kv_capacity)};
-    int rc = net_create(&g->net, m, e);
-    if (rc)
+    if ((rc = check_cache(c, e)) || (rc = net_create(&g->net, m, e)))
         return rc;
     net_bind(&g->net, m, NULL);
     engine_carve(g);
@@ -152,8 +164,8 @@ int engine_plan(struct model *m, struct memplan *plan, struct err *e)
         plan->scratch =
             carve_plus(g.memory.scratch.size, carve_plus(g.memory.again.size, g.memory.saved.size));
         plan->logits = g.memory.logits.size;
-        plan->cache =
-            kvcache_bytes(c->layers, pages_in_all(m), c->kv_heads * c->head_dim, m->conf.t);
+        plan->cache = kvcache_bytes(
+            c->layers, pages_in_all(m), c->kv_heads * c->head_dim, model_cache_type(&m->conf));
     }
     net_done(&g.net);
     return rc;
@@ -215,7 +227,7 @@ static int engine_open(struct engine *g, struct model *m, struct err *e)
     int rc;
     if ((rc = engine_describe(g, m, e)) || (rc = net_memory_open(&g->memory, g->dev, e)) ||
         (rc = kvcache_create(g->dev, c->layers, pages_in_all(m), c->kv_heads * c->head_dim,
-             m->conf.t, &g->cache, e)))
+             model_cache_type(&m->conf), &g->cache, e)))
         return rc;
     g->stage = mem_array((size_t)(ENGINE_ROWS * g->pages), sizeof *g->stage);
     if (!g->stage)

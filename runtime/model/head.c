@@ -12,13 +12,15 @@
 #include "runtime/model/parallel.h"
 
 /* SmolLM2's 49,152 words: 512 rows, 96 MiB of F32. */
-#define LOGIT_BYTES    (96 << 20)
-#define LOGIT_ROWS_MIN 16
-#define LOGIT_ROWS_MAX 512
+#define LOGIT_BYTES       (96 << 20)
+#define LOGIT_ROWS_MIN    16
+#define LOGIT_ROWS_MAX    512
+/* Serving, where what is drawn in a step is a row each: a product's chunk on a processor. */
+#define LOGIT_ROWS_SERVED 64
 /* Of a quantized matrix so many rows are decoded at a time. */
-#define PANEL_ROWS     4096
+#define PANEL_ROWS        4096
 /* In training rows are padded to a multiple of this, so that each is aligned. */
-#define LOGIT_ALIGN    64
+#define LOGIT_ALIGN       64
 
 /* V: what there is a logit for. */
 static int64_t width(const struct model_config *c)
@@ -31,7 +33,8 @@ static int64_t chunk_rows(const struct model_conf *c)
     if (c->config.labels)
         return INT64_MAX;
     int64_t rows = LOGIT_BYTES / carve_times(c->config.vocab, 4);
-    rows = rows > LOGIT_ROWS_MAX ? LOGIT_ROWS_MAX : rows;
+    int64_t most = c->train ? LOGIT_ROWS_MAX : LOGIT_ROWS_SERVED;
+    rows = rows > most ? most : rows;
     rows = c->logit_rows ? c->logit_rows : rows;
     return rows < LOGIT_ROWS_MIN ? LOGIT_ROWS_MIN : rows;
 }

@@ -9,6 +9,8 @@
 #include "kernels/ops.h"
 #include "runtime/model/carve.h"
 
+#include <assert.h>
+
 struct kvcache {
     struct dev *dev;
     char *block;
@@ -24,13 +26,15 @@ int64_t kvcache_pages(int64_t tokens)
 
 int64_t kvcache_bytes(int64_t layers, int64_t pages, int64_t width, enum dtype t)
 {
-    int64_t page = carve_times(carve_times(KVCACHE_PAGE, width), dtype_block_bytes(t));
+    int64_t blocks = carve_times(KVCACHE_PAGE, width / dtype_block(t));
+    int64_t page = carve_times(blocks, dtype_block_bytes(t));
     return carve_times(carve_times(pages, page), 2 * layers);
 }
 
 int kvcache_create(struct dev *d, int64_t layers, int64_t pages, int64_t width, enum dtype t,
     struct kvcache **out, struct err *e)
 {
+    assert(width % dtype_block(t) == 0);
     int64_t total = kvcache_bytes(layers, pages, width, t);
     if (total == INT64_MAX)
         return err_set(

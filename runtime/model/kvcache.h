@@ -2,7 +2,7 @@
  * kvcache: keys and values of sequences while serving, on the device, one block allocated at start.
  * It is cut into pages of KVCACHE_PAGE tokens (arXiv:2309.06180), so that sequences of any length
  * share it, and a page may belong to several that begin alike. Layout per layer: keys (pages,
- * KVCACHE_PAGE, g, d), then values likewise, of type F32 or 16 bits.
+ * KVCACHE_PAGE, g, d), then values likewise, of type F32 or 16 bits, or of Q8_0 on processors.
  */
 #ifndef RUNTIME_MODEL_KVCACHE_H
 #define RUNTIME_MODEL_KVCACHE_H

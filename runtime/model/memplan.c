@@ -11,6 +11,16 @@
 #include "runtime/model/pass.h"
 #include "runtime/model/teacher.h"
 
+/* SmolLM2's 49,152 tokens and their merges take 16 MiB; programs, libraries and scratch 26, of two
+   threads. */
+#define PROGRAM_BYTES (32 << 20)
+#define TOKEN_BYTES   384
+
+int64_t memplan_programs(int64_t vocab)
+{
+    return carve_plus(PROGRAM_BYTES, carve_times(vocab, TOKEN_BYTES));
+}
+
 /* What of the flat ranges an owner keeps, or each rank where there are none. */
 static void plan_ranges(const struct model *m, int owner, struct memplan *p)
 {
@@ -89,6 +99,7 @@ static int plan_serving(struct model *m, const struct weights *w, struct memplan
     p->weights = carve_plus(stored.size, carve_times(m->added.elements, 4));
     p->beside = beside_bytes(m->conf.beside);
     p->draft = m->conf.draft_bytes;
+    p->programs = m->conf.programs;
     return m->conf.encodes ? encoder_plan(m, p, e) : engine_plan(m, p, e);
 }
 
@@ -118,13 +129,14 @@ int memplan_require(const struct memplan *p, int64_t budget_bytes, struct err *e
 {
     if (p->total <= budget_bytes)
         return 0;
-    if (p->beside || p->draft)
+    if (p->cache || p->programs)
         return err_set(e, ERR_MEMORY,
-            "this rank needs %lld MiB (weights %lld, adapters %lld, draft %lld, activations %lld) "
-            "and may use %lld MiB",
-            (long long)(p->total >> 20), (long long)(p->weights >> 20),
+            "this rank needs %lld MiB (weights %lld, cache %lld, adapters %lld, draft %lld, "
+            "activations %lld, programs %lld) and may use %lld MiB",
+            (long long)(p->total >> 20), (long long)(p->weights >> 20), (long long)(p->cache >> 20),
             (long long)(p->beside >> 20), (long long)(p->draft >> 20),
-            (long long)(carve_plus(p->saved, p->scratch) >> 20), (long long)(budget_bytes >> 20));
+            (long long)(carve_plus(p->saved, carve_plus(p->scratch, p->logits)) >> 20),
+            (long long)(p->programs >> 20), (long long)(budget_bytes >> 20));
     return err_set(e, ERR_MEMORY,
         "this rank needs %lld MiB (weights %lld, optimizer %lld, activations %lld) and "
         "may use %lld MiB",

@@ -28,10 +28,15 @@ struct memplan {       /* bytes */
     int64_t cache;     /* keys and values, serving */
     int64_t beside;    /* adapters that rows may have, likewise */
     int64_t draft;     /* a model that guesses ahead, and what it takes, likewise */
+    int64_t programs;  /* model_conf's, serving */
     int64_t total;
     int64_t snapshot; /* what a checkpoint holds of this rank's, in host memory; not in the total */
 };
 
+/* What of a pod's memory one rank that serves a model with so many tokens of vocabulary takes where
+   no plan counts it: an estimate of programs and libraries, the agent's among them, of kernels'
+   scratch, of texts of requests, and of the vocabulary. */
+int64_t memplan_programs(int64_t vocab);
 /* w: the model on disk when serving; NULL: as if it had the compute type. */
 int memplan_model(
     const struct model_conf *c, const struct weights *w, struct memplan *out, struct err *e);

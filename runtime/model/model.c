@@ -81,6 +81,15 @@ enum dtype model_type_of(enum precision p)
     return p == PRECISION_FP32 ? DTYPE_F32 : p == PRECISION_FP16 ? DTYPE_F16 : DTYPE_BF16;
 }
 
+enum dtype model_cache_type(const struct model_conf *c)
+{
+    static const enum dtype types[] = {[KV_CACHE_FP32] = DTYPE_F32,
+        [KV_CACHE_BF16] = DTYPE_BF16,
+        [KV_CACHE_FP16] = DTYPE_F16,
+        [KV_CACHE_Q8_0] = DTYPE_Q8_0};
+    return c->kv_cache == KV_CACHE_AUTO ? c->t : types[c->kv_cache];
+}
+
 static int check_conf(const struct model_conf *c, struct err *e)
 {
     if (c->t != DTYPE_F32 && c->t != DTYPE_BF16 && c->t != DTYPE_F16)

@@ -21,6 +21,9 @@
 
 /* What a model of that precision computes in. */
 enum dtype model_type_of(enum precision p);
+struct model_conf;
+/* What its keys and values are kept in. */
+enum dtype model_cache_type(const struct model_conf *c);
 
 struct beside;
 struct model;
@@ -76,6 +79,8 @@ struct model_conf {
     int64_t kv_capacity;      /* tokens of a sequence, serving */
     int64_t kv_pages;         /* of the cache (kvcache.h), at least those of a sequence;
                                               0: as many */
+    enum kv_cache kv_cache;   /* what keys and values are kept in, serving; Auto: t */
+    int64_t programs; /* serving from a pod's memory: what programs take of it (memplan_programs) */
     const struct model_addition *addition; /* serving; what it changes has type t. NULL: none */
     bool fresh_labels;                     /* the classifier is drawn, whatever there is to load */
     const int32_t *label_from; /* (labels) the row of each in that to load; NULL: the same */

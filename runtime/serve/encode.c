@@ -379,6 +379,9 @@ static int open_all(struct encode *s, struct err *e)
     if (s->spec->serve.retrieval.documents)
         return err_set(e, ERR_USER,
             "spec.serve.retrieval: a model that reads whole texts answers no questions");
+    if (s->spec->serve.kv_cache != KV_CACHE_AUTO)
+        return err_set(
+            e, ERR_USER, "spec.serve.kvCache: a model that reads whole texts has no such cache");
     const struct reader_conf c = {.weights = s->weights,
         .dev = s->conf.dev,
         .t = model_type_of(s->spec->precision),

@@ -62,6 +62,7 @@ static int open_voice(struct ensemble *s, int i, struct err *e)
     int64_t context;
     v->conf = (struct model_conf){.config = *weights_config(m->weights),
         .t = model_type_of(s->conf.spec->precision),
+        .kv_cache = s->conf.spec->serve.kv_cache,
         .page = s->conf.page};
     int rc = engine_context(&v->conf.config, s->conf.spec->serve.context_length, &context, e);
     if (rc || (rc = describe_adapter(v, m->is, e)))
@@ -138,7 +139,7 @@ static int64_t logit_bytes(const struct ensemble *s)
 static int64_t page_bytes(const struct voice *v)
 {
     const struct model_config *c = &v->conf.config;
-    return kvcache_bytes(c->layers, 1, c->kv_heads * c->head_dim, v->conf.t);
+    return kvcache_bytes(c->layers, 1, c->kv_heads * c->head_dim, model_cache_type(&v->conf));
 }
 
 void ensemble_tell(const struct ensemble *s, struct ensemble_facts *out)

@@ -201,9 +201,10 @@ static int64_t parts_of(const struct infer *s)
 }
 
 /* Of a cache of which a page takes so many bytes, where `left` bytes are left beside those of the
-   longest sequence: these, and as many of a usual length as may run, unless memory says less. */
-static int agree_on_pages(
-    struct infer *s, int64_t context, int64_t page, int64_t left, int64_t *pages, struct err *e)
+   longest sequence: these, and as many of a usual length as may run, unless memory says less: what a
+   pod's programs take stays free. */
+static int agree_on_pages(struct infer *s, int64_t context, enum dtype type, int64_t page,
+    int64_t left, int64_t *pages, struct err *e)
 {
     int64_t usual = kvcache_pages(context < USUAL_TOKENS ? context : USUAL_TOKENS);
     int64_t more = (s->most - 1) * usual, room = left / page;
@@ -211,7 +212,7 @@ static int agree_on_pages(
     int rc = team_agree(s->team, weights_digest(s->weights), parts_of(s), context, pages, e);
     if (!rc)
         log_info("cache of keys and values", LOG_I("tokens", *pages * KVCACHE_PAGE),
-            LOG_I("bytes", *pages * page), LOG_I("sequences", s->most));
+            LOG_S("type", dtype_name(type)), LOG_I("bytes", *pages * page), LOG_I("sequences", s->most));
     return rc;
 }
 
@@ -225,11 +226,12 @@ static int plan_pages(struct infer *s, struct model_conf *c, struct err *e)
     if ((rc = team_share(s->team, c, e)) || (rc = memplan_model(c, s->weights, &plan, e)) ||
         (rc = team_require(&plan, s->conf.budget_bytes, &whole, s->weights, e)))
         return rc;
-    int64_t page = kvcache_bytes(of->layers, 1, of->kv_heads * of->head_dim, c->t);
+    enum dtype type = model_cache_type(c);
+    int64_t page = kvcache_bytes(of->layers, 1, of->kv_heads * of->head_dim, type);
     if (s->draft)
         page += draft_page_bytes(s->draft);
     return agree_on_pages(
-        s, c->kv_capacity, page, s->conf.budget_bytes - plan.total, &c->kv_pages, e);
+        s, c->kv_capacity, type, page, s->conf.budget_bytes - plan.total, &c->kv_pages, e);
 }
 
 static int describe_adapters(struct infer *s, struct model_conf *c, struct err *e)
@@ -301,8 +303,12 @@ static int open_model(struct infer *s, struct err *e)
 {
     struct model_conf c = {.config = *weights_config(s->weights),
         .t = model_type_of(s->spec->precision),
+        .kv_cache = s->spec->serve.kv_cache,
         .page = s->conf.door->page};
+    struct dev_info info;
     int rc;
+    dev_describe(s->conf.dev, &info);
+    c.programs = info.host_readable ? memplan_programs(c.config.vocab) : 0;
     if ((rc = describe_adapters(s, &c, e)))
         return rc;
     if ((rc = engine_context(&c.config, s->spec->serve.context_length, &c.kv_capacity, e)) ||
@@ -327,7 +333,12 @@ static int open_members(struct infer *s, struct err *e)
         .parts = (int)parts_of(s),
         .coll = s->conf.coll,
         .rank = s->conf.orders->rank};
-    struct model_conf any = {.config = *weights_config(s->weights)};
+    struct model_conf any = {.config = *weights_config(s->weights),
+        .t = model_type_of(s->spec->precision),
+        .kv_cache = s->spec->serve.kv_cache};
+    struct dev_info info;
+    dev_describe(s->conf.dev, &info);
+    s->conf.budget_bytes -= info.host_readable ? memplan_programs(any.config.vocab) : 0;
     struct ensemble_facts *f = &s->of_ensemble;
     int64_t pages;
     int rc = team_share(s->team, &any, e); /* none is divided: the team learns of the vocabulary */
@@ -336,7 +347,8 @@ static int open_members(struct infer *s, struct err *e)
         return rc;
     ensemble_tell(s->ensemble, f);
     if ((rc = agree_on_pages(
-             s, f->context, f->page_bytes, s->conf.budget_bytes - f->bytes, &pages, e)) ||
+             s, f->context, model_cache_type(&any), f->page_bytes,
+             s->conf.budget_bytes - f->bytes, &pages, e)) ||
         (rc = ensemble_load(s->ensemble, pages, e)))
         return rc;
     ensemble_tell(s->ensemble, f); /* what has been loaded now */

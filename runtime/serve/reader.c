@@ -73,6 +73,9 @@ static int reader_begin(struct reader *r, const struct reader_conf *c, struct er
     if (rc)
         return rc;
     const struct model_config *is = &m.config;
+    struct dev_info info;
+    dev_describe(c->dev, &info);
+    m.programs = info.host_readable ? memplan_programs(is->vocab) : 0;
     r->facts = (struct reader_facts){.does = does_of(&m),
         .context = m.kv_capacity,
         .dim = is->dim,

@@ -88,6 +88,8 @@ static const struct {
         "spec.parallelism: tensor x pipeline must be replicas x device.perReplica with serve"},
     {jobspecs_serve, "parallelism", "{expert: 2}",
         "spec.parallelism.expert: above 1 only with train so far"},
+    {jobspecs_serve, "device", "{resource: nvidia.com/gpu}",
+        "spec.serve.kvCache: Q8_0 only with device.resource cpu so far"},
     {jobspecs_serve, "serve.adapters", "[{name: m, path: /data/x}]",
         "spec.serve.adapters[0].name: must differ from serve.modelName and the other adapters'"},
     {jobspecs_serve, "serve.adapters", "[{name: x, path: /data/x}, {name: x, path: /data/z}]",

@@ -9,6 +9,7 @@
 #include "runtime/model/memplan.h"
 #include "tests/runtime/golden.h"
 #include "tests/runtime/peft.h"
+#include "tests/runtime/shapes.h"
 #include "tests/runtime/training.h"
 #include "tests/unit.h"
 
@@ -164,6 +165,43 @@ START_TEST(a_draft_is_counted)
 }
 END_TEST
 
+/* Of the one layout that is asked for: MiB of the cache. */
+static float cache_of(const struct jobspec *s)
+{
+    float all, weights, cache;
+    ck_assert_msg(!ask(s, "1000000000"), "%s", e.text);
+    ck_assert_int_eq(sscanf(strstr(said, "* dp1"), "* dp1 %f = %f %f", &all, &weights, &cache), 3);
+    return cache;
+}
+
+/* A quarter of FP32 and the scales; heads of other sizes are refused. What programs take is
+   told. */
+START_TEST(types_of_the_cache)
+{
+    struct model_config c = shape_of("small-llama");
+    struct jobspec s = job(1, 0, 0);
+    char line[64];
+    c.context = 8192;
+    s.task = TASK_SERVE;
+    s.serve = (struct jobspec_serve){.model_name = "m", .max_sequences = 1, .max_queue = 1};
+    s.serve.kv_cache = KV_CACHE_Q8_0;
+    ck_assert_int_eq(ask(&s, "1000000000"), -ERR_USER);
+    ck_assert_str_eq(e.text,
+        "spec.serve.kvCache: Q8_0 has blocks of 32 numbers, and a head of spec.model, a llama, has "
+        "16");
+    ck_assert_msg(!shape_write(training_path("heads"), &c, DTYPE_F32, &e), "%s", e.text);
+    s.model.source = training_path("heads");
+    float blocks = cache_of(&s);
+    snprintf(line, sizeof line, "programs: %.1f MiB, about",
+        (double)memplan_programs(c.vocab) / (1 << 20));
+    says(line);
+    s.serve.kv_cache = KV_CACHE_FP32;
+    float whole = cache_of(&s);
+    ck_assert_double_eq_tol((double)whole, 2 * 2 * 8192 * 2 * 64 * 4.0 / (1 << 20), 0.06);
+    ck_assert_double_eq_tol((double)blocks, (double)whole * 34 / 128, 0.06);
+}
+END_TEST
+
 /* What is allocated for it, of texts of the length that is served; no other layout serves it. */
 START_TEST(a_model_that_reads_texts)
 {
@@ -181,8 +219,11 @@ START_TEST(a_model_that_reads_texts)
     s.serve.max_queue = 4;
     ck_assert_msg(!ask(&s, "1000000000"), "%s", e.text);
     ck_assert(!weights_open(root, NULL, &w, &e));
-    const struct model_conf c = {
-        .config = *weights_config(w), .t = DTYPE_F32, .encodes = true, .kv_capacity = 48};
+    const struct model_conf c = {.config = *weights_config(w),
+        .t = DTYPE_F32,
+        .encodes = true,
+        .kv_capacity = 48,
+        .programs = memplan_programs(weights_config(w)->vocab)};
     ck_assert_msg(!memplan_model(&c, w, &plan, &e), "%s", e.text);
     snprintf(line, sizeof line, "* %-22s %9.1f = ", "dp1", (double)plan.total / (1 << 20));
     says(line);
@@ -215,5 +256,6 @@ int main(void)
     return unit_run_with(&(struct unit){"forecast", 60, training_setup, training_teardown},
         (const TTest *const[]){it_says_what_ranks_take, layouts_that_cannot_be_say_why,
             what_does_not_fit_is_out_of_memory, adapters_are_counted, a_draft_is_counted,
+            types_of_the_cache,
             a_model_that_reads_texts, other_jobs_are_refused, NULL});
 }

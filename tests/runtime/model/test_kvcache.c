@@ -1,22 +1,25 @@
 /*
  * Goal: keys and values stand where attention reads them: by layer, page and token, in the cache's
  * type. Method: tokens of two sequences stored in pieces, and read back from their pages; F32
- * exactly, BF16 rounded.
+ * exactly, BF16 rounded, Q8_0 within half a step of its block. Its size is what is planned.
  */
 #include "runtime/model/kvcache.h"
 
+#include "kernels/quant.h"
 #include "tests/unit.h"
+
+#include <math.h>
 
 #define LAYERS   3
 #define CAPACITY 40 /* tokens of a sequence: the last of its pages is not full */
 #define PAGES    6
-#define WIDTH    12
+#define WIDTH    64
 
 static struct err e;
 
 static float value(int64_t layer, int64_t token, int64_t i, int which)
 {
-    return (float)(layer * 10000 + token * 32 + i) + (which ? 0.5f : 0.25f);
+    return (float)(layer * 100000 + token * 128 + i) + (which ? 0.5f : 0.25f);
 }
 
 static const int32_t pages[2][3] = {{4, 0, 3}, {1, 5, 2}};
@@ -43,10 +46,15 @@ static void store(struct kvcache *c, int64_t layer, int64_t past, int64_t n)
 
 static void check_element(const void *at, enum dtype t, int64_t i, float want)
 {
-    if (t == DTYPE_F32)
+    if (t == DTYPE_F32) {
         ck_assert(((const float *)at)[i] == want);
-    else
+    } else if (t == DTYPE_Q8_0) {
+        float block[32];
+        quant_decode(t, (const char *)at + dtype_bytes(t, i / 32 * 32), 32, block);
+        ck_assert_float_eq_tol(block[i % 32], want, (want + 32) * (0.5f / 127 + 0x1p-11f));
+    } else {
         ck_assert_uint_eq(((const uint16_t *)at)[i], f32_to_bf16(want));
+    }
 }
 
 static void check(enum dtype t)
@@ -90,6 +98,21 @@ START_TEST(bf16_is_rounded)
 }
 END_TEST
 
+START_TEST(q8_0_is_within_half_a_step)
+{
+    check(DTYPE_Q8_0);
+}
+END_TEST
+
+START_TEST(a_page_of_blocks_takes_little_more_than_a_byte_a_number)
+{
+    int64_t numbers = 2 * LAYERS * PAGES * KVCACHE_PAGE * WIDTH;
+    ck_assert_int_eq(kvcache_bytes(LAYERS, PAGES, WIDTH, DTYPE_F32), 4 * numbers);
+    ck_assert_int_eq(kvcache_bytes(LAYERS, PAGES, WIDTH, DTYPE_BF16), 2 * numbers);
+    ck_assert_int_eq(kvcache_bytes(LAYERS, PAGES, WIDTH, DTYPE_Q8_0), numbers * 34 / 32);
+}
+END_TEST
+
 START_TEST(absurd_sizes_are_refused)
 {
     struct kvcache *c = NULL;
@@ -103,4 +126,5 @@ START_TEST(absurd_sizes_are_refused)
 }
 END_TEST
 
-UNIT_MAIN("kvcache", f32_is_exact, bf16_is_rounded, absurd_sizes_are_refused)
+UNIT_MAIN("kvcache", f32_is_exact, bf16_is_rounded, q8_0_is_within_half_a_step,
+    a_page_of_blocks_takes_little_more_than_a_byte_a_number, absurd_sizes_are_refused)

@@ -1,7 +1,8 @@
 /*
  * Goal: a sequence draws the same tokens alone and in any batch: whoever runs beside it, in which
  * chunks its prompt is computed, what is found in the cache, and however often it gives up its
- * pages. Method: random schedules over tiny models of every family: requests that begin alike or
+ * pages. Method: random schedules over tiny models of every family, and one whose cache is of
+ * blocks: requests that begin alike or
  * not, of several keys and priorities, come and go at any step, in more pages than they need or
  * hardly enough, some with logits that their request shapes, some of a grammar, some with one of
  * two adapters, some that go on with what another said; in most schedules next tokens are guessed,
@@ -31,6 +32,7 @@
 #include "tests/runtime/ensembles.h"
 #include "tests/runtime/golden.h"
 #include "tests/runtime/peft.h"
+#include "tests/runtime/shapes.h"
 #include "tests/sample.h"
 #include "tests/unit.h"
 
@@ -49,7 +51,8 @@
 static struct err e;
 static const char *const folders[] = {GOLDEN "tiny-llama", GOLDEN "tiny-gpt2", GOLDEN "tiny-qwen2",
     GOLDEN "tiny-qwen3", GOLDEN "tiny-mistral", GOLDEN "tiny-qwen3-moe"};
-#define FAMILIES ((int)(sizeof folders / sizeof *folders))
+#define BLOCKS   ((int)(sizeof folders / sizeof *folders)) /* its cache has the type Q8_0 */
+#define FAMILIES (BLOCKS + 1)
 
 /* Of the rank that serves all. */
 #define ADAPTERS 2
@@ -67,6 +70,20 @@ struct served {
     struct draft *draft; /* the same model in another precision; or NULL */
     int64_t context, pages;
 };
+
+/* The folder of a family's model; that of BLOCKS is written when it is first asked for. */
+static const char *folder_of(int family)
+{
+    static char blocks[96];
+    if (family != BLOCKS)
+        return folders[family];
+    if (!*blocks) {
+        const struct model_config c = shape_of("small-llama");
+        snprintf(blocks, sizeof blocks, "%s/blocks", adapter_folder);
+        ck_assert_msg(!shape_write(blocks, &c, DTYPE_F32, &e), "%s", e.text);
+    }
+    return blocks;
+}
 
 /* What of the adapters s is to have: all, or one alone; 0: none. */
 enum { ALL_ADAPTERS = -1 };
@@ -105,11 +122,11 @@ static void describe_adapters(struct served *s, struct model_conf *c, int which)
 static struct served served_share(
     struct team *team, int family, enum dtype t, int64_t pages, int adapters)
 {
-    struct model_conf c = {.t = t};
+    struct model_conf c = {.t = t, .kv_cache = family == BLOCKS ? KV_CACHE_Q8_0 : KV_CACHE_AUTO};
     struct served s = {.team = team, .pages = pages, .d = ranks_device};
 
     ck_assert_msg(team || !dev_open("cpu", 0, 1, &s.d, &e), "%s", e.text);
-    ck_assert_msg(!weights_open(folders[family], NULL, &s.w, &e), "%s", e.text);
+    ck_assert_msg(!weights_open(folder_of(family), NULL, &s.w, &e), "%s", e.text);
     c.config = *weights_config(s.w);
     s.context = c.config.context < CONTEXT ? c.config.context : CONTEXT;
     if (s.pages < kvcache_pages(s.context))
@@ -598,7 +615,7 @@ START_TEST(random_schedules)
     }
     printf("%s: %llu schedules, %lld steps, %lld stops, %lld to give way, %lld tokens "
            "found, %lld computed, of %lld guesses %lld right\n",
-        folders[_i], (unsigned long long)taken, (long long)sum.steps, (long long)sum.stopped,
+        folder_of(_i), (unsigned long long)taken, (long long)sum.steps, (long long)sum.stopped,
         (long long)sum.gave_way, (long long)sum.cached, (long long)sum.prompt_rows,
         (long long)sum.guessed, (long long)sum.right);
     ck_assert(taken > 0 && sum.cached > 0);
@@ -765,7 +782,8 @@ static void same_logits(int family, enum dtype t, int parts)
             run_alone(&alone[part[i].adapter], ids[i] + k, 1, k, NULL,
                 k + 1 == tokens ? want : NULL, &next);
         ck_assert_msg(!memcmp(got + i * v, want, (size_t)v * sizeof *want),
-            "%s: the logits of sequence %d of %d are others than alone", folders[family], i, parts);
+            "%s: the logits of sequence %d of %d are others than alone", folder_of(family), i,
+            parts);
     }
     for (int k = 0; k <= ADAPTERS; k++)
         served_close(&alone[k]);
