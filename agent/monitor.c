@@ -280,7 +280,7 @@ static void on_finished(struct monitor *m, struct watched_batch *b, const struct
     struct err e = {0};
     buf_auto struct buf list;
     buf_init(&list, SAID_BYTES + 2);
-    meter_read(json_int(v, "items", 0), json_int(v, "prompt_tokens", 0));
+    meter_read(v);
     if (strcmp(json_str(v, "reason", ""), "stop") != 0) {
         end_batch(m, b, NULL, json_str(v, "message", "the model refused it"));
         return;

@@ -513,6 +513,7 @@ static int check_ensemble(const struct field_source *s, const struct jobspec *sp
             if (!strcmp(v->ensemble.members[i].name, v->ensemble.members[j].name))
                 return field_refuse(s, path, e, "must differ from the other members' names");
         }
+    return 0;
 }
 
 static int check_speculation(
@@ -528,6 +529,7 @@ static int check_speculation(
     if (drafts && spec->serve.ensemble.member_count)
         return field_refuse(s, "serve.speculation.method", e,
             "Draft not with serve.ensemble so far: NGram guesses for several models, too");
+    return 0;
 }
 
 /* The parts of a score are told by names. */
@@ -545,6 +547,7 @@ static int check_recommended(
             return field_refuse(
                 s, path, e, "must differ from id, text and the other features' names");
     }
+    return 0;
 }
 
 /* What chunks may be; one rank has documents. */
