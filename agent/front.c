@@ -77,7 +77,7 @@ struct front {
     enum wire_calls calls; /* how the model calls tools */
     enum wire_does does;   /* what it does with a text */
     struct openai_members members;
-    struct stores stores;  /* documents that it answers from */
+    struct stores stores; /* documents that it answers from */
 };
 
 int front_create(const struct front_conf *conf, struct front **out, struct err *e)

@@ -121,8 +121,8 @@ void meter_register(const char *model)
     struct metric *all[] = {&requests, &refused, &tokens, &prompt_tokens, &cached_tokens,
         &guessed_tokens, &right_tokens, &first_token, &next_token, &whole, &in_flight, &waiting,
         &oldest, &texts, &text_tokens, &recommended, &members, &members_missing, &documents,
-        &documents_passed_over, &chunks, &indexing, &searches, &vllm_running,
-        &vllm_stopped, &vllm_cut};
+        &documents_passed_over, &chunks, &indexing, &searches, &vllm_running, &vllm_stopped,
+        &vllm_cut};
     snprintf(labels, sizeof labels, VLLM_LABELS, model);
     snprintf(stop_labels, sizeof stop_labels, "%s,finished_reason=\"stop\"", labels);
     snprintf(length_labels, sizeof length_labels, "%s,finished_reason=\"length\"", labels);

@@ -77,10 +77,10 @@
 
 /* Of a classifier that watches streams: alerts; bytes of a webhook's URL, and of a label, plus NUL;
  * requests of the watch that a rank has at once. */
-#define LIMIT_ALERTS        16
-#define LIMIT_URL_BYTES     1024
-#define LIMIT_LABEL_BYTES   129
-#define LIMIT_RANK_WATCHING 2
+#define LIMIT_ALERTS          16
+#define LIMIT_URL_BYTES       1024
+#define LIMIT_LABEL_BYTES     129
+#define LIMIT_RANK_WATCHING   2
 /* Of a catalogue that is recommended from. */
 #define LIMIT_CATALOGUE_ITEMS (1 << 20)
 #define LIMIT_FEATURES        16

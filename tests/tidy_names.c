@@ -22,7 +22,6 @@ static struct exception {
     bool used;
 } exceptions[] = {
     {"op_*", "reached through a device's table, made from kernels/ops.h", false},
-    {"main", "the loader calls it", false},
     {"*_port", "the port of a listener that asked for any", false},
     {"clock_set_*", "a test's own time", false},
     {"cpu_isa_force", "every instruction set of this machine is compared", false},

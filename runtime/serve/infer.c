@@ -201,8 +201,8 @@ static int64_t parts_of(const struct infer *s)
 }
 
 /* Of a cache of which a page takes so many bytes, where `left` bytes are left beside those of the
-   longest sequence: these, and as many of a usual length as may run, unless memory says less: what a
-   pod's programs take stays free. */
+   longest sequence: these, and as many of a usual length as may run, unless memory says less: what
+   a pod's programs take stays free. */
 static int agree_on_pages(struct infer *s, int64_t context, enum dtype type, int64_t page,
     int64_t left, int64_t *pages, struct err *e)
 {
@@ -212,7 +212,8 @@ static int agree_on_pages(struct infer *s, int64_t context, enum dtype type, int
     int rc = team_agree(s->team, weights_digest(s->weights), parts_of(s), context, pages, e);
     if (!rc)
         log_info("cache of keys and values", LOG_I("tokens", *pages * KVCACHE_PAGE),
-            LOG_S("type", dtype_name(type)), LOG_I("bytes", *pages * page), LOG_I("sequences", s->most));
+            LOG_S("type", dtype_name(type)), LOG_I("bytes", *pages * page),
+            LOG_I("sequences", s->most));
     return rc;
 }
 
@@ -346,8 +347,7 @@ static int open_members(struct infer *s, struct err *e)
         (rc = ensemble_require(s->ensemble, s->conf.budget_bytes, e)))
         return rc;
     ensemble_tell(s->ensemble, f);
-    if ((rc = agree_on_pages(
-             s, f->context, model_cache_type(&any), f->page_bytes,
+    if ((rc = agree_on_pages(s, f->context, model_cache_type(&any), f->page_bytes,
              s->conf.budget_bytes - f->bytes, &pages, e)) ||
         (rc = ensemble_load(s->ensemble, pages, e)))
         return rc;

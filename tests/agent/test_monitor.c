@@ -40,7 +40,7 @@ static void begin(void)
 {
     ck_assert_int_eq(monitor_create(&spec, folder, &watch, &e), 0);
     serve("tiny", 2);
-    front_does(f, WIRE_DOES_CLASSIFY);
+    front_does(f, WIRE_DOES_CLASSIFY, (struct openai_members){0});
     monitor_set_rank(watch, rank_takes, NULL);
     const struct web_door door = {.host = "127.0.0.1", .request_fn = on_hook};
     uint16_t port;

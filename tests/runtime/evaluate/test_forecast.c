@@ -256,6 +256,5 @@ int main(void)
     return unit_run_with(&(struct unit){"forecast", 60, training_setup, training_teardown},
         (const TTest *const[]){it_says_what_ranks_take, layouts_that_cannot_be_say_why,
             what_does_not_fit_is_out_of_memory, adapters_are_counted, a_draft_is_counted,
-            types_of_the_cache,
-            a_model_that_reads_texts, other_jobs_are_refused, NULL});
+            types_of_the_cache, a_model_that_reads_texts, other_jobs_are_refused, NULL});
 }

@@ -2,18 +2,16 @@
  * Goal: a sequence draws the same tokens alone and in any batch: whoever runs beside it, in which
  * chunks its prompt is computed, what is found in the cache, and however often it gives up its
  * pages. Method: random schedules over tiny models of every family, and one whose cache is of
- * blocks: requests that begin alike or
- * not, of several keys and priorities, come and go at any step, in more pages than they need or
- * hardly enough, some with logits that their request shapes, some of a grammar, some with one of
- * two adapters, some that go on with what another said; in most schedules next tokens are guessed,
- * by what stands before them or by a draft.
- * Each one's tokens are compared with those that an engine of its own draws one by one, of an
- * adapter one that has no other. What came to pass (stops, tokens found, batches, guesses that came
- * true and that did not) is counted, so that a schedule that shows nothing fails. Logits that are
- * told, of prompts and of what is drawn, are the engine's, each once. The same of several models that
- * answer as one, and by ranks that share
- * the model, in worlds of real processes, of which rank 0 has the requests. And logits of one pass
- * of many sequences are those of each alone, to the bit.
+ * blocks: requests that begin alike or not, of several keys and priorities, come and go at any
+ * step, in more pages than they need or hardly enough, some with logits that their request shapes,
+ * some of a grammar, some with one of two adapters, some that go on with what another said; in most
+ * schedules next tokens are guessed, by what stands before them or by a draft. Each one's tokens
+ * are compared with those that an engine of its own draws one by one, of an adapter one that has no
+ * other. What came to pass (stops, tokens found, batches, guesses that came true and that did not)
+ * is counted, so that a schedule that shows nothing fails. Logits that are told, of prompts and of
+ * what is drawn, are the engine's, each once. The same of several models that answer as one, and by
+ * ranks that share the model, in worlds of real processes, of which rank 0 has the requests. And
+ * logits of one pass of many sequences are those of each alone, to the bit.
  * needs: sample
  */
 #include "runtime/serve/batcher.h"
@@ -21,25 +19,13 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/random.h"
-#include "runtime/convert/adapters.h"
-#include "runtime/model/beside.h"
-#include "runtime/model/kvcache.h"
-#include "runtime/serve/draft.h"
-#include "runtime/serve/ensemble.h"
 #include "runtime/serve/shape.h"
-#include "runtime/serve/team.h"
-#include "tests/runtime/coll/ranks.h"
 #include "tests/runtime/ensembles.h"
-#include "tests/runtime/golden.h"
-#include "tests/runtime/peft.h"
-#include "tests/runtime/shapes.h"
+#include "tests/runtime/serve/served.h"
 #include "tests/sample.h"
-#include "tests/unit.h"
 
 #include <math.h>
 
-#define CONTEXT   96
-#define MOST      7
 #define SCHEDULES 200
 #define REQUESTS  12 /* of a schedule */
 
@@ -47,159 +33,6 @@
 
 #define TEAM_SCHEDULES 8 /* at most: until pages ran out, others were found, and guesses right */
 #define TEAM_PROMPT    60
-
-static struct err e;
-static const char *const folders[] = {GOLDEN "tiny-llama", GOLDEN "tiny-gpt2", GOLDEN "tiny-qwen2",
-    GOLDEN "tiny-qwen3", GOLDEN "tiny-mistral", GOLDEN "tiny-qwen3-moe"};
-#define BLOCKS   ((int)(sizeof folders / sizeof *folders)) /* its cache has the type Q8_0 */
-#define FAMILIES (BLOCKS + 1)
-
-/* Of the rank that serves all. */
-#define ADAPTERS 2
-static char adapter_folder[64];
-
-struct served {
-    struct team *team; /* NULL: it has the whole model */
-    struct beside *beside;
-    struct dev *d;
-    struct weights *w;
-    struct model *m;
-    struct engine *engine;
-    struct ensemble *ensemble; /* in place of the last two; or NULL */
-    struct tok *tok;           /* its */
-    struct draft *draft; /* the same model in another precision; or NULL */
-    int64_t context, pages;
-};
-
-/* The folder of a family's model; that of BLOCKS is written when it is first asked for. */
-static const char *folder_of(int family)
-{
-    static char blocks[96];
-    if (family != BLOCKS)
-        return folders[family];
-    if (!*blocks) {
-        const struct model_config c = shape_of("small-llama");
-        snprintf(blocks, sizeof blocks, "%s/blocks", adapter_folder);
-        ck_assert_msg(!shape_write(blocks, &c, DTYPE_F32, &e), "%s", e.text);
-    }
-    return blocks;
-}
-
-/* What of the adapters s is to have: all, or one alone; 0: none. */
-enum { ALL_ADAPTERS = -1 };
-
-static struct jobspec_serve adapters_of(const struct model_config *c, int which)
-{
-    static char path[ADAPTERS][96];
-    static const char *const names[ADAPTERS] = {"a", "b"};
-    struct jobspec_serve s = {0};
-    for (int i = 0; i < ADAPTERS; i++) {
-        snprintf(path[i], sizeof path[i], "%s/%s-%s", adapter_folder, c->architecture, names[i]);
-        const struct peft p = {.folder = path[i],
-            .config = c,
-            .targets = i ? NULL : "q_proj v_proj",
-            .rank = 2 + 3 * i,
-            .seed = (uint64_t)i + 1,
-            .type = i ? DTYPE_BF16 : DTYPE_F32,
-            .dora = i};
-        peft_write(&p);
-        if (which == ALL_ADAPTERS || which == i + 1)
-            s.adapters[s.adapter_count++] = (struct jobspec_served_adapter){names[i], path[i]};
-    }
-    return s;
-}
-
-static void describe_adapters(struct served *s, struct model_conf *c, int which)
-{
-    const struct jobspec_serve serve = adapters_of(&c->config, which);
-    ck_assert_msg(!adapters_describe(&serve, &c->config, &s->beside, &e), "%s", e.text);
-    ck_assert_msg(!beside_open(s->beside, s->d, &e), "%s", e.text);
-    ck_assert_msg(!adapters_load(&serve, s->w, s->beside, NULL, &e), "%s", e.text);
-    c->beside = s->beside;
-}
-
-/* By a rank of a team, or NULL. */
-static struct served served_share(
-    struct team *team, int family, enum dtype t, int64_t pages, int adapters)
-{
-    struct model_conf c = {.t = t, .kv_cache = family == BLOCKS ? KV_CACHE_Q8_0 : KV_CACHE_AUTO};
-    struct served s = {.team = team, .pages = pages, .d = ranks_device};
-
-    ck_assert_msg(team || !dev_open("cpu", 0, 1, &s.d, &e), "%s", e.text);
-    ck_assert_msg(!weights_open(folder_of(family), NULL, &s.w, &e), "%s", e.text);
-    c.config = *weights_config(s.w);
-    s.context = c.config.context < CONTEXT ? c.config.context : CONTEXT;
-    if (s.pages < kvcache_pages(s.context))
-        s.pages = kvcache_pages(s.context);
-    c.kv_capacity = s.context;
-    c.kv_pages = s.pages;
-    ck_assert_msg(!team_share(team, &c, &e), "%s", e.text);
-    if (adapters)
-        describe_adapters(&s, &c, adapters);
-    ck_assert_msg(!team_agree(team, weights_digest(s.w), batcher_parts(MOST, true), s.context,
-                      &c.kv_pages, &e),
-        "%s", e.text);
-    ck_assert_msg(!model_create(s.d, &c, &s.m, &e), "%s", e.text);
-    ck_assert_msg(!model_load(s.m, s.w, &e), "%s", e.text);
-    ck_assert_msg(!engine_create(s.m, &s.engine, &e), "%s", e.text);
-    return s;
-}
-
-static void open_draft(struct served *s, int family, enum dtype t)
-{
-    const struct draft_conf c = {.source = folders[family],
-        .t = t == DTYPE_F32 ? DTYPE_BF16 : DTYPE_F32,
-        .vocab = weights_config(s->w)->vocab,
-        .context = s->context};
-    ck_assert_msg(!draft_open(&c, &s->draft, &e), "%s", e.text);
-    ck_assert_msg(!draft_load(s->draft, s->d, s->pages, NULL, &e), "%s", e.text);
-}
-
-static struct served served_open(int family, enum dtype t, int64_t pages, int adapters)
-{
-    return served_share(NULL, family, t, pages, adapters);
-}
-
-/* Of the members of s, whose files are there. */
-static struct served served_members(
-    struct team *team, struct coll *c, int rank, const struct jobspec *spec, int64_t pages)
-{
-    struct model_conf any = {.t = DTYPE_F32};
-    struct served s = {
-        .team = team, .d = ranks_device, .context = spec->serve.context_length, .pages = pages};
-    ck_assert_msg(team || !dev_open("cpu", 0, 1, &s.d, &e), "%s", e.text);
-    ck_assert_msg(!weights_open(spec->model.source, NULL, &s.w, &e), "%s", e.text);
-    ck_assert_msg(!tok_open(s.w, &s.tok, &e), "%s", e.text);
-    if (s.pages < kvcache_pages(s.context))
-        s.pages = kvcache_pages(s.context);
-    any.config = *weights_config(s.w);
-    ck_assert_msg(!team_share(team, &any, &e), "%s", e.text);
-    const struct ensemble_conf conf = {.spec = spec,
-        .weights = s.w,
-        .tok = s.tok,
-        .dev = s.d,
-        .parts = (int)batcher_parts(MOST, true),
-        .coll = c,
-        .rank = rank};
-    ck_assert_msg(!ensemble_open(&conf, &s.ensemble, &e), "%s", e.text);
-    ck_assert_msg(
-        !team_agree(team, weights_digest(s.w), conf.parts, s.context, &s.pages, &e), "%s", e.text);
-    ck_assert_msg(!ensemble_load(s.ensemble, s.pages, &e), "%s", e.text);
-    return s;
-}
-
-static void served_close(struct served *s)
-{
-    ensemble_destroy(s->ensemble);
-    tok_close(s->tok);
-    draft_close(s->draft);
-    engine_destroy(s->engine);
-    model_destroy(s->m);
-    beside_destroy(s->beside);
-    weights_close(s->w);
-    if (!s->team)
-        dev_close(s->d);
-}
 
 /* -- one schedule -- */
 

@@ -279,11 +279,9 @@ END_TEST
 static struct jobspec_serve watches(const char *label)
 {
     return (struct jobspec_serve){
-        .classify = {.alerts = {{.name = "a",
-                         .label = label,
-                         .window_seconds = 1,
-                         .share = 0.5,
-                         .min_items = 1}},
+        .classify = {
+            .alerts =
+                {{.name = "a", .label = label, .window_seconds = 1, .share = 0.5, .min_items = 1}},
             .alert_count = 1}};
 }
 
