@@ -50,6 +50,13 @@ int reader_plan(const struct reader_conf *c, int64_t *context, int64_t *bytes, s
     return 0;
 }
 
+int64_t reader_programs(const struct reader_conf *c)
+{
+    struct dev_info info;
+    dev_describe(c->dev, &info);
+    return info.host_readable ? memplan_programs(weights_config(c->weights)->vocab) : 0;
+}
+
 static int open_model(
     struct reader *r, const struct reader_conf *c, const struct model_conf *m, struct err *e)
 {
@@ -73,9 +80,7 @@ static int reader_begin(struct reader *r, const struct reader_conf *c, struct er
     if (rc)
         return rc;
     const struct model_config *is = &m.config;
-    struct dev_info info;
-    dev_describe(c->dev, &info);
-    m.programs = info.host_readable ? memplan_programs(is->vocab) : 0;
+    m.programs = reader_programs(c);
     r->facts = (struct reader_facts){.does = does_of(&m),
         .context = m.kv_capacity,
         .dim = is->dim,

@@ -39,9 +39,11 @@ struct reader_facts {
    does. ERR_DATA: that is not supported. */
 int reader_does(const struct weights *w, enum wire_does *out, struct err *e);
 
-/* Tokens of a text, and bytes, that one so opened would have; of the latter the tokenizer takes
-   none. Fails as reader_open, but for memory. */
+/* Tokens of a text, and bytes, that one so opened would have; of the latter the tokenizer and
+   programs take none. Fails as reader_open, but for memory. */
 int reader_plan(const struct reader_conf *c, int64_t *context, int64_t *bytes, struct err *e);
+/* Of a pod's memory, what programs take beside such models, however many (memplan_programs). */
+int64_t reader_programs(const struct reader_conf *c);
 /* ERR_USER: the model generates; its context is less. ERR_MEMORY: it does not fit. */
 int reader_open(const struct reader_conf *c, struct reader **out, struct err *e);
 void reader_close(struct reader *r);

@@ -52,6 +52,7 @@ static int plan(struct readers *s, const struct reader_conf *c, int64_t *context
             return name_member(s, i, e);
         s->sum += s->bytes[i];
     }
+    s->sum += reader_programs(c);
     return 0;
 }
 

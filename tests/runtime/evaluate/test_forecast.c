@@ -146,7 +146,7 @@ END_TEST
 START_TEST(a_draft_is_counted)
 {
     struct jobspec s = job(1, 0, 0);
-    float with, without;
+    float with, without, programs;
     s.task = TASK_SERVE;
     s.serve = (struct jobspec_serve){.model_name = "m", .max_sequences = 1, .max_queue = 1};
     ck_assert_msg(!ask(&s, "1000000000"), "%s", e.text);
@@ -158,7 +158,8 @@ START_TEST(a_draft_is_counted)
     ck_assert(!strstr(said, "tp2"));
     says("draft: ");
     ck_assert_int_eq(sscanf(strstr(said, "* dp1"), "* dp1 %f", &with), 1);
-    ck_assert_double_eq_tol((double)with, 2 * (double)without, 0.11);
+    ck_assert_int_eq(sscanf(strstr(said, "programs: "), "programs: %f", &programs), 1);
+    ck_assert_double_eq_tol((double)with, 2 * (double)without - (double)programs, 0.16);
     s.serve.speculation.model = training_path("none");
     ck_assert(ask(&s, "1000000000"));
     ck_assert_msg(strstr(e.text, "spec.serve.speculation.model: "), "%s", e.text);

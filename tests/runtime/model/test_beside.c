@@ -73,7 +73,7 @@ static void open_engine(struct served *s)
     ck_assert_int_gt(p.beside, 0);
     ck_assert(!memplan_require(&p, p.total, &e));
     ck_assert_int_eq(memplan_require(&p, p.total - 1, &e), -ERR_MEMORY);
-    ck_assert_msg(strstr(e.text, ", adapters 0, activations "), "%s", e.text); /* of MiB */
+    ck_assert_msg(strstr(e.text, ", adapters 0, draft 0, activations "), "%s", e.text); /* of MiB */
 }
 
 static void close_all(struct served *s)

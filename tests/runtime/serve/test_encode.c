@@ -301,13 +301,13 @@ START_TEST(what_it_cannot_do_is_refused)
         struct jobspec_serve serve;
     } table[] = {
         {GOLDEN "tiny-bert-masked", "spec.serve.adapters: not beside",
-            {.adapters = {{"x", "/nowhere"}}, .adapter_count = 1}},
+            {.adapters = {{"x", folder}}, .adapter_count = 1}},
         {GOLDEN "tiny-bert-masked", "spec.serve.speculation: not of",
             {.speculation = {.method = SPECULATION_NGRAM, .tokens = 4}}},
         {GOLDEN "tiny-bert-masked", "spec.serve.kvCache: a model that reads whole texts has no",
             {.kv_cache = KV_CACHE_BF16}},
         {GOLDEN "tiny-bert-masked", "spec.serve.retrieval: a model that reads whole texts",
-            {.retrieval = {.documents = "/tmp", .encoder = {.source = "/nowhere"}}}},
+            {.retrieval = {.documents = folder, .encoder = {.source = folder}}}},
         {GOLDEN "tiny-bert-masked", "spec.serve.ensemble: not of a model that embeds",
             of_members(2)},
         {GOLDEN "tiny-bert-masked", "has no labels of texts to watch", watches("spam")},
