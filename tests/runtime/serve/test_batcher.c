@@ -395,7 +395,7 @@ static void schedule(const struct served *s, const struct served *alone, uint64_
 {
     static struct request requests[REQUESTS];
     struct batcher_figures f;
-    uint64_t random = random_mix(sample_setting("LLMJOB_SEED")) + number;
+    uint64_t random = random_mix(shares ? 1 : sample_setting("LLMJOB_SEED")) + number;
     vocab = weights_config(s->w)->vocab;
     open_texts();
     for (int i = 0; i < REQUESTS; i++)

@@ -3,7 +3,7 @@
  * removals, and within its memory. Method: random worlds beside a plain list, of vectors whose
  * products are exact so that many are equal, and of any with a tolerance; seeds are printed on
  * failure.
- * needs: faults threads
+ * needs: faults
  */
 #include "runtime/serve/vectors.h"
 
