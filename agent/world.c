@@ -174,7 +174,7 @@ static void form(struct world *w, struct world_now now, struct world_actions *ou
             w->rows[rank].waiting_for = -1;
         }
     }
-    w->rank_count = (int)n;
+    w->rank_count = w->last_ranks = (int)n;
     w->incarnation = ++w->greatest;
     w->fault = w->left = (struct world_fault){0};
     w->stop_cause = NULL;

@@ -75,6 +75,7 @@ struct world {
     struct health_rank *rows;
     struct health_busy *busy;
     int rank_count;
+    int last_ranks; /* of the newest world, running or not */
 
     struct progress progress;
     struct past past[LIMIT_ATTEMPTS];

@@ -74,10 +74,10 @@ int world_report(const struct world *w, struct arena *a, struct report *out, str
         if (s->in_world)
             r.world_replicas = s->replica + 1;
     }
-    r.ranks = w->rank_count;
-    if (w->rank_count) {
+    r.ranks = w->final == OPEN ? w->rank_count : w->last_ranks;
+    if (r.ranks) {
         int members = w->conf.members > 1 ? w->conf.members : 1;
-        r.data_parallel = (int)(w->rank_count / world_together(w)) * members;
+        r.data_parallel = (int)(r.ranks / world_together(w)) * members;
         r.tensor = w->conf.tensor > 1 ? w->conf.tensor : 1;
         r.pipeline = w->conf.pipeline > 1 ? w->conf.pipeline : 1;
         r.expert = w->conf.expert > 1 ? w->conf.expert : 1;
@@ -124,6 +124,7 @@ void world_recover(struct world *w, const struct report *r)
     if (r->term > w->known_term)
         w->known_term = r->term; /* one that superseded it */
     w->restarts = r->restarts;
+    w->last_ranks = r->ranks;
     progress_recover(&w->progress, r);
     if (r->state == JOB_COMPLETE)
         w->final = COMPLETE;

@@ -96,6 +96,7 @@ struct report {
     int world_replicas; /* replicas 0..n-1 that the running world needs; 0: none. Surplus pods
                            may go when this is at most desired.replicas. */
     int connected;      /* members whose agent is joined */
+    /* Of the world that runs; of a job that is over, of its last one. */
     int ranks, data_parallel, tensor, pipeline, context, expert, zero_stage;
     int64_t memory_per_rank_bytes;
     const char *layout_reason;  /* why it was chosen; "": it was told */

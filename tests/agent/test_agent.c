@@ -228,7 +228,9 @@ START_TEST(user_errors_fail_at_once)
     ck_assert_str_eq(agents.report.failure_message, "/data/train.jsonl:7: invalid UTF-8");
     ck_assert_int_eq(agents.report.failure, ERR_DATA);
     ck_assert_int_eq(agents.report.incarnation, 1);
-    agents_until(agents.report.ranks == 0);
+    agents_until(agents.report.rank_row_count == 0);
+    ck_assert_int_eq(agents.report.ranks, 6); /* those that it had, as long as it is read of */
+    ck_assert_int_eq(agents.report.data_parallel, 6);
     ck_assert_int_eq(agents_attempt(0)->rank, 3);
     ck_assert_ptr_nonnull(strstr(agents_attempt(0)->log_tail, "fault data at step 7"));
 }
