@@ -20,19 +20,11 @@
 
 #define PIECE_BYTES (64 << 10)
 #define NEXT_FILES  256 /* that are known ahead */
-#define NAME_BYTES  256
-
-struct follow_place {
-    int64_t inode, offset; /* of a file; inode 0: none yet */
-    int64_t first;         /* a hash of its first line: inodes come again; 0: not known */
-    int64_t us;            /* of a directory's; -1: none yet */
-    char name[NAME_BYTES];
-};
 
 struct follow {
     const char *path;
     bool directory;
-    struct follow_place at, marked;
+    struct follow_place at;
     struct buf text;
     /* a file */
     int fd;
@@ -53,8 +45,7 @@ int follow_create(const char *path, bool directory, struct follow **out, struct 
         mem_free(next);
         return err_set(e, ERR_MEMORY, "no memory to follow %s", path);
     }
-    *f = (struct follow){
-        .path = path, .directory = directory, .at.us = -1, .marked.us = -1, .fd = -1, .next = next};
+    *f = (struct follow){.path = path, .directory = directory, .at.us = -1, .fd = -1, .next = next};
     buf_init(&f->text, FOLLOW_BYTES + PIECE_BYTES);
     *out = f;
     return 0;
@@ -260,7 +251,7 @@ static int look_for_files(struct follow *f, int64_t wall_ms, struct err *e)
     for (struct dirent *x; (x = readdir(d));) {
         struct stat s;
         struct follow_place p = {0};
-        if (*x->d_name == '.' || strlen(x->d_name) >= NAME_BYTES ||
+        if (*x->d_name == '.' || strlen(x->d_name) >= FOLLOW_NAME_BYTES ||
             fstatat(dirfd(d), x->d_name, &s, AT_SYMLINK_NOFOLLOW) || !S_ISREG(s.st_mode))
             continue;
         p.us = (int64_t)s.st_ctim.tv_sec * 1000000 + s.st_ctim.tv_nsec / 1000;
@@ -276,7 +267,7 @@ static int look_for_files(struct follow *f, int64_t wall_ms, struct err *e)
 static int read_text(
     struct follow *f, const struct follow_place *p, struct follow_item *out, struct err *e)
 {
-    char path[LIMIT_PATH_BYTES + NAME_BYTES], piece[PIECE_BYTES];
+    char path[LIMIT_PATH_BYTES + FOLLOW_NAME_BYTES], piece[PIECE_BYTES];
     ssize_t n = 1;
     snprintf(path, sizeof path, "%s/%s", f->path, p->name);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
@@ -324,31 +315,34 @@ int follow_next(struct follow *f, int64_t wall_ms, struct follow_item *out, stru
 
 /* -- its place -- */
 
-void follow_mark(struct follow *f)
+struct follow_place follow_place(const struct follow *f)
 {
-    f->marked = f->at;
+    return f->at;
 }
 
-void follow_write(const struct follow *f, struct jsonw *w)
+void follow_go(struct follow *f, const struct follow_place *p)
 {
-    if (f->directory) {
-        jsonw_int(w, "changedMicroseconds", f->marked.us);
-        jsonw_str(w, "name", f->marked.name);
+    f->at = *p;
+}
+
+void follow_place_write(const struct follow_place *p, bool directory, struct jsonw *w)
+{
+    if (directory) {
+        jsonw_int(w, "changedMicroseconds", p->us);
+        jsonw_str(w, "name", p->name);
     } else {
-        jsonw_int(w, "inode", f->marked.inode);
-        jsonw_int(w, "offset", f->marked.offset);
-        jsonw_int(w, "first", f->marked.first);
+        jsonw_int(w, "inode", p->inode);
+        jsonw_int(w, "offset", p->offset);
+        jsonw_int(w, "first", p->first);
     }
 }
 
-void follow_read(struct follow *f, const struct json *v)
+struct follow_place follow_place_read(const struct json *v)
 {
     struct follow_place p = {.us = json_int(v, "changedMicroseconds", -1),
         .inode = json_int(v, "inode", 0),
         .offset = json_int(v, "offset", 0),
         .first = json_int(v, "first", 0)};
     snprintf(p.name, sizeof p.name, "%s", json_str(v, "name", ""));
-    if (p.us < -1 || p.inode < 0 || p.offset < 0)
-        return;
-    f->at = f->marked = p;
+    return p.us < -1 || p.inode < 0 || p.offset < 0 ? (struct follow_place){.us = -1} : p;
 }

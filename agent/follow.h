@@ -8,7 +8,8 @@
  * read. A directory's files, regular ones whose names do not begin with a dot, come whole, by when
  * they changed last (ctime) and then by name, once that is FOLLOW_SETTLE_MS ago: so one that is
  * still written, or moved into place, is neither cut nor missed. Reads at most FOLLOW_BYTES of a
- * line or a file; waits for nothing but the storage. One thread.
+ * line or a file; waits for nothing but the storage, which may be for good: agent/intake. One
+ * thread.
  */
 #ifndef AGENT_FOLLOW_H
 #define AGENT_FOLLOW_H
@@ -20,10 +21,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FOLLOW_SETTLE_MS 1000
-#define FOLLOW_BYTES     (256 << 10)
+#define FOLLOW_SETTLE_MS  1000
+#define FOLLOW_BYTES      (256 << 10)
+#define FOLLOW_NAME_BYTES 256
 
 struct follow;
+
+struct follow_place {      /* up to where it was read */
+    int64_t inode, offset; /* of a file; inode 0: none yet */
+    int64_t first;         /* a hash of its first line: inodes come again; 0: not known */
+    int64_t us;            /* of a directory's file; -1: none yet */
+    char name[FOLLOW_NAME_BYTES];
+};
 
 struct follow_item {
     const char *text; /* (len), until the next call; of a file without NULs */
@@ -38,10 +47,12 @@ int follow_create(const char *path, bool directory, struct follow **out, struct 
 void follow_destroy(struct follow *f);
 /* 1 and the next one; 0: there is none now; or -code, and it may be tried again. */
 int follow_next(struct follow *f, int64_t wall_ms, struct follow_item *out, struct err *e);
-/* What came so far is done with: from here on follow_read goes on. */
-void follow_mark(struct follow *f);
-void follow_write(const struct follow *f, struct jsonw *w); /* members, into an open object */
-/* Before the first follow_next. What is damaged, or of another kind, is from the beginning. */
-void follow_read(struct follow *f, const struct json *v);
+struct follow_place follow_place(const struct follow *f); /* behind what came last */
+/* Before the first follow_next: where it goes on. */
+void follow_go(struct follow *f, const struct follow_place *p);
+/* Its members, into an open object; */
+void follow_place_write(const struct follow_place *p, bool directory, struct jsonw *w);
+/* and back: what is damaged, absent or of another kind is the beginning. */
+struct follow_place follow_place_read(const struct json *v);
 
 #endif

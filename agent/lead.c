@@ -341,7 +341,7 @@ static int open_saver(struct lead *l, struct err *e)
     char path[LIMIT_PATH_BYTES];
     return report_path(l, path, sizeof path)
         ? err_set(e, ERR_USER, "%s: the path is too long", l->conf.run_dir)
-        : saver_create(path, &l->saver, e);
+        : saver_create(path, NULL, &l->saver, e);
 }
 
 /* Ranks of a pod: one of a model that is served or converted whole. */

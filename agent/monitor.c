@@ -14,10 +14,8 @@
 
 #include <string.h>
 
-#define SAID_BYTES   LIMIT_ITEMS_BYTES
-#define FOLLOW_MS    200  /* between two looks at a file that does not grow, */
-#define DIRECTORY_MS 1000 /* and at a directory */
-#define LINE_LABELS  64   /* of a text with several */
+#define SAID_BYTES  LIMIT_ITEMS_BYTES
+#define LINE_LABELS 64 /* of a text with several */
 
 /* -- life -- */
 
@@ -44,18 +42,17 @@ int monitor_create(
     struct monitor *m = mem_zalloc(sizeof *m);
     if (!m)
         return err_set(e, ERR_MEMORY, "no memory for a monitor");
-    *m = (struct monitor){
-        .spec = spec, .next_id = MONITOR_ID, .now_ms = clock_ms(), .said_ms = -1, .lock = -1};
+    *m = (struct monitor){.spec = spec, .next_id = MONITOR_ID, .now_ms = clock_ms(), .said_ms = -1};
     for (int i = 0; i < LIMIT_RANK_WATCHING; i++) {
         buf_init(&m->batches[i].frame, LIMIT_FRAME_BYTES);
         buf_init(&m->batches[i].said, SAID_BYTES);
     }
-    monitor_keep_init(m, run_dir);
     int rc = alerts_create(
         spec->serve.classify.alerts, spec->serve.classify.alert_count, on_change, m, &m->alerts, e);
     rc = rc ? rc : hooks_create(spec, &m->hooks, e);
     if (!rc && (file || directory))
-        rc = follow_create(file ? file : directory, directory, &m->follow, e);
+        rc = intake_create(file ? file : directory, directory, &m->intake, e);
+    rc = rc ? rc : monitor_keep_create(m, run_dir, e);
     if (rc) {
         monitor_destroy(m);
         return rc;
@@ -103,7 +100,7 @@ void monitor_destroy(struct monitor *m)
         buf_done(&m->batches[i].frame);
         buf_done(&m->batches[i].said);
     }
-    follow_destroy(m->follow);
+    intake_destroy(m->intake);
     hooks_destroy(m->hooks);
     alerts_destroy(m->alerts);
     mem_free(m);
@@ -217,7 +214,7 @@ static void end_batch(
     if (b->source) {
         if (!elements && b->texts)
             log_warn("texts of the source were not classified", LOG_S("why", why));
-        follow_mark(m->follow);
+        intake_mark(m->intake);
         m->changed = true;
     }
     batch_free(b);
@@ -409,10 +406,8 @@ static void tell_wrong(const struct monitor_line *l, const struct follow_item *i
 static void fill_of_source(struct monitor *m, struct watched_batch *b)
 {
     struct follow_item item;
-    struct err e = {0};
-    int rc = 0;
     batch_begin(m, b);
-    while (!batch_full(b) && (rc = follow_next(m->follow, clock_wall_ms(), &item, &e)) > 0) {
+    while (!batch_full(b) && intake_next(m->intake, &item)) {
         if (!item.name && !item.cut && is_blank(item.text, item.len))
             continue;
         if (item.name)
@@ -421,11 +416,6 @@ static void fill_of_source(struct monitor *m, struct watched_batch *b)
             line_add(b, 0, item.text, item.cut ? MONITOR_LINE_BYTES + 1 : item.len);
         tell_wrong(&b->lines[b->count - 1], &item);
     }
-    if (rc <= 0)
-        m->follow_due_ms = m->now_ms + (m->spec->serve.classify.file ? FOLLOW_MS : DIRECTORY_MS);
-    if (rc < 0 && !m->follow_fails)
-        log_warn("the source cannot be read", LOG_ERR(&e));
-    m->follow_fails = rc < 0;
     if (!b->count) {
         batch_free(b);
         return;
@@ -454,7 +444,10 @@ static struct watched *next_stream(struct monitor *m)
 
 static bool source_waits(const struct monitor *m)
 {
-    if (!m->follow || m->lock < 0 || m->draining || m->now_ms < m->follow_due_ms)
+    if (!m->intake || m->draining)
+        return false;
+    const struct intake_view v = intake_view(m->intake);
+    if (!v.waiting || (!v.whole && v.waiting < MONITOR_TEXTS))
         return false;
     for (int i = 0; i < LIMIT_RANK_WATCHING; i++)
         if (m->batches[i].source)
@@ -551,6 +544,20 @@ bool monitor_request(struct monitor *m, struct web_exchange *x)
 
 /* -- time -- */
 
+/* Said once, until it answers. */
+static void say_late(struct monitor *m)
+{
+    int64_t source_ms = m->source.late_ms, state_ms = saver_late_ms(m->saver);
+    bool late = source_ms || state_ms;
+    if (late && !m->late_said)
+        log_warn(source_ms ? "the source does not answer"
+                           : "the folder of what is watched does not answer",
+            LOG_I("seconds", (source_ms ? source_ms : state_ms) / 1000));
+    if (!late && m->late_said)
+        log_info("the folders of what is watched answer again");
+    m->late_said = late;
+}
+
 void monitor_tick(struct monitor *m, int64_t now_ms)
 {
     if (!m)
@@ -558,7 +565,11 @@ void monitor_tick(struct monitor *m, int64_t now_ms)
     m->now_ms = now_ms;
     monitor_keep_tick(m);
     hand_lines(m);
-    if (!m->ready || monitor_at_rank(m) || m->streams) /* what is still to be read is no silence */
+    if (m->intake)
+        m->source = intake_view(m->intake);
+    say_late(m);
+    /* what is still to be read is no silence */
+    if (!m->ready || monitor_at_rank(m) || m->streams || m->source.behind)
         m->heard_ms = now_ms;
     int64_t since_ms = now_ms - m->heard_ms - MONITOR_GRACE_MS;
     if (m->said_ms >= 0 && since_ms > 0)

@@ -14,6 +14,9 @@
  * there, what has passed since but for MONITOR_GRACE_MS; so what comes of lines that were recorded
  * does not depend on how fast they are read.
  *
+ * No disk is waited for but when a monitor ends: the source is read (agent/intake) and the state
+ * kept (agent/saver) beside the loop. Of folders that do not answer the log, metrics and GET tell.
+ *
  * Windows, and how far the source was read, are kept in one file, together: after a break each text
  * of the source counts once. One who has them at a time: the next waits. Functions that take a
  * monitor take NULL, and do nothing. One loop.

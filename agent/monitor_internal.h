@@ -6,10 +6,11 @@
 #define AGENT_MONITOR_INTERNAL_H
 
 #include "agent/alerts.h"
-#include "agent/follow.h"
 #include "agent/hooks.h"
 #include "agent/monitor.h"
 #include "agent/monitor_line.h"
+#include "agent/intake.h"
+#include "agent/saver.h"
 
 struct watched { /* a client's stream */
     struct monitor *m;
@@ -37,7 +38,7 @@ struct monitor {
     bool ready, draining;
     struct alerts *alerts;
     struct hooks *hooks;
-    struct follow *follow; /* NULL: no source */
+    struct intake *intake; /* NULL: no source */
     struct watched *streams;
     int stream_count;
     struct watched_batch batches[LIMIT_RANK_WATCHING];
@@ -45,18 +46,17 @@ struct monitor {
     int64_t now_ms;             /* monotonic, of the last tick */
     int64_t said_ms, heard_ms;  /* the latest time of a line, and when that came; -1: none yet */
     int64_t texts, wrong, late; /* lines so far */
-    int64_t follow_due_ms;
-    bool follow_fails;
+    struct intake_view source;  /* of the last tick */
     /* what is kept */
-    char keep_file[LIMIT_PATH_BYTES], lock_file[LIMIT_PATH_BYTES];
-    int lock; /* -1: not held */
-    int64_t lock_due_ms, keep_due_ms;
-    bool changed, keep_fails;
+    struct saver *saver;
+    bool held; /* it is this monitor's to keep, and was taken up */
+    bool changed, late_said;
+    int64_t claim_due_ms, keep_due_ms;
 };
 
 /* -- monitor_keep.c -- */
-void monitor_keep_init(struct monitor *m, const char *run_dir);
-/* Takes the lock, once, and what was kept; keeps what has changed, now and then. */
+int monitor_keep_create(struct monitor *m, const char *run_dir, struct err *e);
+/* Takes what was kept, once nobody else has it; keeps what has changed, now and then. */
 void monitor_keep_tick(struct monitor *m);
 void monitor_keep_end(struct monitor *m);
 

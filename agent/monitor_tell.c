@@ -30,6 +30,12 @@ static struct metric wrong = {.name = NAME_METRIC_WATCH_WRONG,
 static struct metric late = {.name = NAME_METRIC_WATCH_LATE,
     .help = "Texts of watched streams that were older than each window",
     .kind = METRIC_COUNTER};
+static struct metric source_late = {.name = NAME_METRIC_WATCH_SOURCE,
+    .help = "Seconds for which the source that is watched has not answered; 0: it does",
+    .kind = METRIC_GAUGE};
+static struct metric state_late = {.name = NAME_METRIC_WATCH_STATE,
+    .help = "Seconds for which the folder of what is watched has not answered; 0: it does",
+    .kind = METRIC_GAUGE};
 static struct metric delivered = {.name = NAME_METRIC_HOOKS_DELIVERED,
     .help = "Changes of alerts that webhooks have taken",
     .kind = METRIC_COUNTER};
@@ -64,7 +70,7 @@ void monitor_tell_register(const struct monitor *m)
 {
     const struct jobspec_alert *list = m->spec->serve.classify.alerts;
     int n = m->spec->serve.classify.alert_count;
-    struct metric *plain[] = {&wrong, &late, &delivered, &dropped};
+    struct metric *plain[] = {&wrong, &late, &source_late, &state_late, &delivered, &dropped};
     for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
         metric_register(plain[i]);
     for (int i = 0; i < n; i++)
@@ -104,6 +110,8 @@ void monitor_tell_measure(const struct monitor *m)
     }
     metric_set(&wrong, (double)m->wrong);
     metric_set(&late, (double)m->late);
+    metric_set(&source_late, (double)(m->source.late_ms / 1000));
+    metric_set(&state_late, (double)(saver_late_ms(m->saver) / 1000));
     metric_set(&delivered, (double)yes);
     metric_set(&dropped, (double)no);
 }
@@ -151,6 +159,30 @@ static void write_alert(const struct monitor *m, int i, struct jsonw *w)
     jsonw_close(w);
 }
 
+static void write_disk(
+    struct jsonw *w, const char *key, const char *state, int64_t late_ms, const char *message)
+{
+    jsonw_open(w, key, '{');
+    jsonw_str(w, "state", late_ms ? "late" : state);
+    jsonw_int(w, "lateSeconds", late_ms / 1000);
+    jsonw_str(w, "message", message);
+    jsonw_close(w);
+}
+
+static void write_disks(const struct monitor *m, struct jsonw *w)
+{
+    const struct intake_view *v = &m->source;
+    const char *state = !v->begun ? "waiting"
+        : v->fails.code           ? "failing"
+        : v->behind               ? "reading"
+                                  : "read";
+    if (m->intake)
+        write_disk(w, "source", state, v->late_ms, v->fails.code ? v->fails.text : "");
+    else
+        jsonw_null(w, "source");
+    write_disk(w, "kept", m->held ? "kept" : "waiting", saver_late_ms(m->saver), "");
+}
+
 void monitor_tell_state(const struct monitor *m, struct buf *out)
 {
     struct jsonw w;
@@ -163,6 +195,7 @@ void monitor_tell_state(const struct monitor *m, struct buf *out)
     jsonw_int(&w, "wrong", m->wrong);
     jsonw_int(&w, "late", m->late);
     jsonw_int(&w, "streams", m->stream_count);
+    write_disks(m, &w);
     jsonw_open(&w, "alerts", '[');
     for (int i = 0; i < m->spec->serve.classify.alert_count; i++)
         write_alert(m, i, &w);

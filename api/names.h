@@ -214,6 +214,8 @@
 #define NAME_METRIC_WATCH_TEXTS     "llmjob_watched_texts_total"
 #define NAME_METRIC_WATCH_WRONG     "llmjob_watched_lines_refused_total"
 #define NAME_METRIC_WATCH_LATE      "llmjob_watched_texts_late_total"
+#define NAME_METRIC_WATCH_SOURCE    "llmjob_watched_source_late_seconds"
+#define NAME_METRIC_WATCH_STATE     "llmjob_watched_state_late_seconds"
 #define NAME_METRIC_ALERT_SHARE     "llmjob_alert_share"
 #define NAME_METRIC_ALERT_FIRING    "llmjob_alert_firing"
 #define NAME_METRIC_HOOKS_DELIVERED "llmjob_alert_webhooks_total"

@@ -44,8 +44,19 @@ function points(label, all) {
   return out.join(" ");
 }
 
+function disks(v) {
+  const late = (name, d) => `${name} has not answered for ${d.lateSeconds} s.`;
+  return [
+    v.source?.state === "late" ? late("The source", v.source)
+      : v.source?.state === "failing" ? `The source cannot be read: ${v.source.message}.` : "",
+    v.kept.state === "late" ? late("The folder of what is kept", v.kept)
+      : v.kept.state === "waiting" ? "Another has what is kept: the source waits." : "",
+  ].filter(text => text);
+}
+
 function show(v) {
   $("model").textContent = v.model;
+  $("disks").replaceChildren(...disks(v).map(text => make("p", text, { class: "said" })));
   $("alerts").replaceChildren(...v.alerts.map(alertBox));
   const levels = v.alerts.map(a => (HEIGHT - 4 - (HEIGHT - 8) * a.fireShare).toFixed(1));
   $("chart").replaceChildren(

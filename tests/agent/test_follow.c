@@ -20,6 +20,7 @@
 static char folder[64], path[96];
 static struct follow *f;
 static struct follow_item item;
+static struct follow_place at_mark;
 static struct err e;
 static int64_t wall_ms;
 
@@ -30,6 +31,7 @@ static void setup(void)
     snprintf(path, sizeof path, "%s/log", folder);
     wall_ms = clock_wall_ms();
     ck_assert_int_eq(follow_create(path, false, &f, &e), 0);
+    at_mark = follow_place(f);
 }
 
 static void teardown(void)
@@ -57,6 +59,11 @@ static const char *next(void)
     return said;
 }
 
+static void mark(void)
+{
+    at_mark = follow_place(f);
+}
+
 /* Another reads on from the last mark. */
 static void break_off(bool directory)
 {
@@ -66,14 +73,15 @@ static void break_off(bool directory)
     buf_init(&out, 4096);
     jsonw_init(&w, &out);
     jsonw_open(&w, NULL, '{');
-    follow_write(f, &w);
+    follow_place_write(&at_mark, directory, &w);
     jsonw_close(&w);
     ck_assert_int_eq(jsonw_end(&w), 0);
     ck_assert_int_eq(json_parse(out.data, out.len, &v, &e), 0);
     follow_destroy(f);
     f = NULL;
     ck_assert_int_eq(follow_create(directory ? folder : path, directory, &f, &e), 0);
-    follow_read(f, v);
+    const struct follow_place from = follow_place_read(v);
+    follow_go(f, &from);
 }
 
 START_TEST(a_file_grows)
@@ -142,11 +150,11 @@ START_TEST(a_break)
 {
     put("one\ntwo\nthree\n");
     next();
-    follow_mark(f);
+    mark();
     ck_assert_str_eq(next(), "two|");
     break_off(false); /* before two was done with */
     ck_assert_str_eq(next(), "two|");
-    follow_mark(f);
+    mark();
     rotate("log.1"); /* in the break */
     put("four\n");
     break_off(false);
@@ -154,7 +162,7 @@ START_TEST(a_break)
     ck_assert_str_eq(next(), "");
     wall_ms += FOLLOW_SETTLE_MS;
     ck_assert_str_eq(next(), "four|");
-    follow_mark(f);
+    mark();
     ck_assert_int_eq(truncate(path, 0), 0);
     put("x\n");
     break_off(false);
@@ -175,7 +183,7 @@ START_TEST(a_line_that_is_too_long)
     ck_assert(item.cut);
     ck_assert_str_eq(next(), "b|");
     ck_assert(!item.cut);
-    follow_mark(f);
+    mark();
     break_off(false); /* bytes were counted */
     ck_assert_str_eq(next(), "");
     text[FOLLOW_BYTES] = 0;
@@ -235,7 +243,7 @@ START_TEST(a_directory)
     ck_assert_str_eq(item.name, "b");
     ck_assert_int_eq(item.ms, changed_ms("b"));
     ck_assert_str_eq(next(), "");
-    follow_mark(f);
+    mark();
     while (clock_wall_ms() <= changed_ms("b") + 10)
         continue;              /* a kernel's times may be 10 ms coarse */
     put_file("a", "three", 5); /* after b, whatever its name */
@@ -244,7 +252,7 @@ START_TEST(a_directory)
     ck_assert_str_eq(next(), "three|");
     break_off(true); /* not marked: once more */
     ck_assert_str_eq(next(), "three|");
-    follow_mark(f);
+    mark();
     break_off(true);
     ck_assert_str_eq(next(), "|");
     ck_assert(item.len == 0 && !strcmp(item.name, "c"));
@@ -307,7 +315,7 @@ START_TEST(random_writers)
                 wall_ms += 5000;
                 follow_next(f, wall_ms, &item, &e); /* the new one is noticed before the next */
             } else if (what == 9) {
-                follow_mark(f);
+                mark();
                 marked = read;
                 may_rotate = read > rotated;
             } else if (what == 10) {
@@ -320,7 +328,7 @@ START_TEST(random_writers)
             }
         }
         ck_assert_int_eq(read, written);
-        follow_mark(f);
+        mark();
         ck_assert_int_eq(unlink(path), 0);
     }
 }
