@@ -14,6 +14,7 @@
 #include "agent/monitor.h"
 #include "agent/openai.h"
 #include "agent/openai_answer.h"
+#include "agent/openai_items.h"
 #include "agent/page.h"
 #include "agent/readings.h"
 #include "agent/reply.h"
@@ -256,6 +257,7 @@ static struct openai_conf api_of(const struct front *f, int key)
         .calls = f->calls,
         .does = f->does,
         .documents = f->stores.there,
+        .watches = f->conf.monitor,
         .adapters = f->conf.adapters,
         .adapter_count = f->conf.adapter_count,
         .keys = f->conf.keys,
@@ -653,8 +655,12 @@ static void on_request(void *user, struct web_exchange *x)
         web_last(x);
     if (!strcmp(method, "OPTIONS")) {
         reply_preflight(x);
-    } else if (monitor_request(f->conf.monitor, x)) {
-        return;
+    } else if (place == OPENAI_LINE) {
+        const struct openai_conf api = api_of(f, 0);
+        if (openai_check_does(&api, place, &why))
+            reply_error(x, &why);
+        else
+            monitor_request(f->conf.monitor, x);
     } else if (read && get) {
         const struct readings r = {api_of(f, 0), &f->stores, front_serving(f)};
         if (!readings_answer(&r, x, &why))

@@ -202,14 +202,14 @@ static void end_batch(
     buf_init(&out, SAID_BYTES);
     for (int i = 0; i < b->count; i++) {
         const struct monitor_line *l = &b->lines[i];
-        const struct json *said = l->wrong ? NULL : element;
+        const struct json *said = *l->wrong ? NULL : element;
         if (said)
             count_text(m, l, said);
         else
             m->wrong++;
         if (s)
             monitor_line_answer(l, said, why, &out);
-        element = l->wrong ? element : json_next(element);
+        element = *l->wrong ? element : json_next(element);
     }
     if (b->source) {
         if (!elements && b->texts)
@@ -324,7 +324,7 @@ static void batch_begin(struct monitor *m, struct watched_batch *b)
 /* Of b->lines the next; text (len) is there if nothing is wrong. */
 static void batch_add(struct watched_batch *b, const char *text, size_t len)
 {
-    if (b->lines[b->count++].wrong)
+    if (*b->lines[b->count++].wrong)
         return;
     struct jsonw w;
     jsonw_init(&w, &b->frame);
@@ -392,13 +392,15 @@ static void fill_of_client(struct monitor *m, struct watched_batch *b, struct wa
 static void text_add(struct watched_batch *b, const struct follow_item *item)
 {
     struct monitor_line *l = &b->lines[b->count];
-    *l = (struct monitor_line){.ms = item->ms, .wrong = item->len ? NULL : "it is empty"};
+    *l = (struct monitor_line){.ms = item->ms, .wrong = "it is empty"};
+    if (item->len)
+        *l->wrong = 0;
     batch_add(b, item->text, item->len);
 }
 
 static void tell_wrong(const struct monitor_line *l, const struct follow_item *item)
 {
-    if (l->wrong)
+    if (*l->wrong)
         log_warn("passed over in the source", LOG_S("what", item->name ? item->name : "a line"),
             LOG_S("why", l->wrong));
 }
@@ -521,12 +523,10 @@ static void on_posted(struct monitor *m, struct web_exchange *x)
     hand_lines(m);
 }
 
-bool monitor_request(struct monitor *m, struct web_exchange *x)
+void monitor_request(struct monitor *m, struct web_exchange *x)
 {
     struct openai_refusal why;
     const char *method = web_method(x);
-    if (!m || strcmp(web_path(x), MONITOR_PATH) != 0)
-        return false;
     if (!strcmp(method, "POST")) {
         on_posted(m, x);
     } else if (!strcmp(method, "GET")) {
@@ -539,7 +539,6 @@ bool monitor_request(struct monitor *m, struct web_exchange *x)
         openai_refuse(&why, 405, NULL, NULL, "there is nothing at this path for this method");
         reply_error(x, &why);
     }
-    return true;
 }
 
 /* -- time -- */

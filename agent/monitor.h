@@ -34,7 +34,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MONITOR_PATH     "/v1/monitor"
 #define MONITOR_STREAMS  32                  /* of clients, at once */
 #define MONITOR_TEXTS    32                  /* of a request to the rank, */
 #define MONITOR_BYTES    (128 << 10)         /* or, beyond the first, so many of texts */
@@ -59,8 +58,8 @@ void monitor_lost(struct monitor *m);
 void monitor_drain(struct monitor *m); /* no further streams, nor texts of the source */
 /* False: the frame is not of the monitor's requests. */
 bool monitor_frame(struct monitor *m, const struct wire_frame *frame);
-/* Of a client that may ask. False: another path's. */
-bool monitor_request(struct monitor *m, struct web_exchange *x);
+/* At OPENAI_LINE's path, of a client that may ask. */
+void monitor_request(struct monitor *m, struct web_exchange *x);
 void monitor_tick(struct monitor *m, int64_t now_ms);
 /* Its alerts into the report, which is otherwise whole; in the arena. */
 int monitor_report(const struct monitor *m, struct arena *a, struct report *out, struct err *e);

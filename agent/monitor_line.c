@@ -3,6 +3,7 @@
  */
 #include "agent/monitor_line.h"
 
+#include "agent/openai_internal.h"
 #include "base/clock.h"
 
 #include <math.h>
@@ -32,36 +33,44 @@ static int64_t read_time(const struct json *v, int64_t wall_ms)
     return json_is_number(v) && s >= 0 && s < 1e11 ? (int64_t)floor(s * 1000) : -1;
 }
 
-static const char *wrong_with(const struct json *v, int64_t wall_ms, struct monitor_line *out)
+/* 0: it is one. */
+static int check_line(
+    const struct json *v, int64_t wall_ms, struct monitor_line *out, struct openai_refusal *r)
 {
-    const char *text = json_str(v, "text", NULL);
     if (!json_is_object(v))
-        return "a line must be a JSON object";
-    if (!text || !*text)
-        return "text must be a string that is not empty";
+        return REFUSE(r, NULL, "a line must be a JSON object");
+    if (openai_check_fields(v, OPENAI_LINE, "", r))
+        return -1;
+    if (!*json_str(v, "text", ""))
+        return REFUSE(r, "text", "text must not be empty");
     if (!read_id(json_get(v, "id"), out->id))
-        return "id must be a string or a number, of less than 200 bytes";
+        return REFUSE(r, "id", "id must be a string or a number, of less than 200 bytes");
     out->ms = read_time(json_get(v, "time"), wall_ms);
     if (out->ms < 0)
-        return "time must be as 2026-01-31T12:00:00Z, or seconds since 1970";
-    return out->ms > wall_ms + MONITOR_AHEAD_MS ? "time lies more than a minute ahead" : NULL;
+        return REFUSE(r, "time", "time must be as 2026-01-31T12:00:00Z, or seconds since 1970");
+    return out->ms > wall_ms + MONITOR_AHEAD_MS
+        ? REFUSE(r, "time", "time lies more than a minute ahead")
+        : 0;
 }
 
 void monitor_line_read(const char *line, size_t len, int64_t wall_ms, struct monitor_line *out,
     struct json **tree, const char **text)
 {
     struct err ignored = {0};
+    struct openai_refusal r = {0};
     out->ms = wall_ms;
     *out->id = 0;
     *tree = NULL;
     *text = NULL;
+    int rc = 0;
     if (len > MONITOR_LINE_BYTES)
-        out->wrong = "a line has at most 262144 bytes";
+        rc = REFUSE(&r, NULL, "a line has at most %d bytes", MONITOR_LINE_BYTES);
     else if (json_parse_within(line, len, 4096, tree, &ignored))
-        out->wrong = "a line must be JSON";
+        rc = REFUSE(&r, NULL, "a line must be JSON");
     else
-        out->wrong = wrong_with(*tree, wall_ms, out);
-    if (!out->wrong)
+        rc = check_line(*tree, wall_ms, out, &r);
+    snprintf(out->wrong, sizeof out->wrong, "%.127s", rc ? r.message : "");
+    if (!rc)
         *text = json_str(*tree, "text", "");
 }
 
@@ -90,14 +99,14 @@ void monitor_line_answer(
     jsonw_int(&w, "index", l->index);
     if (*l->id)
         jsonw_raw(&w, "id", l->id);
-    if (element && !l->wrong) {
+    if (element && !*l->wrong) {
         clock_format(l->ms, time, sizeof time);
         jsonw_str(&w, "time", time);
         jsonw_str(&w, "label", json_str(element, "label", ""));
         copy_list(element, "labels", &w);
         copy_list(element, "probs", &w);
     } else {
-        jsonw_str(&w, "error", l->wrong ? l->wrong : why);
+        jsonw_str(&w, "error", *l->wrong ? l->wrong : why);
     }
     jsonw_close(&w);
     jsonw_end(&w);

@@ -1,7 +1,6 @@
 /*
  * monitor_line: what a line of a watched stream is, and what is answered to it. A line is a JSON
- * object {"text", "time", "id"}: the time in RFC 3339 or in seconds since 1970, or absent: now; the
- * id a string or number, or absent; other members mean nothing. Pure.
+ * object whose members are those of OPENAI_LINE (agent/openai.h); others mean nothing. Pure.
  */
 #ifndef AGENT_MONITOR_LINE_H
 #define AGENT_MONITOR_LINE_H
@@ -21,7 +20,7 @@ struct monitor_line {
     int64_t index;             /* in its stream, from 0 */
     int64_t ms;                /* since 1970 */
     char id[MONITOR_ID_BYTES]; /* as JSON; "": none */
-    const char *wrong;         /* why it is none; NULL: nothing is wrong. A literal. */
+    char wrong[128];           /* why it is none; "": nothing is wrong */
 };
 
 /* Of the JSON that it was made of, *tree, which the caller destroys also when something is wrong,

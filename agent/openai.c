@@ -139,6 +139,8 @@ int openai_check_fields(const struct json *object, enum openai_place place, cons
         const struct openai_field *f = find_field(json_key(v), place);
         char path[sizeof r->param];
         snprintf(path, sizeof path, "%s%.60s", prefix, json_key(v));
+        if (!f && (place & OPENAI_LINES))
+            continue;
         if (!f)
             return REFUSE(r, path, "%s is not a field of this request", path);
         if (json_get(object, f->name) != v) /* readers differ in which one counts */

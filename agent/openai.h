@@ -70,6 +70,7 @@ enum openai_place { /* the objects that have fields; bits */
     OPENAI_SEARCH = (int64_t)1 << 40,
     OPENAI_RANKING = (int64_t)1 << 41, /* ranking_options */
     OPENAI_HYBRID = (int64_t)1 << 42,  /* its hybrid_search */
+    OPENAI_LINE = (int64_t)1 << 43,    /* of /v1/monitor's body */
 };
 _Static_assert(sizeof(enum openai_place) == sizeof(uint64_t), "places are bits of 64");
 #define OPENAI_PLACES 64 /* bits at most */
@@ -79,6 +80,9 @@ _Static_assert(sizeof(enum openai_place) == sizeof(uint64_t), "places are bits o
 /* Those of models that read whole texts: the rank gives the elements of a list (openai_items.h). */
 #define OPENAI_ITEMS \
     (OPENAI_EMBED | OPENAI_CLASSIFY | OPENAI_SCORE | OPENAI_RERANK | OPENAI_RECOMMEND)
+
+/* Those whose body is lines, each such an object, in which members of no row mean nothing. */
+#define OPENAI_LINES OPENAI_LINE
 
 enum openai_kind {
     OPENAI_NUMBER, /* from min to max */
@@ -110,6 +114,12 @@ struct openai_object {
     const char *title;
 };
 const struct openai_object *openai_objects(size_t *count);
+/* By which paths other servers have some of them, too. */
+struct openai_alias {
+    const char *path;
+    enum openai_place place;
+};
+const struct openai_alias *openai_aliases(size_t *count);
 /* 0: none of those paths. */
 enum openai_place openai_place_of(const char *path);
 
@@ -122,6 +132,7 @@ struct openai_conf {
     enum wire_calls calls;                         /* how the model calls tools */
     enum wire_does does;                           /* which places it answers */
     bool documents;                                /* there are some to search in */
+    bool watches;                                  /* streams */
     const struct jobspec_served_adapter *adapters; /* (adapter_count) beside it */
     int adapter_count;
     const struct api_keys *keys; /* borrowed; NULL: there are none */

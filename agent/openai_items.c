@@ -58,6 +58,10 @@ int openai_check_does(
     if (place == OPENAI_SEARCH && !conf->documents && conf->does == WIRE_DOES_GENERATE)
         return openai_refuse(
             r, 404, NULL, NULL, "there are no documents to search in: spec.serve.retrieval");
+    if (place == OPENAI_LINE)
+        return conf->watches
+            ? 0
+            : openai_refuse(r, 404, NULL, NULL, "nothing is watched: spec.serve.classify");
     if (kinds[conf->does].places & place)
         return 0;
     return openai_refuse(r, 400, "unsupported_task", "model",

@@ -383,6 +383,15 @@ static const struct openai_field fields[] = {
     RANGE("embedding_weight", OPENAI_HYBRID, OPENAI_NUMBER, 0, 1000,
         "that by embeddings; 1 when absent"),
     RANGE("text_weight", OPENAI_HYBRID, OPENAI_NUMBER, 0, 1000, "that by words; likewise"),
+
+    ROW("text", OPENAI_LINE, OPENAI_STRING, 0, 0, NULL, "needed: what is classified, not empty",
+        "{'type':'string','minLength':1}", true),
+    OWN("time", OPENAI_LINE, false,
+        "when it came, in RFC 3339 or in seconds since 1970; now when absent",
+        "{'anyOf':[{'type':'string','format':'date-time'},{'type':'number','minimum':0}]}"),
+    OWN("id", OPENAI_LINE, false,
+        "a string or a number of less than 200 bytes, which its answer has",
+        "{'type':['string','number']}"),
 };
 
 const struct openai_field *openai_fields(size_t *count)
@@ -406,6 +415,7 @@ static const struct openai_object objects[] = {
     {OPENAI_COUNT, "/v1/messages/count_tokens", "CountRequest", NULL},
     {OPENAI_RESPONSES, "/v1/responses", "ResponsesRequest", NULL},
     {OPENAI_SEARCH, "/v1/vector_stores/vs_documents/search", "SearchRequest", NULL},
+    {OPENAI_LINE, "/v1/monitor", "MonitorLine", NULL},
     {OPENAI_MESSAGE, NULL, "Message", "A message"},
     {OPENAI_PART, NULL, "Part", "A part of a message's content"},
     {OPENAI_FORMAT, NULL, "ResponseFormat", "`response_format`"},
@@ -443,20 +453,22 @@ const struct openai_object *openai_objects(size_t *count)
     return objects;
 }
 
-/* By which other servers have them, too. */
-static const struct {
-    const char *path;
-    enum openai_place place;
-} others[] = {{"/classify", OPENAI_CLASSIFY}, {"/score", OPENAI_SCORE}, {"/rerank", OPENAI_RERANK},
-    {"/v2/rerank", OPENAI_RERANK}};
+static const struct openai_alias aliases[] = {{"/classify", OPENAI_CLASSIFY},
+    {"/score", OPENAI_SCORE}, {"/rerank", OPENAI_RERANK}, {"/v2/rerank", OPENAI_RERANK}};
+
+const struct openai_alias *openai_aliases(size_t *count)
+{
+    *count = sizeof aliases / sizeof *aliases;
+    return aliases;
+}
 
 enum openai_place openai_place_of(const char *path)
 {
     for (size_t i = 0; i < sizeof objects / sizeof *objects; i++)
         if (objects[i].path && !strcmp(path, objects[i].path))
             return objects[i].place;
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        if (!strcmp(path, others[i].path))
-            return others[i].place;
+    for (size_t i = 0; i < sizeof aliases / sizeof *aliases; i++)
+        if (!strcmp(path, aliases[i].path))
+            return aliases[i].place;
     return 0;
 }

@@ -114,6 +114,12 @@ static const struct answer {
         "'required':['type','text'],'properties':{'type':{'const':'text'},"
         "'text':{'type':'string'}}}}}}}}}",
         false},
+    {OPENAI_LINE, "MonitorAnswer",
+        "{'type':'object','required':['index'],'properties':{'index':{'type':'integer'},"
+        "'id':{'type':['string','number']},'time':{'type':'string'},'label':{'type':'string'},"
+        "'labels':{'type':'array','items':{'type':'string'}},"
+        "'probs':{'type':'array','items':{'type':'number'}},'error':{'type':'string'}}}",
+        false},
     {OPENAI_COUNT, "Count",
         "{'type':'object','required':['input_tokens'],'properties':{"
         "'input_tokens':{'type':'integer'}}}",
@@ -151,6 +157,29 @@ static const struct part { /* of answers */
     {"VectorStores",
         "{'type':'object','required':['object','data'],'properties':{'object':{'const':'list'},"
         "'data':{'type':'array','items':@VectorStore}}}"},
+    {"MonitorDisk",
+        "{'type':'object','required':['state','lateSeconds','message'],'properties':{"
+        "'state':{'enum':['waiting','reading','read','failing','late','kept']},"
+        "'lateSeconds':{'type':'integer'},'message':{'type':'string'}}}"},
+    {"MonitorAlert",
+        "{'type':'object','required':['name','label','state','share','texts','since','fired',"
+        "'resolved','windowSeconds','fireShare','clearShare','forSeconds','minItems'],"
+        "'properties':{'name':{'type':'string'},'label':{'type':'string'},"
+        "'state':{'enum':['firing','pending','inactive']},'share':{'type':'number'},"
+        "'texts':{'type':'integer'},'since':{'type':['string','null']},"
+        "'fired':{'type':['string','null']},'resolved':{'type':['string','null']},"
+        "'windowSeconds':{'type':'integer'},'fireShare':{'type':'number'},"
+        "'clearShare':{'type':'number'},'forSeconds':{'type':'integer'},"
+        "'minItems':{'type':'integer'},'webhook':{'type':'object','required':['waiting',"
+        "'delivered','retried','dropped'],'additionalProperties':{'type':'integer'}}}}"},
+    {"Monitor",
+        "{'type':'object','required':['object','model','now','texts','wrong','late','streams',"
+        "'source','kept','alerts','curves'],'properties':{'object':{'const':'monitor'},"
+        "'model':{'type':'string'},'now':{'type':['string','null']},'texts':{'type':'integer'},"
+        "'wrong':{'type':'integer'},'late':{'type':'integer'},'streams':{'type':'integer'},"
+        "'source':{'anyOf':[@MonitorDisk,{'type':'null'}]},'kept':@MonitorDisk,"
+        "'alerts':{'type':'array','items':@MonitorAlert},'curves':{'type':'object',"
+        "'required':['stepMs','lastMs','texts','labels']}}}"},
     {"Health", "{'type':'object','required':['status'],'properties':{'status':{'type':'string'}}}"},
     {"AnthropicError",
         "{'type':'object','required':['type','error'],'properties':{'type':{'const':'error'},"
@@ -170,6 +199,7 @@ static const struct reading {
     {"/v1/models/{model}", "Model", "A model"},
     {"/v1/vector_stores", "VectorStores", "The documents, as a list"},
     {"/v1/vector_stores/vs_documents", "VectorStore", "The documents"},
+    {"/v1/monitor", "Monitor", "What is watched"},
     {"/health", "Health", "Whether requests are taken"},
     {"/openapi.json", NULL, "This document"},
 };
@@ -264,7 +294,7 @@ static void write_object(
     const struct openai_field *fields = openai_fields(&count);
     jsonw_open(w, o->name, '{');
     jsonw_str(w, "type", "object");
-    jsonw_bool(w, "additionalProperties", false);
+    jsonw_bool(w, "additionalProperties", o->place & OPENAI_LINES);
     jsonw_open(w, "required", '[');
     for (const struct openai_field *f = fields; f < fields + count; f++)
         if ((f->places & o->place) && f->needed)
@@ -299,14 +329,19 @@ static void write_components(struct jsonw *w, const struct openai_conf *conf, bo
 
 /* -- paths -- */
 
+static const char *type_of(enum openai_place place)
+{
+    return place & OPENAI_LINES ? "application/x-ndjson" : "application/json";
+}
+
 /* name: of the schema, NULL: an object. */
-static void write_content(struct jsonw *w, const char *name, bool streams)
+static void write_content(struct jsonw *w, const char *type, const char *name, bool streams)
 {
     char schema[64] = "{'type':'object'}";
     if (name)
         snprintf(schema, sizeof schema, "@%s", name);
     jsonw_open(w, "content", '{');
-    jsonw_open(w, "application/json", '{');
+    jsonw_open(w, type, '{');
     write_schema(w, "schema", schema);
     jsonw_close(w);
     if (streams)
@@ -314,21 +349,23 @@ static void write_content(struct jsonw *w, const char *name, bool streams)
     jsonw_close(w);
 }
 
-static void write_response(
-    struct jsonw *w, const char *status, const char *description, const char *name, bool streams)
+static void write_response(struct jsonw *w, const char *status, const char *description,
+    const char *type, const char *name, bool streams)
 {
     jsonw_open(w, status, '{');
     jsonw_str(w, "description", description);
-    write_content(w, name, streams);
+    write_content(w, type, name, streams);
     jsonw_close(w);
 }
 
-static void write_responses(struct jsonw *w, const char *name, bool streams, const char *error)
+static void write_responses(
+    struct jsonw *w, enum openai_place place, const char *name, bool streams, const char *error)
 {
+    const char *json = type_of(0);
     jsonw_open(w, "responses", '{');
-    write_response(w, "200", "The answer", name, streams);
-    write_response(w, "4XX", "The request is at fault, or comes too soon", error, false);
-    write_response(w, "5XX", "The server is at fault, or does not serve now", error, false);
+    write_response(w, "200", "The answer", type_of(place), name, streams);
+    write_response(w, "4XX", "The request is at fault, or comes too soon", json, error, false);
+    write_response(w, "5XX", "The server is at fault, or does not serve now", json, error, false);
     jsonw_close(w);
 }
 
@@ -340,26 +377,26 @@ static const struct answer *answer_of(enum openai_place place)
     return i < sizeof answers / sizeof *answers ? &answers[i] : NULL;
 }
 
-static void write_asking(struct jsonw *w, const struct openai_object *o)
+/* alias: a number of its path's own; 0: it is the object's. */
+static void write_asking(struct jsonw *w, const struct openai_object *o, size_t alias)
 {
     const struct answer *answer = answer_of(o->place);
-    jsonw_open(w, o->path, '{');
+    char id[64];
+    snprintf(id, sizeof id, alias ? "%s%zu" : "%s", o->name, alias);
     jsonw_open(w, "post", '{');
-    jsonw_str(w, "operationId", o->name);
+    jsonw_str(w, "operationId", id);
     jsonw_open(w, "requestBody", '{');
     jsonw_bool(w, "required", true);
-    write_content(w, o->name, false);
+    write_content(w, type_of(o->place), o->name, false);
     jsonw_close(w);
-    write_responses(w, answer ? answer->name : NULL, answer && answer->streams,
+    write_responses(w, o->place, answer ? answer->name : NULL, answer && answer->streams,
         o->place & (OPENAI_MESSAGES | OPENAI_COUNT) ? "AnthropicError" : "Error");
-    jsonw_close(w);
     jsonw_close(w);
 }
 
 static void write_reading(struct jsonw *w, const struct reading *r)
 {
     bool open = !strcmp(r->path, "/health");
-    jsonw_open(w, r->path, '{');
     if (strchr(r->path, '{'))
         jsonw_raw(w, "parameters",
             "[{\"name\":\"model\",\"in\":\"path\",\"required\":true,"
@@ -368,17 +405,57 @@ static void write_reading(struct jsonw *w, const struct reading *r)
     jsonw_str(w, "summary", r->summary);
     if (open)
         jsonw_raw(w, "security", "[]");
-    write_responses(w, r->name, false, open ? "Health" : "Error");
+    write_responses(w, 0, r->name, false, open ? "Health" : "Error");
     jsonw_close(w);
+}
+
+static const struct reading *reading_at(const char *path)
+{
+    size_t i = 0;
+    while (i < sizeof readings / sizeof *readings && strcmp(readings[i].path, path) != 0)
+        i++;
+    return i < sizeof readings / sizeof *readings ? &readings[i] : NULL;
+}
+
+/* What is asked at its path and at others', and what is read there. */
+static void write_object_paths(struct jsonw *w, const struct openai_object *o)
+{
+    size_t count;
+    const struct openai_alias *aliases = openai_aliases(&count);
+    const struct reading *r = reading_at(o->path);
+    jsonw_open(w, o->path, '{');
+    write_asking(w, o, 0);
+    if (r)
+        write_reading(w, r);
     jsonw_close(w);
+    for (size_t i = 0; i < count; i++)
+        if (aliases[i].place == o->place) {
+            jsonw_open(w, aliases[i].path, '{');
+            write_asking(w, o, i + 1);
+            jsonw_close(w);
+        }
+}
+
+static void write_paths(struct jsonw *w, const struct openai_conf *conf)
+{
+    size_t count;
+    struct openai_refusal r;
+    const struct openai_object *objects = openai_objects(&count);
+    for (size_t i = 0; i < count; i++)
+        if (objects[i].path && !openai_check_does(conf, objects[i].place, &r))
+            write_object_paths(w, &objects[i]);
+    for (size_t i = 0; i < sizeof readings / sizeof *readings; i++) {
+        if (openai_place_of(readings[i].path)) /* it stands there */
+            continue;
+        jsonw_open(w, readings[i].path, '{');
+        write_reading(w, &readings[i]);
+        jsonw_close(w);
+    }
 }
 
 void openapi_write(struct buf *out, const struct openai_conf *conf, bool keyed)
 {
     struct jsonw w;
-    size_t count;
-    struct openai_refusal r;
-    const struct openai_object *objects = openai_objects(&count);
     jsonw_init(&w, out);
     jsonw_open(&w, NULL, '{');
     jsonw_str(&w, "openapi", "3.1.0");
@@ -386,11 +463,7 @@ void openapi_write(struct buf *out, const struct openai_conf *conf, bool keyed)
     if (keyed)
         jsonw_raw(&w, "security", "[{\"key\":[]}]");
     jsonw_open(&w, "paths", '{');
-    for (size_t i = 0; i < count; i++)
-        if (objects[i].path && !openai_check_does(conf, objects[i].place, &r))
-            write_asking(&w, &objects[i]);
-    for (size_t i = 0; i < sizeof readings / sizeof *readings; i++)
-        write_reading(&w, &readings[i]);
+    write_paths(&w, conf);
     jsonw_close(&w);
     write_components(&w, conf, keyed);
     jsonw_close(&w);

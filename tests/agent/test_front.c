@@ -145,6 +145,7 @@ START_TEST(refuses_with_the_right_status)
         {"/v1/completions", "{\"model\":\"tiny\",\"prompt\":7}", " 400 ", "prompt"},
         {"/v1/models", "{}", " 405 ", "error"},
         {"/v2", "{}", " 404 ", "error"},
+        {"/v1/monitor", "{\"text\":\"a\"}", " 404 ", "nothing is watched"},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         struct front_client c;
@@ -577,6 +578,7 @@ START_TEST(tells_its_models_and_health)
         {"GET /v1/models/org/tiny", KEY, " 200 ", "{\"id\":\"org/tiny\",\"object\":\"model\""},
         {"GET /v1/models/org%2Ftiny", KEY, " 200 ", "{\"id\":\"org/tiny\""},
         {"GET /v1/models/org", KEY, " 404 ", "\"code\":\"model_not_found\""},
+        {"GET /v1/monitor", KEY, " 404 ", "nothing is watched: spec.serve.classify"},
         {"GET /v1/models/", KEY, " 404 ", "\"param\":\"model\""},
         {"GET /v1/modelsx", KEY, " 404 ", "\"param\":null"},
         {"GET /v1/models/org/tiny", "Accept: */*", " 401 ", "invalid_api_key"},

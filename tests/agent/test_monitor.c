@@ -14,6 +14,8 @@
 
 #include <unistd.h>
 
+#define MONITOR_PATH "/v1/monitor"
+
 static struct jobspec spec;
 static char folder[64], file[96], url[64];
 static int hook_failures, hook_asked;

@@ -18,8 +18,8 @@ static const char *wrong(const char *text)
     json_auto struct json *tree = NULL;
     const char *said;
     monitor_line_read(text, strlen(text), WALL_MS, &line, &tree, &said);
-    ck_assert(!line.wrong == (said != NULL));
-    snprintf(copy, sizeof copy, "%s", line.wrong ? line.wrong : said);
+    ck_assert(!*line.wrong == (said != NULL));
+    snprintf(copy, sizeof copy, "%s", *line.wrong ? line.wrong : said);
     return copy;
 }
 
@@ -42,8 +42,11 @@ START_TEST(lines)
         {"{\"text\":\"a\",\"time\":\"yesterday\"}", "time must be as", -1, ""},
         {"{\"text\":\"a\",\"time\":[]}", "time must be as", -1, ""},
         {"{\"text\":\"a\",\"id\":[1]}", "id must be", WALL_MS, ""},
-        {"{\"text\":\"\"}", "text must be", WALL_MS, ""},
-        {"{\"text\":5}", "text must be", WALL_MS, ""},
+        {"{\"text\":\"\"}", "text must not be empty", WALL_MS, ""},
+        {"{\"text\":5}", "text must be a string", WALL_MS, ""},
+        {"{\"id\":5}", "text is needed", WALL_MS, ""},
+        {"{\"text\":\"a\",\"text\":\"b\"}", "text is given twice", WALL_MS, ""},
+        {"{\"text\":\"a\",\"more\":1,\"more\":2}", "a", WALL_MS, ""},
         {"[\"a\"]", "a line must be a JSON object", WALL_MS, ""},
         {"{\"text\":\"a\"", "a line must be JSON", WALL_MS, ""},
         {"{\"text\":\"a\\u0000\"}", "a line must be JSON", WALL_MS, ""},
@@ -107,7 +110,7 @@ START_TEST(answers)
         "{\"index\":3,\"time\":\"2026-01-01T00:00:00Z\",\"label\":\"a\",\"labels\":[\"a\",\"b\"],"
         "\"probs\":[0.5]}\n");
     ck_assert_str_eq(answer(NULL, "a\nb"), "{\"index\":3,\"error\":\"a\\nb\"}\n");
-    line.wrong = "bad";
+    snprintf(line.wrong, sizeof line.wrong, "bad");
     ck_assert_str_eq(answer(NULL, "ok"), "{\"index\":3,\"error\":\"bad\"}\n");
 }
 END_TEST

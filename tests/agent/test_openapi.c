@@ -18,6 +18,7 @@ static struct openai_conf conf = {.model = "m",
     .most_choices = 20,
     .calls = WIRE_CALLS_HERMES,
     .documents = true,
+    .watches = true,
     .adapters = adapters,
     .adapter_count = 1};
 static struct json *doc;
@@ -60,7 +61,9 @@ START_TEST(every_row_is_documented)
     make();
     for (size_t i = 0; i < objects; i++) {
         const struct json *schema = json_get(schemas(), o[i].name);
-        ck_assert_msg(!json_bool(schema, "additionalProperties", true), "%s", o[i].name);
+        ck_assert_msg(
+            json_bool(schema, "additionalProperties", false) == !!(o[i].place & OPENAI_LINES), "%s",
+            o[i].name);
         size_t rows = 0;
         for (size_t k = 0; k < count; k++) {
             if (!(fields[k].places & o[i].place))
@@ -155,6 +158,22 @@ START_TEST(paths_are_what_the_model_does)
     ck_assert(json_get(json_get(doc, "paths"), "/v1/embeddings"));
     ck_assert(json_get(json_get(doc, "paths"), "/v1/recommend"));
     unmake();
+    conf.does = WIRE_DOES_CLASSIFY;
+    make();
+    const struct json *asked = json_get(json_get(doc, "paths"), "/v1/classify"),
+                      *other = json_get(json_get(doc, "paths"), "/classify"),
+                      *watched = json_get(json_get(doc, "paths"), "/v1/monitor");
+    ck_assert_str_ne(json_str(json_get(asked, "post"), "operationId", "a"),
+        json_str(json_get(other, "post"), "operationId", "a"));
+    ck_assert(json_path(watched, "post.requestBody.content.application/x-ndjson"));
+    ck_assert(json_path(watched, "post.responses.200.content.application/x-ndjson"));
+    ck_assert(json_path(watched, "get.responses.200.content.application/json"));
+    unmake();
+    conf.watches = false;
+    make();
+    ck_assert(!json_get(json_get(doc, "paths"), "/v1/monitor"));
+    unmake();
+    conf.watches = true;
     conf.does = WIRE_DOES_GENERATE;
 }
 END_TEST
