@@ -35,11 +35,14 @@ static bool is_one_of(const char *name, const char *const *list)
     return false;
 }
 
-/* Where a tag's `>` stands, behind its attributes, of which a quoted one may hold another. */
+/* Where a tag's `>` stands, behind its attributes, of which a quoted one may hold another. A quote
+   that does not close in what a tag may have is none, and then none of its kind stands in all of
+   that: so a file is gone through a few times at most, whatever is in it. */
 static size_t tag_end(const char *p, size_t len)
 {
+    size_t most = len < DOCUMENT_TAG ? len : DOCUMENT_TAG;
     char quote = 0;
-    for (size_t i = 1; i < len; i++) {
+    for (size_t i = 1; i < most; i++) {
         if (quote)
             quote = p[i] == quote ? 0 : quote;
         else if (p[i] == '>')
@@ -47,7 +50,8 @@ static size_t tag_end(const char *p, size_t len)
         else if ((p[i] == '"' || p[i] == '\'') && p[i - 1] == '=')
             quote = p[i];
     }
-    return len;
+    const char *end = quote ? memchr(p, '>', most) : NULL;
+    return end ? (size_t)(end - p) + 1 : most;
 }
 
 /* What begins with `<` here; false: it is text. */

@@ -1,12 +1,19 @@
 /*
  * fuzz_document: the first byte says of which kind the rest is a document. What is read is UTF-8,
- * its sections lie in order within the text, and cut into chunks it comes to an end, in time.
+ * its sections lie in order within the text, and cut into chunks it comes to an end, in time. Of
+ * some inputs the end is said over and over, since what does not end costs time in large files
+ * alone.
  */
 #include "base/clock.h"
+#include "base/mem.h"
 #include "base/utf8.h"
 #include "runtime/retrieval/cut.h"
 
 #include <stdlib.h>
+#include <string.h>
+
+#define REPEATED ((size_t)1 << 18) /* bytes of a large file */
+#define PART     12                /* of which it is made, at most */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -27,6 +34,22 @@ static void cut_all(const struct document *d)
     for (size_t chunks = 0; cut_next(&c, &conf, &x, &e) == 1; chunks++)
         if (x.from >= x.to || x.to > d->text.len || chunks > d->text.len)
             abort();
+}
+
+/* Is it valid or not: it takes time by its size. */
+static void read_repeated(enum document_kind kind, const char *text, size_t size)
+{
+    size_t n = size < PART ? size : PART;
+    struct document d;
+    struct err e = {0};
+    mem_autofree char *large = mem_alloc(REPEATED);
+    for (size_t at = 0; at + n <= REPEATED; at += n)
+        memcpy(large + at, text + size - n, n);
+    int64_t from = clock_thread_ms();
+    document_read(kind, large, REPEATED / n * n, &d, &e);
+    document_done(&d);
+    if (clock_thread_ms() - from > 1000)
+        abort();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -50,5 +73,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     document_done(&d);
     if (clock_thread_ms() - from > 2000)
         abort();
+    if (size % 4 == 0)
+        read_repeated(kind, (const char *)data + 1, size - 1);
     return 0;
 }

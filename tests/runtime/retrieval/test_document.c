@@ -5,10 +5,18 @@
  */
 #include "runtime/retrieval/document.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "tests/unit.h"
 
 #include <string.h>
+
+/* Of a processor, for 4 MiB: what takes time by the square takes minutes. */
+#ifdef __SANITIZE_ADDRESS__
+#define HOSTILE_MS 4000
+#else
+#define HOSTILE_MS 800
+#endif
 
 static struct document d;
 static struct err e;
@@ -98,6 +106,44 @@ START_TEST(what_is_no_text_is_refused)
 }
 END_TEST
 
+/* Largest files of what begins and does not end, or is as short as it can be. */
+START_TEST(hostile_files_take_no_longer_than_others)
+{
+    static const struct {
+        enum document_kind kind;
+        const char *part; /* of which all of the file is made */
+    } files[] = {{DOCUMENT_HTML, "<x=\""}, {DOCUMENT_HTML, "<x='"}, {DOCUMENT_HTML, "<x=\">"},
+        {DOCUMENT_HTML, "<x='\">"}, {DOCUMENT_HTML, "<x"}, {DOCUMENT_HTML, "<"},
+        {DOCUMENT_HTML, "</"}, {DOCUMENT_HTML, "<!"}, {DOCUMENT_HTML, "<!--"},
+        {DOCUMENT_HTML, "<!-->"}, {DOCUMENT_HTML, "<?=\""}, {DOCUMENT_HTML, "<p>"},
+        {DOCUMENT_HTML, "<nav>"}, {DOCUMENT_HTML, "<nav></nav>"}, {DOCUMENT_HTML, "<script>"},
+        {DOCUMENT_HTML, "<script></script=\""}, {DOCUMENT_HTML, "<script></script>"},
+        {DOCUMENT_HTML, "<h1>a"}, {DOCUMENT_HTML, "<pre> <br>"}, {DOCUMENT_HTML, "&"},
+        {DOCUMENT_HTML, "&#"}, {DOCUMENT_HTML, "&#1;"}, {DOCUMENT_HTML, "&uuml;"},
+        {DOCUMENT_JSONL, "\n"}, {DOCUMENT_JSONL, "{\"text\":\"\"}\n"},
+        {DOCUMENT_JSONL, "{\"text\":\"a\",\"title\":\"b\"}\n"}, {DOCUMENT_JSONL, "{\"text\":\""},
+        {DOCUMENT_JSONL, "["}, {DOCUMENT_JSONL, "[{},"}, {DOCUMENT_MARKDOWN, "["},
+        {DOCUMENT_MARKDOWN, "[]("}, {DOCUMENT_MARKDOWN, "[a](b)"}, {DOCUMENT_MARKDOWN, "!["},
+        {DOCUMENT_MARKDOWN, "```\n"}, {DOCUMENT_MARKDOWN, "* a\n"}, {DOCUMENT_MARKDOWN, "#"},
+        {DOCUMENT_MARKDOWN, "# a\n"}, {DOCUMENT_MARKDOWN, "     \n"},
+        {DOCUMENT_MARKDOWN, "    a\n\n"}, {DOCUMENT_TEXT, " "}, {DOCUMENT_TEXT, "-"},
+        {DOCUMENT_TEXT, "---\n"}, {DOCUMENT_TEXT, "a\n---\n"}, {DOCUMENT_TEXT, "1."},
+        {DOCUMENT_TEXT, "a\n\n"}};
+    mem_autofree char *text = mem_alloc(DOCUMENT_BYTES);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        size_t n = strlen(files[i].part), size = DOCUMENT_BYTES / n * n;
+        for (size_t at = 0; at < size; at += n)
+            memcpy(text + at, files[i].part, n);
+        int64_t from_ms = clock_thread_ms();
+        int rc = document_read(files[i].kind, text, size, &d, &e);
+        int64_t ms = clock_thread_ms() - from_ms;
+        document_done(&d);
+        ck_assert(!rc || rc == -ERR_DATA);
+        ck_assert_msg(ms < HOSTILE_MS, "%s: %lld ms", files[i].part, (long long)ms);
+    }
+}
+END_TEST
+
 START_TEST(a_long_title_is_cut)
 {
     char text[512];
@@ -130,4 +176,4 @@ END_TEST
 
 UNIT_MAIN("document", an_ending_says_what_is_read, lines_of_text_become_paragraphs,
     markdown_has_titles_links_and_code, records_are_sections, what_is_no_text_is_refused,
-    a_long_title_is_cut, no_memory_is_an_error)
+    hostile_files_take_no_longer_than_others, a_long_title_is_cut, no_memory_is_an_error)

@@ -4,6 +4,7 @@
  */
 #include "runtime/retrieval/document.h"
 
+#include "base/mem.h"
 #include "tests/unit.h"
 
 #include <string.h>
@@ -60,5 +61,32 @@ START_TEST(what_is_no_tag_is_text)
 }
 END_TEST
 
+/* Less text is lost than browsers lose: a forgotten quote costs its own tag. */
+START_TEST(a_tag_that_does_not_end_is_bounded)
+{
+    size_t size = DOCUMENT_TAG + 4;
+    char *page = mem_alloc(size + 1);
+    check("<p>one</p><a href=\"x>two</a><p title='it>three", "one\n\ntwo\n\nthree", 1);
+    check("<a href=\"x>y\">two</a><i a='\"'>three", "twothree", 1);
+    memset(page, 'a', size);
+    memcpy(page, "<", 1);
+    memcpy(page + size - 4, "here", 5);
+    check(page, "here", 1);
+    memcpy(page, "<b c=\"", 6);
+    check(page, "here", 1);
+    page[DOCUMENT_TAG - 1] = '"'; /* an end just in time, but not of the tag */
+    check(page, "here", 1);
+    page[10] = '>'; /* in quotes, until the quote does not close */
+    check(page, "here", 1);
+    page[DOCUMENT_TAG - 1] = 'a';
+    struct document d;
+    struct err e = {0};
+    ck_assert(!document_read(DOCUMENT_HTML, page, size, &d, &e));
+    ck_assert_uint_eq(d.text.len, size - 11);
+    document_done(&d);
+    mem_free(page);
+}
+END_TEST
+
 UNIT_MAIN("document_html", blocks_are_paragraphs, what_is_not_shown_is_left_out,
-    references_are_characters, what_is_no_tag_is_text)
+    references_are_characters, what_is_no_tag_is_text, a_tag_that_does_not_end_is_bounded)
