@@ -15,6 +15,7 @@
 #include "runtime/door/beat.h"
 #include "runtime/model/device.h"
 #include "runtime/serve/encode.h"
+#include "runtime/serve/retrieve.h"
 #include "runtime/serve/infer.h"
 #include "runtime/serve/requests.h"
 #include "runtime/train/preview.h"
@@ -103,13 +104,18 @@ static int run(struct program *p, struct err *e)
     }
 }
 
+static int forecast(int argc, char **argv, FILE *out, struct err *e)
+{
+    return forecast_run(argc, argv, retrieve_plan, out, e);
+}
+
 /* Questions of the command line (cli/checkpoint.c, cli/plan.c) about files that this program knows,
    and the functions that answer them. */
 typedef int answer_fn(int argc, char **argv, FILE *out, struct err *e);
 static const struct {
     const char *name;
     answer_fn *fn;
-} answers[] = {{"checkpoint", ckpt_inspect_run}, {"plan", preview_run}, {"forecast", forecast_run}};
+} answers[] = {{"checkpoint", ckpt_inspect_run}, {"plan", preview_run}, {"forecast", forecast}};
 
 static int answer(const char *name, answer_fn *fn, int argc, char **argv)
 {

@@ -22,8 +22,9 @@ struct forecast {
     struct beside *beside; /* its adapters; or NULL */
     struct weights *draft; /* or NULL */
     struct model_conf model;
+    int64_t documents; /* bytes that they take beside it */
     int world;
-    bool serves;
+    bool serves, pods; /* pods: memory is theirs */
     FILE *out;
 };
 
@@ -103,7 +104,8 @@ static int read_job(struct forecast *o, const char *file, struct arena *a, struc
         .t = model_type_of(o->spec.precision),
         .kv_cache = o->spec.serve.kv_cache};
     const char *kind = device_kind(o->spec.device.resource);
-    if (o->serves && kind && !strcmp(kind, "cpu"))
+    o->pods = kind && !strcmp(kind, "cpu");
+    if (o->serves && o->pods)
         o->model.programs = memplan_programs(o->model.config.vocab);
     o->world = ranks_of(&o->spec);
     if (o->spec.serve.ensemble.member_count)
@@ -132,12 +134,13 @@ static void print_layout(
         fprintf(o->out, "%s\n", why.text);
         return;
     }
-    fprintf(o->out, "%9.1f = %8.1f %8.1f %10.1f%s\n", (double)taken->total / (1 << 20),
-        (double)taken->weights / (1 << 20), (double)taken->cache / (1 << 20),
+    fprintf(o->out, "%9.1f = %8.1f %8.1f %10.1f%s\n",
+        (double)(taken->total + o->documents) / (1 << 20), (double)taken->weights / (1 << 20),
+        (double)taken->cache / (1 << 20),
         (double)(taken->total - taken->weights - taken->cache - taken->beside - taken->draft -
             taken->programs) /
             (1 << 20),
-        taken->total > o->memory_bytes ? "  does not fit" : "");
+        taken->total > o->memory_bytes - o->documents ? "  does not fit" : "");
 }
 
 static void print_head(const struct forecast *o)
@@ -155,6 +158,10 @@ static void print_head(const struct forecast *o)
     if (o->draft)
         fprintf(o->out, "draft: %.1f MiB, which each sum includes\n\n",
             (double)o->model.draft_bytes / (1 << 20));
+    if (o->documents)
+        fprintf(o->out,
+            "documents: %.1f MiB of an encoder and %d chunks, which each sum includes\n\n",
+            (double)o->documents / (1 << 20), o->spec.serve.retrieval.max_chunks);
     if (o->model.programs)
         fprintf(o->out, "programs: %.1f MiB, about, which each sum includes\n\n",
             (double)o->model.programs / (1 << 20));
@@ -168,7 +175,7 @@ static void print_others(const struct forecast *o, const struct layout *own)
     int64_t shown = 0;
     struct memplan taken;
     int most = o->serves && o->world < SERVING_RANKS ? SERVING_RANKS : o->world;
-    most = o->beside || o->draft ? 0 : most; /* one rank has them */
+    most = o->beside || o->draft || o->documents ? 0 : most; /* one rank has them */
     for (int ranks = 1; ranks <= most; ranks++)
         for (int pp = 1; (o->serves || o->world % ranks == 0) && pp <= ranks; pp++) {
             const struct layout l = {o->serves ? 1 : o->world / ranks, ranks / pp, pp, 1, 1};
@@ -197,10 +204,11 @@ static int print_all(const struct forecast *o, struct err *e)
         print_others(o, &own);
     fprintf(o->out, "\n* what the job gets: what it says; nothing is chosen\n");
     rc = group_measure(&own, &o->model, o->weights, &taken, e);
-    return rc ? rc : memplan_require(&taken, o->memory_bytes, e);
+    return rc ? rc : memplan_require(&taken, o->memory_bytes - o->documents, e);
 }
 
-int forecast_run(int argc, char **argv, FILE *out, struct err *e)
+int forecast_run(
+    int argc, char **argv, forecast_documents_fn *documents_fn, FILE *out, struct err *e)
 {
     static struct forecast o;
     o = (struct forecast){.out = out};
@@ -213,6 +221,8 @@ int forecast_run(int argc, char **argv, FILE *out, struct err *e)
     if (!a)
         return err_set(e, ERR_MEMORY, "out of memory");
     int rc = read_job(&o, argv[next - 1], a, e);
+    if (!rc)
+        rc = documents_fn(&o.spec, o.pods, &o.documents, e);
     if (!rc)
         rc = print_all(&o, e);
     beside_destroy(o.beside);

@@ -8,13 +8,19 @@
 #ifndef RUNTIME_EVALUATE_FORECAST_H
 #define RUNTIME_EVALUATE_FORECAST_H
 
-#include "base/err.h"
+#include "api/jobspec.h"
 
 #include <stdio.h>
+
+/* What a rank that serves needs beside its model for the documents that it answers from, of a pod's
+ * memory or of a device's (runtime/serve/retrieve.h); 0: there are none. */
+typedef int forecast_documents_fn(
+    const struct jobspec *spec, bool pods, int64_t *bytes, struct err *e);
 
 /* `llmjob-rank forecast [flags] JOB`, that the command line starts (cli/plan.c): argv from
  * the first flag on, JOB a job.json. ERR_MEMORY, when all is printed: the job's layout does not
  * fit. */
-int forecast_run(int argc, char **argv, FILE *out, struct err *e);
+int forecast_run(
+    int argc, char **argv, forecast_documents_fn *documents_fn, FILE *out, struct err *e);
 
 #endif

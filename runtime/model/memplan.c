@@ -18,7 +18,12 @@
 
 int64_t memplan_programs(int64_t vocab)
 {
-    return carve_plus(PROGRAM_BYTES, carve_times(vocab, TOKEN_BYTES));
+    return carve_plus(PROGRAM_BYTES, memplan_vocabulary(vocab));
+}
+
+int64_t memplan_vocabulary(int64_t vocab)
+{
+    return carve_times(vocab, TOKEN_BYTES);
 }
 
 /* What of the flat ranges an owner keeps, or each rank where there are none. */

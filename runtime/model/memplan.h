@@ -37,6 +37,8 @@ struct memplan {       /* bytes */
    no plan counts it: an estimate of programs and libraries, the agent's among them, of kernels'
    scratch, of texts of requests, and of the vocabulary. */
 int64_t memplan_programs(int64_t vocab);
+/* Of these what a vocabulary takes: of a further model's of the same rank nothing else is added. */
+int64_t memplan_vocabulary(int64_t vocab);
 /* w: the model on disk when serving; NULL: as if it had the compute type. */
 int memplan_model(
     const struct model_conf *c, const struct weights *w, struct memplan *out, struct err *e);

@@ -7,6 +7,7 @@
 #include "api/limits.h"
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "runtime/serve/vectors.h"
 #include "runtime/serve/words.h"
 
 #include <assert.h>
@@ -411,17 +412,6 @@ static int tell_entities(
 
 /* -- two texts -- */
 
-static double cosine(const float *a, const float *b, int64_t n)
-{
-    double ab = 0, aa = 0, bb = 0;
-    for (int64_t i = 0; i < n; i++) {
-        ab += (double)a[i] * (double)b[i];
-        aa += (double)a[i] * (double)a[i];
-        bb += (double)b[i] * (double)b[i];
-    }
-    return aa > 0 && bb > 0 ? ab / sqrt(aa * bb) : 0;
-}
-
 static void say_score(struct items_asked *t, int64_t i, double score, struct buf *out)
 {
     struct jsonw w;
@@ -444,7 +434,8 @@ static void tell_pair(struct items_asked *t, const float *found, struct buf *out
     else if (first)
         memcpy(t->kept, found, (size_t)f->dim * sizeof *found);
     else
-        say_score(t, t->single ? t->taken - 1 : t->taken / 2, cosine(t->kept, found, f->dim), out);
+        say_score(t, t->single ? t->taken - 1 : t->taken / 2,
+            vectors_cosine(t->kept, found, f->dim), out);
 }
 
 /* -- a ranking -- */

@@ -372,17 +372,6 @@ static int64_t rank_vectors(struct library *l, const float *vector, int64_t *ids
     return n;
 }
 
-static double cosine(const float *a, const float *b, int64_t n)
-{
-    double dot = 0, x = 0, y = 0;
-    for (int64_t i = 0; i < n; i++) {
-        dot += (double)a[i] * (double)b[i];
-        x += (double)a[i] * (double)a[i];
-        y += (double)b[i] * (double)b[i];
-    }
-    return x > 0 && y > 0 ? dot / sqrt(x * y) : 0;
-}
-
 static struct library_hit hit_of(
     const struct library *l, const struct library_query *q, const struct fuse_hit *h)
 {
@@ -399,7 +388,7 @@ static struct library_hit hit_of(
         .text = text + c->from,
         .len = c->to - c->from,
         .rank = h->score * (FUSE_RANKS + 1) / (q->words + q->vectors),
-        .cosine = cosine(vectors_get(l->vectors, h->id), q->vector, l->dim)};
+        .cosine = vectors_cosine(vectors_get(l->vectors, h->id), q->vector, l->dim)};
 }
 
 int library_search(

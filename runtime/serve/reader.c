@@ -53,8 +53,11 @@ int reader_plan(const struct reader_conf *c, int64_t *context, int64_t *bytes, s
 int64_t reader_programs(const struct reader_conf *c)
 {
     struct dev_info info;
+    int64_t vocab = weights_config(c->weights)->vocab;
     dev_describe(c->dev, &info);
-    return info.host_readable ? memplan_programs(weights_config(c->weights)->vocab) : 0;
+    if (!info.host_readable)
+        return 0;
+    return c->beside ? memplan_vocabulary(vocab) : memplan_programs(vocab);
 }
 
 static int open_model(

@@ -21,6 +21,7 @@ struct reader_conf { /* borrowed; weights and dev until the reader is closed */
     enum dtype t;           /* of large products' weights that are F32 in the files */
     int64_t context;        /* tokens of a text, at most; 0: what the model says */
     int64_t budget_bytes;   /* memory that may be used */
+    bool beside;            /* another model, with whose memory programs are counted */
     struct wire_page *page; /* a beat a layer; or NULL */
 };
 
@@ -42,7 +43,8 @@ int reader_does(const struct weights *w, enum wire_does *out, struct err *e);
 /* Tokens of a text, and bytes, that one so opened would have; of the latter the tokenizer and
    programs take none. Fails as reader_open, but for memory. */
 int reader_plan(const struct reader_conf *c, int64_t *context, int64_t *bytes, struct err *e);
-/* Of a pod's memory, what programs take beside such models, however many (memplan_programs). */
+/* Of a pod's memory, what programs take beside such models, however many (memplan_programs); of one
+   that stands beside another model, its vocabulary. */
 int64_t reader_programs(const struct reader_conf *c);
 /* ERR_USER: the model generates; its context is less. ERR_MEMORY: it does not fit. */
 int reader_open(const struct reader_conf *c, struct reader **out, struct err *e);

@@ -14,6 +14,7 @@
 #include "runtime/door/beat.h"
 #include "runtime/door/door.h"
 #include "runtime/files/hash.h"
+#include "runtime/model/memplan.h"
 #include "runtime/retrieval/folder.h"
 #include "runtime/serve/reader.h"
 
@@ -80,6 +81,7 @@ static int open_encoder(struct retrieve *r, struct err *e)
         .dev = r->conf.dev,
         .t = model_type_of(r->conf.precision),
         .budget_bytes = r->conf.budget_bytes,
+        .beside = true,
         .page = r->conf.door->page};
     if (rc || (rc = reader_open(&c, &r->reader, e)))
         return err_wrap(e, "spec.serve.retrieval.encoder");
@@ -161,6 +163,25 @@ int64_t retrieve_bytes(const struct retrieve *r)
 {
     const struct reader_facts *f = reader_facts(r->reader);
     return f->memory_bytes + library_bytes(f->dim, r->conf.spec->max_chunks);
+}
+
+int retrieve_plan(const struct jobspec *spec, bool pods, int64_t *bytes, struct err *e)
+{
+    const struct jobspec_retrieval *v = &spec->serve.retrieval;
+    struct reader_conf c = {.t = model_type_of(spec->precision)};
+    int64_t context, own = 0;
+    if (!v->documents) {
+        *bytes = 0;
+        return 0;
+    }
+    int rc = weights_open(v->encoder.source, NULL, &c.weights, e);
+    if (!rc && !(rc = reader_plan(&c, &context, &own, e))) {
+        const struct model_config *is = weights_config(c.weights);
+        *bytes = own + (pods ? memplan_vocabulary(is->vocab) : 0) +
+            library_bytes(is->dim, v->max_chunks);
+    }
+    weights_close(c.weights);
+    return rc ? err_wrap(e, "spec.serve.retrieval.encoder") : 0;
 }
 
 /* -- embedding -- */

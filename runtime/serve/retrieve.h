@@ -28,8 +28,11 @@ struct retrieve_conf { /* borrowed while it is open */
    than a chunk has; ERR_DATA: there is no such folder; ERR_MEMORY. */
 int retrieve_open(const struct retrieve_conf *c, struct retrieve **out, struct err *e);
 void retrieve_close(struct retrieve *r);
-/* Of the encoder and, once it is full, the library. */
+/* Of the encoder and, once it is full, the library; programs are the model's (reader_conf). */
 int64_t retrieve_bytes(const struct retrieve *r);
+/* The same of one that is not opened, of a pod's memory or of a device's; 0: there are no documents.
+   Fails as retrieve_open, where that has to do with the encoder. */
+int retrieve_plan(const struct jobspec *spec, bool pods, int64_t *bytes, struct err *e);
 /* All documents there are. ERR_USER: they have more chunks than there may be; ERR_DRAINED: the
    agent has asked the rank to stop. */
 int retrieve_index(struct retrieve *r, struct err *e);

@@ -292,3 +292,14 @@ int64_t vectors_search(struct vectors *v, const float *query, int64_t k, vectors
     }
     return n;
 }
+
+double vectors_cosine(const float *a, const float *b, int64_t n)
+{
+    double dot = 0, x = 0, y = 0;
+    for (int64_t i = 0; i < n; i++) {
+        dot += (double)a[i] * (double)b[i];
+        x += (double)a[i] * (double)a[i];
+        y += (double)b[i] * (double)b[i];
+    }
+    return x > 0 && y > 0 ? dot / sqrt(x * y) : 0;
+}

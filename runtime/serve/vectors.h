@@ -34,6 +34,8 @@ int vectors_put(struct vectors *v, int64_t id, const float *row, struct err *e);
 bool vectors_remove(struct vectors *v, int64_t id);            /* was it there? */
 const float *vectors_get(const struct vectors *v, int64_t id); /* (dim) until the next change; or
                                                                   NULL */
+/* Of a and b (n), of any length; 0 where one has no direction. */
+double vectors_cosine(const float *a, const float *b, int64_t n);
 
 /* What a vector is found by, made of its dot product with the query; -INFINITY: it is left out.
    Asked of each vector once, in no order, by the thread that searches. */

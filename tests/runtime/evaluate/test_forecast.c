@@ -7,6 +7,9 @@
 
 #include "base/io.h"
 #include "runtime/model/memplan.h"
+#include "runtime/serve/library.h"
+#include "runtime/serve/reader.h"
+#include "runtime/serve/retrieve.h"
 #include "tests/runtime/golden.h"
 #include "tests/runtime/peft.h"
 #include "tests/runtime/shapes.h"
@@ -55,7 +58,7 @@ static int ask(const struct jobspec *s, const char *memory)
     char *argv[] = {(char *)"forecast", bytes, (char *)"--best=9", path, NULL};
     FILE *out = fmemopen(said, sizeof said, "w");
     ck_assert_ptr_nonnull(out);
-    int rc = forecast_run(3, argv + 1, out, &e);
+    int rc = forecast_run(3, argv + 1, retrieve_plan, out, &e);
     fclose(out);
     return rc;
 }
@@ -166,6 +169,49 @@ START_TEST(a_draft_is_counted)
 }
 END_TEST
 
+/* So are documents: an encoder with its vocabulary, and an index that is full. */
+START_TEST(documents_are_counted)
+{
+    struct jobspec s = job(1, 0, 0);
+    struct reader_conf c = {.t = DTYPE_F32};
+    float with, without, told;
+    int64_t context, bytes;
+    char root[PATH_MAX], memory[32];
+    s.task = TASK_SERVE;
+    s.precision = PRECISION_FP32;
+    s.serve = (struct jobspec_serve){.model_name = "m", .max_sequences = 1, .max_queue = 1};
+    ck_assert_msg(!ask(&s, "1000000000"), "%s", e.text);
+    ck_assert_int_eq(sscanf(strstr(said, "* dp1"), "* dp1 %f", &without), 1);
+    ck_assert_ptr_nonnull(realpath(GOLDEN "tiny-bert-masked", root));
+    ck_assert_int_eq(symlink(root, training_path("encoder")), 0);
+    s.serve.retrieval = (struct jobspec_retrieval){.documents = training_path("data"),
+        .encoder.source = training_path("encoder"),
+        .chunk_tokens = 32,
+        .max_chunks = 5000,
+        .results = 3,
+        .not_found = "no",
+        .scan_seconds = 5};
+    ck_assert_msg(!ask(&s, "1000000000"), "%s", e.text);
+    ck_assert(!strstr(said, "tp2"));
+    ck_assert(!weights_open(root, NULL, &c.weights, &e));
+    ck_assert(!reader_plan(&c, &context, &bytes, &e));
+    bytes += memplan_vocabulary(weights_config(c.weights)->vocab) +
+        library_bytes(weights_config(c.weights)->dim, 5000);
+    weights_close(c.weights);
+    ck_assert_int_eq(sscanf(strstr(said, "* dp1"), "* dp1 %f", &with), 1);
+    ck_assert_int_eq(sscanf(strstr(said, "documents: "), "documents: %f MiB of", &told), 1);
+    says("of an encoder and 5000 chunks, which each sum includes");
+    ck_assert_double_eq_tol((double)told, (double)bytes / (1 << 20), 0.051);
+    ck_assert_double_eq_tol((double)(with - without), (double)bytes / (1 << 20), 0.11);
+    snprintf(memory, sizeof memory, "%lld", (long long)((double)(with - 1) * (1 << 20)));
+    ck_assert_int_eq(ask(&s, memory), -ERR_MEMORY);
+    says("does not fit");
+    s.serve.retrieval.encoder.source = training_path("none");
+    ck_assert(ask(&s, "1000000000"));
+    ck_assert_msg(strstr(e.text, "spec.serve.retrieval.encoder: "), "%s", e.text);
+}
+END_TEST
+
 /* Of the one layout that is asked for: MiB of the cache. */
 static float cache_of(const struct jobspec *s)
 {
@@ -257,5 +303,6 @@ int main(void)
     return unit_run_with(&(struct unit){"forecast", 60, training_setup, training_teardown},
         (const TTest *const[]){it_says_what_ranks_take, layouts_that_cannot_be_say_why,
             what_does_not_fit_is_out_of_memory, adapters_are_counted, a_draft_is_counted,
-            types_of_the_cache, a_model_that_reads_texts, other_jobs_are_refused, NULL});
+            documents_are_counted, types_of_the_cache, a_model_that_reads_texts,
+            other_jobs_are_refused, NULL});
 }

@@ -205,6 +205,17 @@ START_TEST(it_keeps_to_its_memory)
 }
 END_TEST
 
+START_TEST(cosines_are_of_directions)
+{
+    const float east[2] = {3, 0}, north[2] = {0, 1e-20f}, between[2] = {-2, 2}, none[2] = {0};
+    ck_assert_double_eq_tol(vectors_cosine(east, east, 2), 1, 1e-15);
+    ck_assert_double_eq_tol(vectors_cosine(east, north, 2), 0, 1e-15);
+    ck_assert_double_eq_tol(vectors_cosine(east, between, 2), -sqrt(0.5), 1e-15);
+    ck_assert_double_eq_tol(vectors_cosine(north, between, 2), sqrt(0.5), 1e-15);
+    ck_assert(vectors_cosine(none, east, 2) == 0 && vectors_cosine(east, none, 2) == 0);
+}
+END_TEST
+
 static int create_and_put(void *user)
 {
     struct vectors *v = NULL;
@@ -224,4 +235,5 @@ START_TEST(each_allocation_may_fail)
 END_TEST
 
 UNIT_MAIN("vectors", as_sorting_has_it, what_is_kept_is_a_direction,
-    threads_and_order_change_nothing, it_keeps_to_its_memory, each_allocation_may_fail)
+    threads_and_order_change_nothing, it_keeps_to_its_memory, cosines_are_of_directions,
+    each_allocation_may_fail)
