@@ -497,6 +497,9 @@ static int check_ensemble(const struct field_source *s, const struct jobspec *sp
     if (v->adapter_count)
         return field_refuse(
             s, "serve.ensemble", e, "not with serve.adapters so far: an adapter is a member's");
+    if (v->recommend.items)
+        return field_refuse(s, "serve.ensemble", e,
+            "not with serve.recommend: models that embed texts are not averaged");
     if (v->ensemble.ranks > v->ensemble.member_count)
         return field_refuse(s, "serve.ensemble.ranks", e, "must not exceed the members");
     if (v->ensemble.ranks > 1 && spec->replicas &&

@@ -326,9 +326,6 @@ static int open_recommended(struct encode *s, struct err *e)
 {
     if (!s->spec->serve.recommend.items)
         return 0;
-    if (s->readers)
-        return err_set(
-            e, ERR_USER, "spec.serve.recommend: not of several models that are averaged");
     int64_t left = s->conf.budget_bytes - reader_facts(s->reader)->memory_bytes;
     return recommend_open(&s->spec->serve, s->reader, left, &s->recommend, e);
 }
