@@ -29,10 +29,9 @@
 #define SCHEDULES 200
 #define REQUESTS  12 /* of a schedule */
 
-#define ENSEMBLE_SCHEDULES 4
-
-#define TEAM_SCHEDULES 8 /* at most: until pages ran out, others were found, and guesses right */
-#define TEAM_PROMPT    60
+#define TEAM_SCHEDULES    8 /* at most: until pages ran out, others were found, and guesses right */
+#define TEAM_PROMPT       60
+#define MEMBERS_SCHEDULES 32 /* likewise, of several models as one */
 
 /* -- one schedule -- */
 
@@ -458,20 +457,41 @@ START_TEST(random_schedules)
 }
 END_TEST
 
-/* _i: of what the average is. */
-START_TEST(an_ensemble_draws_the_same_in_any_batch)
+static bool shows(const struct batcher_figures *f)
+{
+    return f->cached > 0 && f->stopped > 0 && f->right > 0 && f->right < f->guessed;
+}
+
+/* Schedules, `most` of them at most, until pages ran out, others were found, and guesses came true
+   and did not; of a team rank 0 runs them. */
+static void run_until_shown(const char *what, const struct served *s, const struct served *alone,
+    uint64_t most, struct team *team)
 {
     struct batcher_figures sum = {0};
+    uint64_t n = 0;
+    for (; n < most && !shows(&sum); n++) {
+        ck_assert_msg(!team_rest(team, &e), "%s", e.text);
+        schedule(s, alone, n, &sum);
+    }
+    ck_assert_msg(!team_end(team, &e), "%s", e.text);
+    printf("%s: %llu schedules, %lld steps, %lld stops, %lld tokens found, of %lld guesses %lld "
+           "right\n",
+        what, (unsigned long long)n, (long long)sum.steps, (long long)sum.stopped,
+        (long long)sum.cached, (long long)sum.guessed, (long long)sum.right);
+    fflush(stdout); /* a rank's process ends without */
+    ck_assert(shows(&sum));
+}
+
+/* _i: of what the average is. With guesses of what follows as without: `alone` makes none. */
+START_TEST(an_ensemble_draws_the_same_in_any_batch)
+{
     ensembles_write(adapter_folder);
     struct jobspec spec = ensembles_job(adapter_folder, (enum average)_i);
     spec.serve.context_length = 64; /* of its members */
     struct served s = served_members(NULL, NULL, 0, &spec, 8),
                   alone = served_members(NULL, NULL, 0, &spec, 0);
-    for (uint64_t n = 0; n < ENSEMBLE_SCHEDULES; n++)
-        schedule(&s, &alone, n, &sum);
-    printf("an ensemble: %lld steps, %lld stops, %lld tokens found\n", (long long)sum.steps,
-        (long long)sum.stopped, (long long)sum.cached);
-    ck_assert(sum.steps > 0 && sum.cached > 0);
+    sample_print();
+    run_until_shown("an ensemble", &s, &alone, MEMBERS_SCHEDULES, NULL);
     served_close(&s);
     served_close(&alone);
 }
@@ -488,7 +508,7 @@ static int team_body(struct coll *c, int rank, const struct ranks *w)
 {
     static struct jobspec spec = {.task = TASK_SERVE};
     const struct orders orders = {.spec = &spec, .rank = rank, .world = w->size};
-    struct batcher_figures sum = {0};
+    char what[96];
     struct team *team;
     shares = true;
     spec.parallelism.tensor = shared.tp;
@@ -499,17 +519,9 @@ static int team_body(struct coll *c, int rank, const struct ranks *w)
         ck_assert_int_eq(team_follow(team, s.engine, s.ensemble, NULL, &e), -ERR_DRAINED);
     } else {
         struct served alone = served_open(shared_family, DTYPE_F32, 0, 0);
-        for (uint64_t n = 0;
-             n < TEAM_SCHEDULES && !(sum.cached > 0 && sum.stopped > 0 && sum.right > 0); n++) {
-            ck_assert_msg(!team_rest(team, &e), "%s", e.text);
-            schedule(&s, &alone, n, &sum);
-        }
-        ck_assert_msg(!team_end(team, &e), "%s", e.text);
-        printf("%s, tp%d x pp%d: %lld steps, %lld stops, %lld tokens found, %lld guessed\n",
-            folders[shared_family], shared.tp, shared.pp, (long long)sum.steps,
-            (long long)sum.stopped, (long long)sum.cached, (long long)sum.right);
-        fflush(stdout); /* this process ends without */
-        ck_assert(sum.cached > 0 && sum.stopped > 0 && sum.right > 0);
+        snprintf(
+            what, sizeof what, "%s, tp%d x pp%d", folders[shared_family], shared.tp, shared.pp);
+        run_until_shown(what, &s, &alone, TEAM_SCHEDULES, team);
         served_close(&alone);
     }
     team_close(team);
@@ -523,7 +535,7 @@ static struct jobspec several;
 static int members_body(struct coll *c, int rank, const struct ranks *w)
 {
     const struct orders orders = {.spec = &several, .rank = rank, .world = w->size};
-    struct batcher_figures sum = {0};
+    char what[32];
     struct team *team;
     ck_assert_msg(!team_open(c, &orders, &team, &e), "%s", e.text);
     struct served s = served_members(team, c, rank, &several, 40);
@@ -533,15 +545,8 @@ static int members_body(struct coll *c, int rank, const struct ranks *w)
         struct jobspec one = several;
         one.serve.ensemble.ranks = 0;
         struct served alone = served_members(NULL, NULL, 0, &one, 0);
-        for (uint64_t n = 0; n < 2; n++) {
-            ck_assert_msg(!team_rest(team, &e), "%s", e.text);
-            schedule(&s, &alone, n, &sum);
-        }
-        ck_assert_msg(!team_end(team, &e), "%s", e.text);
-        printf("members of %d ranks: %lld steps, %lld stops, %lld tokens found\n", w->size,
-            (long long)sum.steps, (long long)sum.stopped, (long long)sum.cached);
-        fflush(stdout);
-        ck_assert(sum.steps > 0);
+        snprintf(what, sizeof what, "members of %d ranks", w->size);
+        run_until_shown(what, &s, &alone, MEMBERS_SCHEDULES, team);
         served_close(&alone);
     }
     team_close(team);
