@@ -152,6 +152,7 @@ static const struct openai_field fields[] = {
     FIXED("function_call", OPENAI_MESSAGE, "", ""),
     FIXED("refusal", OPENAI_MESSAGE, "\"\"", ""),
     IGNORED("annotations", OPENAI_MESSAGE, "what an earlier answer cited"),
+    IGNORED("parsed", OPENAI_MESSAGE, "what a client's package made of an answer"),
     FIXED("audio", OPENAI_MESSAGE, "", ""),
     FIXED("reasoning_content", OPENAI_MESSAGE, "\"\"", ""),
 
@@ -185,6 +186,7 @@ static const struct openai_field fields[] = {
     IGNORED("index", OPENAI_CALL, "of a stream's"),
     NEEDED("name", OPENAI_CALLED, OPENAI_STRING, "needed"),
     NEEDED("arguments", OPENAI_CALLED, OPENAI_STRING, "needed: an object, as JSON; empty is `{}`"),
+    IGNORED("parsed_arguments", OPENAI_CALLED, "what a client's package made of them"),
 
     /* of Anthropic's API */
     NEEDED("model", MESSAGES, OPENAI_STRING, "needed: `spec.serve.modelName`"),

