@@ -115,6 +115,11 @@ $(O)/agent/page.o: ALL_CFLAGS += -DPAGE_PACKED='"$(O)/agent/page"'
 $(O)/agent/page.o: $(page_files:%=agent/page/%) $(page_files:%=$(O)/agent/page/%.gz)
 $(O)/agent/page/%.gz: agent/page/%
 	@mkdir -p $(@D) && gzip -9nc $< >$@
+# The API server's rules are checked by us, too, from the same text.
+$(O)/api/rules.o: ALL_CFLAGS += -DRULES_TABLE='"$(O)/api/rules.inc"'
+$(O)/api/rules.o: $(O)/api/rules.inc
+$(O)/api/rules.inc: api/rules.awk manifests/crd.yaml
+	@mkdir -p $(@D) && awk -f $^ >$@.new && mv $@.new $@
 # OpenMP only where ranks compute.
 $(O)/kernels/%.o $(O)/runtime/%.o $(O)/tests/kernels/%.o $(O)/tests/runtime/%.o: ALL_CFLAGS += -fopenmp
 # One word a file, or the whole command with V=1.

@@ -18,7 +18,7 @@
     }
 #define MEMBERS(a, b) MEMBER(a), MEMBER(b)
 
-const struct jobpath jobpath_table[JOBPATH_COUNT] = {
+const struct jobpath jobpath_table[] = {
     {"model.source", PATH(model.source), .apart = true},
     {"model.config", PATH(model.config), .apart = true},
     {"checkpoint.path", PATH(checkpoint.path), .written = true, .apart = true},
@@ -57,6 +57,7 @@ const struct jobpath jobpath_table[JOBPATH_COUNT] = {
     MEMBERS(4, 5),
     MEMBERS(6, 7),
 };
+const int jobpath_count = sizeof jobpath_table / sizeof *jobpath_table;
 
 const char *jobpath_of(const struct jobspec *spec, const struct jobpath *p)
 {
@@ -70,86 +71,8 @@ void jobpath_set(struct jobspec *spec, const struct jobpath *p, const char *path
 
 const struct jobpath *jobpath_output(const struct jobspec *spec)
 {
-    for (int i = 0; i < JOBPATH_COUNT; i++)
+    for (int i = 0; i < jobpath_count; i++)
         if (jobpath_table[i].output && jobpath_of(spec, &jobpath_table[i]))
             return &jobpath_table[i];
     return NULL;
-}
-
-/* The next component and its length, 0 at the end. */
-static const char *next_part(const char *s, size_t *len)
-{
-    for (;; s += *len) {
-        s += strspn(s, "/");
-        *len = strcspn(s, "/");
-        if (*len != 1 || *s != '.')
-            return s;
-    }
-}
-
-enum jobpath_relation jobpath_relate(const char *a, const char *b)
-{
-    for (;;) {
-        size_t n, m;
-        a = next_part(a, &n);
-        b = next_part(b, &m);
-        if (!n || !m)
-            return n ? JOBPATH_INSIDE : m ? JOBPATH_CONTAINS : JOBPATH_EQUAL;
-        if (n != m || memcmp(a, b, n) != 0)
-            return JOBPATH_APART;
-        a += n;
-        b += m;
-    }
-}
-
-static bool lies_in(const char *path, const char *folder)
-{
-    enum jobpath_relation r = jobpath_relate(path, folder);
-    return r == JOBPATH_INSIDE || r == JOBPATH_EQUAL;
-}
-
-static int check_on_storage(const struct field_source *s, const struct jobspec *spec,
-    const struct jobpath *p, struct err *e)
-{
-    const char *path = jobpath_of(spec, p);
-    bool read_only = false;
-    if (!path)
-        return 0;
-    for (int i = 0; i < spec->storage_count; i++) {
-        if (!lies_in(path, spec->storage[i].mount_path))
-            continue;
-        if (!p->written || !spec->storage[i].read_only)
-            return 0;
-        read_only = true;
-    }
-    return field_refuse(s, p->field, e, "must lie under the mountPath of a storage entry%s",
-        read_only ? " that is not readOnly" : "");
-}
-
-static int check_output(const struct field_source *s, const struct jobspec *spec,
-    const struct jobpath *p, struct err *e)
-{
-    const char *output = jobpath_of(spec, p);
-    for (int i = 0; i < spec->storage_count; i++)
-        if (lies_in(spec->storage[i].mount_path, output))
-            return field_refuse(
-                s, p->field, e, "must not be or contain the mountPath of a storage entry");
-    for (int i = 0; i < JOBPATH_COUNT; i++) {
-        const char *other = jobpath_of(spec, &jobpath_table[i]);
-        if (jobpath_table[i].apart && other && jobpath_relate(output, other))
-            return field_refuse(s, p->field, e,
-                "must neither equal, contain nor lie inside spec.%s", jobpath_table[i].field);
-    }
-    return 0;
-}
-
-int jobpath_check(const struct field_source *s, const struct jobspec *spec, struct err *e)
-{
-    for (int i = 0; i < JOBPATH_COUNT; i++) {
-        int rc = check_on_storage(s, spec, &jobpath_table[i], e);
-        if (rc)
-            return rc;
-    }
-    const struct jobpath *output = jobpath_output(spec);
-    return output ? check_output(s, spec, output, e) : 0;
 }

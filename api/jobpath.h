@@ -1,8 +1,8 @@
 /*
  * jobpath: the paths of a job's spec, in one table: which there are, which of them the job writes,
  * and from which of them its output must keep away, because the folder of the output is replaced as
- * a whole. Pure: what is said here is said of texts; what links and mounts make of them is only
- * known where they stand (runtime/train/output).
+ * a whole. Rules of manifests/crd.yaml compare them as texts; what links and mounts make of them is
+ * only known where they stand (runtime/train/output).
  */
 #ifndef API_JOBPATH_H
 #define API_JOBPATH_H
@@ -22,26 +22,12 @@ struct jobpath {
     bool output;       /* the folder that is replaced as a whole */
 };
 
-#define JOBPATH_COUNT (25 + LIMIT_ADAPTERS + 2 * LIMIT_MEMBERS)
-extern const struct jobpath jobpath_table[JOBPATH_COUNT];
+extern const struct jobpath jobpath_table[];
+extern const int jobpath_count;
 
 const char *jobpath_of(const struct jobspec *spec, const struct jobpath *p);
 /* Of a job: its output; NULL: it has none. */
 const struct jobpath *jobpath_output(const struct jobspec *spec);
 void jobpath_set(struct jobspec *spec, const struct jobpath *p, const char *path);
-
-enum jobpath_relation {
-    JOBPATH_APART,
-    JOBPATH_EQUAL,
-    JOBPATH_INSIDE,  /* a lies in b */
-    JOBPATH_CONTAINS /* b lies in a */
-};
-
-/* By component; "//", "/./" and a "/" at the end mean nothing. Both absolute and without "..". */
-enum jobpath_relation jobpath_relate(const char *a, const char *b);
-
-/* Each path lies under a mountPath that lets it be written where it is, and the output below one,
- * apart from everything else. As the CEL of manifests/crd.yaml. */
-int jobpath_check(const struct field_source *s, const struct jobspec *spec, struct err *e);
 
 #endif

@@ -6,7 +6,6 @@
  */
 #include "api/jobspec.h"
 
-#include "api/classify.h"
 #include "api/jobspec_check.h"
 #include "api/jobspec_text.h"
 #include "api/names.h"
@@ -275,7 +274,7 @@ static const struct field alert_rows[] = {
     {ROW("forSeconds", INT, for_seconds, "0"), RANGE(0, LIMIT_WAIT_SECONDS)},
     {ROW("minItems", INT, min_items, "10"), RANGE(1, 1000000)},
     {ROW("webhook", STR, webhook, field_none), RANGE(1, LIMIT_URL_BYTES - 1),
-        .format = &classify_url_format},
+        .format = &jobspec_url_format},
 };
 static const struct field_table alert_table = TABLE_OF(alert_rows);
 #undef TABLE
@@ -722,6 +721,8 @@ static int decode(
     spec.namespace_ = identity.namespace_;
     spec.uid = identity.uid;
     spec.generation = identity.generation;
+    if ((rc = jobspec_check(&source, &spec, body, e)))
+        return rc;
     if (task == TASK_TRAIN) {
         fill_optimizer(&spec.train);
         fill_masking(&spec.train);
@@ -729,8 +730,7 @@ static int decode(
     }
     if (task == TASK_SERVE && !spec.serve.model_name)
         spec.serve.model_name = spec.name;
-    if ((rc = jobspec_check(&source, &spec, body, e)) ||
-        (rc = jobspec_check_size(&source, &spec, arena_used(a) - used, e)))
+    if ((rc = jobspec_check_size(&source, &spec, arena_used(a) - used, e)))
         return rc;
     *out = spec;
     return 0;
@@ -763,10 +763,10 @@ int jobspec_read_file(const char *path, struct arena *a, struct jobspec *out, st
     return rc ? err_wrap(e, "%s", path) : 0;
 }
 
-void jobspec_write(const struct jobspec *spec, struct jsonw *w)
+void jobspec_write(const struct jobspec *spec, const struct json *body, struct jsonw *w)
 {
     jsonw_open(w, "spec", '{');
-    field_encode(&spec_table, spec, w);
+    field_encode_given(&spec_table, spec, body, w);
     jsonw_close(w);
 }
 
@@ -776,7 +776,7 @@ int jobspec_encode(const struct jobspec *spec, struct buf *out, struct err *e)
     jsonw_init(&w, out);
     jsonw_open(&w, NULL, '{');
     field_encode(&identity_table, spec, &w);
-    jobspec_write(spec, &w);
+    jobspec_write(spec, NULL, &w);
     jsonw_close(&w);
     return jsonw_end(&w) ? err_set(e, ERR_MEMORY, "out of memory writing %s", NAME_JOB_FILE) : 0;
 }

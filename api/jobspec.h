@@ -436,8 +436,9 @@ int jobspec_decode(const struct json *object, struct arena *a, struct jobspec *o
  * kind differs). */
 int jobspec_read_file(const char *path, struct arena *a, struct jobspec *out, struct err *e);
 int jobspec_encode(const struct jobspec *spec, struct buf *out, struct err *e);
-/* The member "spec" alone, into the object that w has open. */
-void jobspec_write(const struct jobspec *spec, struct jsonw *w);
+/* The member "spec" alone, into the object that w has open; body: NULL, or what it was decoded
+ * from, all of whose groups are written then. */
+void jobspec_write(const struct jobspec *spec, const struct json *body, struct jsonw *w);
 /* The row of a field of struct jobspec, "train.seed"; NULL: there is none. */
 const struct field *jobspec_field(const char *path);
 

@@ -139,6 +139,33 @@ static bool is_effect(const char *s)
     return !strcmp(s, "NoSchedule") || !strcmp(s, "PreferNoSchedule") || !strcmp(s, "NoExecute");
 }
 
+/* A URL has no user information: what stands in a spec is read by many, and a browser's old way to
+ * write a password misleads about where a request goes. */
+static bool is_host(char c)
+{
+    return isalnum((unsigned char)c) || (c && strchr("-._~:[]", c));
+}
+
+/* http or https, a host, and perhaps a path of printable ASCII. */
+static bool is_url(const char *s)
+{
+    if (strncmp(s, "http", 4) != 0)
+        return false;
+    s += s[4] == 's' ? 5 : 4;
+    if (strncmp(s, "://", 3) != 0 || !is_host(s[3]))
+        return false;
+    for (s += 3; is_host(*s);)
+        s++;
+    if (*s && *s != '/')
+        return false;
+    while (*s > ' ' && *s <= '~')
+        s++;
+    return !*s;
+}
+
+const struct field_format classify_url_format = {
+    is_url, "a URL such as http://receiver:9095/hook, without user information"};
+
 const struct field_format jobspec_path_format = {is_path, "an absolute path without . or .. parts"};
 const struct field_format jobspec_label_format = {is_label, "a DNS label"};
 const struct field_format jobspec_job_format = {
@@ -154,6 +181,8 @@ const struct field_format jobspec_operator_format = {is_operator, "Exists or Equ
 const struct field_format jobspec_effect_format = {
     is_effect, "NoSchedule, PreferNoSchedule or NoExecute"};
 const struct field_format jobspec_model_format = {is_model_name, "a model name"};
+const struct field_format jobspec_url_format = {
+    is_url, "a URL such as http://receiver:9095/hook, without user information"};
 
 /* -- quantities and maps -- */
 

@@ -1,12 +1,13 @@
 /*
- * search: the trial table, the rungs and the rules. Everything is computed anew from the spec and
- * from what is said of the runs; a tie goes to the trial with the lower number. A drawn value is
- * rounded to four digits, so that what a person reads is what a trial trains with. It must not look
- * at a clock, a file or an environment.
+ * search: the trial table, the rungs, and what no rule says of it. Everything is computed anew from
+ * the spec and from what is said of the runs; a tie goes to the trial with the lower number. A drawn
+ * value is rounded to four digits, so that what a person reads is what a trial trains with. It must
+ * not look at a clock, a file or an environment.
  */
 #include "api/search.h"
 
 #include "api/rows.h"
+#include "api/rules.h"
 #include "base/random.h"
 
 #include <assert.h>
@@ -381,29 +382,6 @@ int search_job(const struct jobspec *s, const struct search_run *r, struct arena
 
 /* -- rules -- */
 
-static int check_parameter(
-    const struct field_source *f, const struct jobspec *s, int i, struct err *e)
-{
-    const struct jobspec_parameter *p = &s->search.parameters[i];
-    char path[48];
-    snprintf(path, sizeof path, "search.parameters[%d]", i);
-    for (int k = 0; k < i; k++)
-        if (s->search.parameters[k].name == p->name)
-            return field_refuse(f, path, e, "names must differ from one another");
-    bool range = p->min >= 0 && p->max >= 0;
-    if (p->value_count ? p->min >= 0 || p->max >= 0 : !range)
-        return field_refuse(f, path, e, "set either values, or min and max");
-    if (!p->value_count && p->min >= p->max)
-        return field_refuse(f, path, e, "min must be below max");
-    if (p->scale == SEARCH_LOG && (p->value_count || p->min <= 0))
-        return field_refuse(f, path, e, "scale Log needs a min above 0");
-    if (s->search.algorithm == SEARCH_GRID && !p->value_count)
-        return field_refuse(f, path, e, "Grid needs values");
-    if (!strncmp(parameter_names[p->name], "lora.", 5) && s->train.method != METHOD_LORA)
-        return field_refuse(f, path, e, "needs train.method LoRA");
-    return 0;
-}
-
 static int check_values(const struct field_source *f, const struct jobspec *s, int i, struct err *e)
 {
     const struct jobspec_parameter *p = &s->search.parameters[i];
@@ -420,73 +398,37 @@ static int check_values(const struct field_source *f, const struct jobspec *s, i
     return 0;
 }
 
-static int check_halving(const struct field_source *f, const struct jobspec *s,
-    const struct json *halving, struct err *e)
+/* Only rules that read what trials set can be broken by one. */
+static int check_trial(const struct field_source *f, const struct jobspec *s,
+    const struct json *body, int trial, struct err *e)
 {
-    bool halves = s->search.algorithm == SEARCH_SUCCESSIVE_HALVING;
-    if (halves != (halving && !json_is_null(halving)))
-        return field_refuse(f, "search.halving", e,
-            "required with algorithm SuccessiveHalving, and only allowed there");
-    if (!halves)
-        return 0;
-    if (!s->train.steps || s->search.halving.min_steps > s->train.steps)
-        return field_refuse(
-            f, "search.halving.minSteps", e, "needs train.steps, and must not exceed them");
-    /* Another one falls towards the last step: going on would be another training. */
-    if (s->train.optimizer.schedule != SCHEDULE_CONSTANT)
-        return field_refuse(f, "train.optimizer.schedule", e,
-            "must be Constant with algorithm SuccessiveHalving, whose trials go on with more "
-            "steps");
-    if (s->train.lora.adalora.initial_rank)
-        return field_refuse(f, "train.lora.adalora", e,
-            "not allowed with algorithm SuccessiveHalving, whose trials go on with more steps");
-    if (s->search.early_stop_trials)
-        return field_refuse(
-            f, "search.earlyStopTrials", e, "not allowed with algorithm SuccessiveHalving");
-    return 0;
+    struct jobspec child = *s;
+    struct json *subject json_auto = NULL;
+    search_set(s, trial, search_rungs(s) - 1, &child);
+    int rc = rules_subject(&child, body, &subject, e);
+    for (int i = 0; i < s->search.parameter_count && !rc; i++) {
+        const char *name = parameter_names[s->search.parameters[i].name];
+        const char *dot = strrchr(name, '.');
+        rc = rules_check(f, subject, dot ? dot + 1 : name, e);
+    }
+    return rc ? err_wrap(e, "spec.search: trial %d", trial) : 0;
 }
 
-static int check_search(
+int search_check(
     const struct field_source *f, const struct jobspec *s, const struct json *body, struct err *e)
 {
-    const struct jobspec_search *x = &s->search;
-    enum objective_kind of = s->train.objective;
-    bool f1 = x->metric == SEARCH_VALIDATION_F1, match = x->metric == SEARCH_VALIDATION_MATCH;
-    if (strlen(s->name) > SEARCH_JOB_NAME)
-        return field_refuse(f, "search", e,
-            "needs a metadata.name of at most %d characters: trials add to it", SEARCH_JOB_NAME);
-    if ((f1 || match) != (x->goal == SEARCH_MAXIMIZE))
-        return field_refuse(f, "search.goal", e,
-            "Maximize with metric validationF1 or validationMatch, Minimize with the losses");
-    if (match && of != OBJECTIVE_PAIR_MATCHING)
-        return field_refuse(f, "search.metric", e, "validationMatch is only known of PairMatching");
-    if (f1 && of != OBJECTIVE_TOKEN_CLASSIFICATION && of != OBJECTIVE_SEQUENCE_CLASSIFICATION)
-        return field_refuse(f, "search.metric", e, "validationF1 is only known of classification");
-    for (int i = 0; i < x->parameter_count; i++) {
-        int rc = check_parameter(f, s, i, e);
-        if (rc || (rc = check_values(f, s, i, e)))
-            return rc;
-    }
-    if (x->algorithm == SEARCH_GRID && grid_size(x) > x->max_trials)
-        return field_refuse(
-            f, "search.maxTrials", e, "the grid has more points than these %d", x->max_trials);
-    return check_halving(f, s, json_path(body, "search.halving"), e);
-}
-
-int search_check(const struct field_source *f, const struct jobspec *s, const struct json *body,
-    search_rule_fn *rule_fn, struct err *e)
-{
     const char *const folders[] = {s->checkpoint.path, s->train.tensorboard};
-    int rc = check_search(f, s, body, e);
+    int rc = 0;
+    for (int i = 0; i < s->search.parameter_count && !rc; i++)
+        rc = check_values(f, s, i, e);
+    if (!rc && s->search.algorithm == SEARCH_GRID && grid_size(&s->search) > s->search.max_trials)
+        rc = field_refuse(f, "search.maxTrials", e, "the grid has more points than these %d",
+            s->search.max_trials);
     for (int i = 0; i < 2 && !rc; i++)
         if (folders[i] && strlen(folders[i]) + FOLDER_BYTES > LIMIT_PATH_BYTES)
             rc = field_refuse(
                 f, "search", e, "%.60s...: too long for a folder below it", folders[i]);
-    for (int trial = 0; trial < search_trials(s) && !rc; trial++) {
-        struct jobspec child = *s;
-        search_set(s, trial, search_rungs(s) - 1, &child);
-        if ((rc = rule_fn(f, &child, body, e)))
-            err_wrap(e, "spec.search: trial %d", trial);
-    }
+    for (int trial = 0; trial < search_trials(s) && !rc; trial++)
+        rc = check_trial(f, s, body, trial, e);
     return rc;
 }

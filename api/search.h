@@ -81,11 +81,9 @@ double search_metric(const struct jobspec *s, struct search_figures of);
 
 /* Trial's parameters and steps alone, into out, which is a copy of s. */
 void search_set(const struct jobspec *s, int trial, int rung, struct jobspec *out);
-/* The rules of spec.search; rule_fn: those that a trial's own spec must keep. body: as
- * jobspec_check's. */
-typedef int search_rule_fn(
+/* What no rule says of spec.search: its values are those of what they are set as, and each trial
+ * keeps the rules. body: as jobspec_check's. */
+int search_check(
     const struct field_source *f, const struct jobspec *s, const struct json *body, struct err *e);
-int search_check(const struct field_source *f, const struct jobspec *s, const struct json *body,
-    search_rule_fn *rule_fn, struct err *e);
 
 #endif

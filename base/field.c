@@ -460,12 +460,18 @@ static const char *move_to(struct open_parents *o, const char *path, struct json
     return path;
 }
 
-void field_encode(const struct field_table *t, const void *in, struct jsonw *w)
+static bool is_given(const struct field *group, const void *in, const struct json *given)
+{
+    return given ? !absent(json_path(given, group->path)) : ((field_present_fn *)group->info)(in);
+}
+
+void field_encode_given(
+    const struct field_table *t, const void *in, const struct json *given, struct jsonw *w)
 {
     struct open_parents open = {.depth = 0};
     for (size_t i = 0; i < t->count; i++) {
         const struct field *f = &t->rows[i];
-        if (f->kind == FIELD_GROUP && !((field_present_fn *)f->info)(in)) {
+        if (f->kind == FIELD_GROUP && !is_given(f, in, given)) {
             while (i + 1 < t->count && below(t->rows[i + 1].path, f->path))
                 i++;
         } else if (f->kind != FIELD_GROUP && !row_absent(f, in)) {
@@ -475,6 +481,11 @@ void field_encode(const struct field_table *t, const void *in, struct jsonw *w)
     }
     for (; open.depth > 0; open.depth--)
         jsonw_close(w);
+}
+
+void field_encode(const struct field_table *t, const void *in, struct jsonw *w)
+{
+    field_encode_given(t, in, NULL, w);
 }
 
 static uint64_t hash_text(uint64_t h, const char *s)

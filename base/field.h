@@ -85,6 +85,9 @@ int field_decode(const struct field_table *t, const struct field_source *s,
     const struct json *object, void *out, struct err *e);
 /* Writes the members into the object that w has open. */
 void field_encode(const struct field_table *t, const void *in, struct jsonw *w);
+/* Likewise, with the groups that `given`, from which the struct was decoded, has. */
+void field_encode_given(
+    const struct field_table *t, const void *in, const struct json *given, struct jsonw *w);
 
 /* Over what field_encode would write, without writing it: equal texts have equal hashes, and
  * different ones, but for chance, different. Custom rows need a size. */

@@ -83,9 +83,9 @@ static int folder_of(const struct jobspec_storage *s, const char *mapping, struc
 
 /* Paths that lie under the entry's mountPath, but for those that a longer one has moved. */
 static int move_paths(struct jobspec *spec, const struct jobspec_storage *s, const char *to,
-    bool moved[JOBPATH_COUNT], struct arena *a, struct err *e)
+    bool *moved, struct arena *a, struct err *e)
 {
-    for (int i = 0; i < JOBPATH_COUNT; i++) {
+    for (int i = 0; i < jobpath_count; i++) {
         const char *old = jobpath_of(spec, &jobpath_table[i]);
         const char *path = moved[i] ? old : local_move(old, s->mount_path, to, a);
         if (old && !path)
@@ -113,7 +113,10 @@ int local_map(struct jobspec *spec, const char *mapping, struct arena *a, struct
     if (rc)
         return rc;
     /* The longest mountPath first: /data/models is not moved with /data. */
-    bool done[LIMIT_STORAGE] = {false}, moved[JOBPATH_COUNT] = {false};
+    bool done[LIMIT_STORAGE] = {false};
+    bool *moved = arena_array(a, (size_t)jobpath_count, sizeof *moved);
+    if (!moved)
+        return err_set(e, ERR_MEMORY, "out of memory mapping storage");
     for (struct jobspec_storage *s; (s = longest_left(spec, done));) {
         done[s - spec->storage] = true;
         const char *to;

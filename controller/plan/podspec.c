@@ -559,7 +559,7 @@ int podspec_trial(
     jsonw_close(&w);
     owner(&w, s);
     jsonw_close(&w);
-    jobspec_write(trial, &w);
+    jobspec_write(trial, NULL, &w);
     return end_object(&w, e);
 }
 

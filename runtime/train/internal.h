@@ -205,8 +205,8 @@ void train_close(struct train *t);
 #define TRAIN_GPU_ROWS 65536 /* of a micro-batch: enough that launches and tails do not count */
 struct model_conf train_model_conf(struct train *t);
 struct optim_conf train_optim_conf(const struct train *t);
-struct planner_input train_planner_input(
-    const struct train *t, const struct model_conf *model, int world, int64_t budget_bytes);
+int train_planner_input(const struct train *t, const struct model_conf *model, int world,
+    int64_t budget_bytes, struct planner_input *out, struct err *e);
 /* Ranks of each pod, neighbours; 1: not all pods have as many. Of a training without orders, which
    is only planned, as many as the job says. */
 int train_ranks_of_pods(const struct train *t);

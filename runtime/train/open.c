@@ -5,7 +5,6 @@
  */
 #include "runtime/train/internal.h"
 
-#include "api/jobspec_check.h"
 #include "api/names.h"
 #include "api/search.h"
 #include "base/clock.h"
@@ -408,11 +407,11 @@ static int open_groups(struct train *t, struct model_conf *conf, struct err *e)
     return 0;
 }
 
-struct planner_input train_planner_input(
-    const struct train *t, const struct model_conf *model, int world, int64_t budget_bytes)
+int train_planner_input(const struct train *t, const struct model_conf *model, int world,
+    int64_t budget_bytes, struct planner_input *out, struct err *e)
 {
     const struct jobspec *s = t->spec;
-    struct planner_input in = {
+    *out = (struct planner_input){
         .model = *model,
         .batch_sequences = s->train.batch_sequences * t->objective->parts,
         .sample_rows = t->objective->rows,
@@ -427,14 +426,13 @@ struct planner_input train_planner_input(
         .budget_bytes = (int64_t)((double)budget_bytes * BUDGET_SHARE) - t->host_bytes,
         .unlike = s->parallelism.balance == BALANCE_MEASURED,
     };
-    /* Pairs are compared across replicas, whose number is counted on before there is a plan. */
-    bool pairs = s->train.objective == OBJECTIVE_PAIR_MATCHING;
     if (s->train.communication.gradients != GRADIENTS_FP32 || takes_local_steps(t))
-        return in; /* of whole gradients */
-    in.most.tensor = jobspec_not_of_shares(s, false) || pairs ? 0 : world;
-    in.most.pipeline = jobspec_not_of_shares(s, true) ? 0 : world;
-    in.most.zero_stage = jobspec_most_zero(s);
-    return in;
+        return 0; /* of whole gradients */
+    int rc = rules_most_of_training(s, world, &out->most, e);
+    /* Pairs are compared across replicas, whose number is counted on before there is a plan. */
+    if (s->train.objective == OBJECTIVE_PAIR_MATCHING)
+        out->most.tensor = 0;
+    return rc;
 }
 
 /* For a copy of what is saved, in the host's memory: what the plan leaves of that, or half of this
@@ -462,7 +460,10 @@ static int plan(struct train *t, struct model_conf *conf, struct err *e)
     /* The host looks at such sums, and at what a gradient does to its scale. */
     t->runs_ahead = !info.host_readable && t->objective->loop->sums == 1 &&
         t->spec->precision != PRECISION_FP16;
-    struct planner_input in = train_planner_input(t, conf, o->world, t->budget_bytes);
+    struct planner_input in;
+    int rc = train_planner_input(t, conf, o->world, t->budget_bytes, &in, e);
+    if (rc)
+        return rc;
     in.rank = o->rank;
     in.rows = info.host_readable ? 0 : TRAIN_GPU_ROWS;
     const struct speed_world w = {t->coll, t->dev, o->rank, o->world, train_ranks_of_pods(t)};
@@ -471,7 +472,7 @@ static int plan(struct train *t, struct model_conf *conf, struct err *e)
         balances ? mem_array((size_t)o->world, sizeof *each) : NULL;
     if (balances && !each)
         return err_set(e, ERR_MEMORY, "no memory to compare %d ranks", o->world);
-    int rc = world_plan(&w, &in, each, &t->plan, e);
+    rc = world_plan(&w, &in, each, &t->plan, e);
     if (rc || (balances && (rc = train_open_balance(t, each, e))) ||
         (rc = planner_model(&in, &t->plan, conf, e)) || (rc = open_groups(t, conf, e)))
         return rc;

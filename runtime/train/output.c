@@ -295,7 +295,7 @@ static int check_apart(const struct jobspec *spec, const char *output, struct er
 {
     struct stat there, other;
     bool stands = !stat(output, &there);
-    for (int i = 0; i < JOBPATH_COUNT; i++) {
+    for (int i = 0; i < jobpath_count; i++) {
         const struct jobpath *p = &jobpath_table[i];
         const char *path = jobpath_of(spec, p);
         if (!p->apart || !path)
@@ -458,7 +458,7 @@ int output_check(const struct jobspec *spec, struct err *e)
     int rc = init(&o, spec, e);
     if (rc)
         return rc;
-    for (int i = 0; i < JOBPATH_COUNT; i++) {
+    for (int i = 0; i < jobpath_count; i++) {
         const char *path = jobpath_of(spec, &jobpath_table[i]);
         if (jobpath_table[i].written && jobpath_table[i].apart && path &&
             (rc = io_mkdirs(path, 0755, e)))

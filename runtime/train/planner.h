@@ -7,6 +7,7 @@
 #define RUNTIME_TRAIN_PLANNER_H
 
 #include "api/limits.h"
+#include "api/rules.h"
 #include "base/err.h"
 #include "runtime/coll/layout.h"
 #include "runtime/model/memplan.h"
@@ -33,9 +34,8 @@ struct planner_input {
     int64_t budget_bytes; /* of one rank */
     int64_t rows;         /* of a micro-batch, from which on more gain nothing; 0: a processor's */
     bool unlike;          /* shares of the batch may become larger than equal ones */
-    struct {
-        int tensor, pipeline, zero_stage;
-    } most; /* that what is 0 above may become when it does not fit so; 0: it stays */
+    struct rules_most
+        most; /* that what is 0 above may become when it does not fit so; 0: it stays */
 };
 
 struct planner_plan {

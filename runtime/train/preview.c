@@ -151,7 +151,8 @@ static int read_job(struct preview *p, const char *file, struct arena *a, struct
     t->optim_conf = train_optim_conf(t);
     p->model = train_model_conf(t);
     int world = p->spec.replicas * p->spec.device.per_replica;
-    p->in = train_planner_input(t, &p->model, world, p->memory_bytes);
+    if ((rc = train_planner_input(t, &p->model, world, p->memory_bytes, &p->in, e)))
+        return rc;
     p->in.rows = is_on_gpu(p) ? TRAIN_GPU_ROWS : 0;
     set_speed(p);
     return 0;

@@ -4,7 +4,6 @@
  */
 #include "tests/api/jobspecs.h"
 
-#include "api/jobspec.h"
 #include "base/yaml.h"
 
 #include <check.h>
@@ -176,25 +175,33 @@ static struct json *with(
     return json_is_number(base) ? json_new_number(json_number_value(base)) : json_new_null();
 }
 
-const char *jobspecs_verdict(const char *document, const char *target, const char *value)
+int jobspecs_decode(
+    const char *document, const char *target, const char *value, struct jobspec *out, struct err *e)
 {
-    static struct err e;
     struct json *documents = jobspecs_parse(document);
     char path[256];
     snprintf(path, sizeof path, "spec.%s", target);
     struct json *changed = with(json_first(documents), "", path, value);
+    int rc = jobspec_decode(changed, jobspecs_arena, out, e);
+    json_destroy(changed);
+    json_destroy(documents);
+    return rc;
+}
+
+const char *jobspecs_verdict(const char *document, const char *target, const char *value)
+{
+    static struct err e;
     struct jobspec spec;
     memset(&spec, 0x5a, sizeof spec);
     struct jobspec before = spec;
     e = (struct err){.text = ""};
-    int rc = jobspec_decode(changed, jobspecs_arena, &spec, &e);
+    int rc = jobspecs_decode(document, target, value, &spec, &e);
     ck_assert_int_eq(rc, -(int)e.code);
     if (rc) {
-        ck_assert_msg(e.code == ERR_USER, "%s: %s: class %s", path, value, err_code_name(e.code));
-        ck_assert_msg(!memcmp(&spec, &before, sizeof spec), "%s: output changed on failure", path);
+        ck_assert_msg(e.code == ERR_USER, "%s: %s: class %s", target, value, err_code_name(e.code));
+        ck_assert_msg(
+            !memcmp(&spec, &before, sizeof spec), "%s: output changed on failure", target);
     }
-    json_destroy(changed);
-    json_destroy(documents);
     arena_reset(jobspecs_arena);
     return e.text;
 }

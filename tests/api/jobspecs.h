@@ -5,6 +5,7 @@
 #ifndef TESTS_API_JOBSPECS_H
 #define TESTS_API_JOBSPECS_H
 
+#include "api/jobspec.h"
 #include "base/json.h"
 #include "base/mem.h"
 
@@ -20,8 +21,10 @@ extern struct arena *jobspecs_arena;
 void jobspecs_begin(void);
 void jobspecs_end(void);
 struct json *jobspecs_parse(const char *yaml); /* the documents, in a list */
-/* Decodes a document with one change; the error's text, or "" when it is accepted. target is below
- * spec. */
+/* Decodes a document with one change; target is below spec. What is decoded is in the arena. */
+int jobspecs_decode(const char *document, const char *target, const char *value,
+    struct jobspec *out, struct err *e);
+/* Likewise: the error's text, or "" when it is accepted. */
 const char *jobspecs_verdict(const char *document, const char *target, const char *value);
 
 #endif

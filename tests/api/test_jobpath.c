@@ -1,36 +1,13 @@
 /*
  * Goal: no job is accepted whose output would replace something else (kind: a folder that is
- * removed or replaced as a whole holds nothing of another's). Method: pairs of paths beside their
- * relation, both ways round; every field of the table put in, at and around the output.
+ * removed or replaced as a whole holds nothing of another's), and rules know each path of the
+ * table. Method: every field of the table put in, at and around the output, and beside the
+ * storage; what rules that compare paths say of it.
  */
 #include "api/jobpath.h"
 
+#include "api/rules.h"
 #include "tests/unit.h"
-
-static const struct {
-    const char *a, *b;
-    enum jobpath_relation expect;
-} pairs[] = {
-    {"/a", "/a", JOBPATH_EQUAL}, {"/a/b", "/a", JOBPATH_INSIDE}, {"/a/b/c", "/a", JOBPATH_INSIDE},
-    {"/a", "/ab", JOBPATH_APART}, {"/a/b", "/a/c", JOBPATH_APART}, {"/a/b", "/b", JOBPATH_APART},
-    {"/", "/", JOBPATH_EQUAL}, {"/a", "/", JOBPATH_INSIDE}, {"/a/", "/a", JOBPATH_EQUAL},
-    {"//a//b", "/a/b/", JOBPATH_EQUAL}, {"/a/./b", "/a/b/.", JOBPATH_EQUAL},
-    {"/./a", "/a/.b", JOBPATH_CONTAINS}, {"/a/.../b", "/a", JOBPATH_INSIDE},
-    {"/a/b", "/a/b/../c", JOBPATH_CONTAINS}, /* ".." is refused before */
-};
-
-START_TEST(paths_are_compared_by_component)
-{
-    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
-        enum jobpath_relation r = pairs[i].expect;
-        ck_assert_msg(
-            jobpath_relate(pairs[i].a, pairs[i].b) == r, "%s, %s", pairs[i].a, pairs[i].b);
-        r = r == JOBPATH_INSIDE ? JOBPATH_CONTAINS : r == JOBPATH_CONTAINS ? JOBPATH_INSIDE : r;
-        ck_assert_msg(
-            jobpath_relate(pairs[i].b, pairs[i].a) == r, "%s, %s", pairs[i].b, pairs[i].a);
-    }
-}
-END_TEST
 
 /* The first paths of the table are a training's, the last a conversion's own. */
 #define TRAIN_PATHS 9
@@ -52,8 +29,10 @@ static const char *verdict(const struct jobspec *s)
 {
     static struct err e;
     const struct field_source source = {.prefix = "spec", .code = ERR_USER};
+    json_auto struct json *subject = NULL;
     e = (struct err){.text = ""};
-    ck_assert_int_eq(jobpath_check(&source, s, &e), -(int)e.code);
+    ck_assert_int_eq(rules_subject(s, NULL, &subject, &e), 0);
+    ck_assert_int_eq(rules_check(&source, subject, "startsWith", &e), -(int)e.code);
     return e.text;
 }
 
@@ -76,8 +55,6 @@ START_TEST(the_output_keeps_away_from_every_other_path)
         jobpath_set(&s, &jobpath_table[i], "/d/o/x");
         s.train.output = "/d/o/x/y/z";
         ck_assert_str_eq(verdict(&s), want);
-        jobpath_set(&s, &jobpath_table[i], NULL);
-        ck_assert_str_eq(verdict(&s), "");
     }
 }
 END_TEST
@@ -94,7 +71,7 @@ START_TEST(a_conversions_output_keeps_away_too)
             .output = "/d/o"}};
     ck_assert_str_eq(jobpath_output(&s)->field, "convert.output");
     ck_assert_str_eq(verdict(&s), "");
-    for (int i = 0; i < JOBPATH_COUNT; i++) {
+    for (int i = 0; i < jobpath_count; i++) {
         const char *path = jobpath_of(&s, &jobpath_table[i]);
         char want[128];
         if (!path || !jobpath_table[i].apart)
@@ -138,16 +115,30 @@ START_TEST(paths_lie_on_storage_that_suits_them)
         struct jobspec s = job("/r");
         s.storage[1].read_only = true;
         jobpath_set(&s, p, "/dd/x");
-        snprintf(want, sizeof want, "spec.%s: must lie under the mountPath of a storage entry",
-            p->field);
+        snprintf(want, sizeof want, "spec.%s: must lie under the mountPath of a storage entry%s",
+            p->field, p->written ? " that is not readOnly" : "");
         ck_assert_str_eq(verdict(&s), want);
         jobpath_set(&s, p, "/r/x");
-        snprintf(want + strlen(want), sizeof want - strlen(want), " that is not readOnly");
         ck_assert_str_eq(verdict(&s), p->written ? want : "");
     }
 }
 END_TEST
 
-UNIT_MAIN("jobpath", paths_are_compared_by_component, the_output_keeps_away_from_every_other_path,
+/* Those of lists' items are in rules of the lists. */
+START_TEST(each_path_has_a_rule)
+{
+    for (int i = 0; i < jobpath_count; i++) {
+        const char *field = jobpath_table[i].field;
+        bool found = strchr(field, '[');
+        for (int k = 0; k < rules_count && !found; k++)
+            found = *rules_table[k].field && !strcmp(rules_table[k].field + 1, field) &&
+                strstr(rules_table[k].rule, "self.storage.exists(") &&
+                !strstr(rules_table[k].rule, "!s.readOnly") == !jobpath_table[i].written;
+        ck_assert_msg(found, "%s", field);
+    }
+}
+END_TEST
+
+UNIT_MAIN("jobpath", the_output_keeps_away_from_every_other_path,
     a_conversions_output_keeps_away_too, the_output_is_no_mount_and_holds_none,
-    paths_lie_on_storage_that_suits_them)
+    paths_lie_on_storage_that_suits_them, each_path_has_a_rule)

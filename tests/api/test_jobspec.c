@@ -374,8 +374,9 @@ static void check_pattern(const char *path, const struct json *leaf)
     /* Of fixed length: the length is checked before the form. */
     if (json_int(holder, "minLength", 0) == 64)
         return;
-    const char *why =
-        json_get(leaf, "additionalProperties") || !json_get(leaf, "type") ? "must be a" : "is not";
+    const char *why = json_get(leaf, "additionalProperties") || !json_get(leaf, "type")
+        ? "must be a"
+        : "\" is not ";
     compare_pattern(document, target, pattern, (size_t)json_int(holder, "maxLength", 0), path, why);
 }
 
