@@ -470,10 +470,17 @@ int coll_connect(struct coll *c, struct err *e)
     return rc;
 }
 
+int coll_connect_host(struct coll *c, struct err *e)
+{
+    if (c->size == 1 || c->pair)
+        return 0;
+    int rc = coll_barrier(c, e);
+    return rc ? rc : coll_host.connect(c, e);
+}
+
 static int64_t check_messages(const struct coll *c, const struct coll_message *messages, int n)
 {
     int64_t bytes = 0;
-    assert(c->connected || n == 0);
     assert(n <= coll_most_messages(c));
     for (int i = 0; i < n; i++) {
         const struct coll_message *m = &messages[i];
@@ -486,6 +493,7 @@ static int64_t check_messages(const struct coll *c, const struct coll_message *m
 
 int coll_exchange_start(struct coll *c, const struct coll_message *messages, int n, struct err *e)
 {
+    assert(c->connected || n == 0);
     int rc = start(c, WIRE_EXCHANGE, check_messages(c, messages, n), e);
     return rc ? rc : started(c, n == 0 ? 0 : c->device->exchange(c, messages, n, e));
 }
@@ -500,6 +508,13 @@ int coll_receive_start(struct coll *c, void *data, size_t bytes, int from, struc
 {
     const struct coll_message m = {data, bytes, from, true};
     return coll_exchange_start(c, &m, 1, e);
+}
+
+int coll_exchange(struct coll *c, const struct coll_message *messages, int n, struct err *e)
+{
+    assert(c->pair || n == 0);
+    int rc = enter(c, WIRE_EXCHANGE, check_messages(c, messages, n), e);
+    return rc ? rc : leave(c, n == 0 ? 0 : coll_host.exchange(c, messages, n, e));
 }
 
 /* What a member has for itself needs no way. */
@@ -530,6 +545,7 @@ int coll_all_to_all_start(struct coll *c, const void *out, const int64_t *out_co
         from += sent;
         to += received;
     }
+    assert(c->connected || n == 0);
     int rc = start(c, WIRE_ALL_TO_ALL, check_messages(c, c->messages, n), e);
     return rc ? rc : started(c, n == 0 ? 0 : c->device->all_to_all(c, c->messages, n, e));
 }

@@ -117,6 +117,11 @@ int coll_receive_start(struct coll *c, void *data, size_t bytes, int from, struc
 int coll_all_to_all_start(struct coll *c, const void *out, const int64_t *out_counts, void *in,
     const int64_t *in_counts, enum dtype t, struct err *e);
 
+/* The same messages of host memory, whatever the device: all are over when it returns. All members
+   connect at once, at the start. */
+int coll_connect_host(struct coll *c, struct err *e);
+int coll_exchange(struct coll *c, const struct coll_message *messages, int n, struct err *e);
+
 void coll_reduce_join(struct coll *c);
 int coll_reduce_wait(struct coll *c, struct err *e);
 /* From now on reductions that are started (coll_reduce_start, coll_reduce_scatter_start) are under

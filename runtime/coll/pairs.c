@@ -56,6 +56,8 @@ int coll_most_messages(const struct coll *c)
 
 int coll_pairs_open(struct coll *c, struct err *e)
 {
+    if (c->pair) /* of messages of another kind of memory */
+        return 0;
     size_t n = (size_t)coll_most_messages(c);
     struct coll_flows *s = c->flows = mem_zalloc(sizeof *s);
     c->pair = mem_array((size_t)c->size, sizeof *c->pair);

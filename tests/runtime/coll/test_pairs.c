@@ -115,7 +115,12 @@ static int check_order(struct coll *c, const struct layout_group *g, struct room
     fill(second, 5, 0, last, 2);
     if (coll_exchange_start(c, g->index ? in : out, 2, &e) || finish(c, &e))
         return 1;
-    return !g->index || (holds(r.in, LARGE, 0, last, 1) && holds(second_in, 5, 0, last, 2)) ? 0 : 2;
+    if (g->index && !(holds(r.in, LARGE, 0, last, 1) && holds(second_in, 5, 0, last, 2)))
+        return 2;
+    memset(r.in, 0, LARGE); /* those of host memory go the same way */
+    if (coll_exchange(c, g->index ? in : out, 2, &e))
+        return 3;
+    return !g->index || holds(r.in, LARGE, 0, last, 1) ? 0 : 4;
 }
 
 /* How many elements `from` has for `to`: the same of all; nothing of most; growing; large. */
@@ -167,7 +172,8 @@ static int check_members(struct coll *c, const struct layout_group *g)
     mem_autofree uint8_t *in = mem_zalloc(bytes);
     struct room r = {out, in}, shared = {.in = in};
     void *p = NULL;
-    if (!out || !in || coll_connect(c, &e) || coll_alloc(c, bytes, &p, &e)) {
+    if (!out || !in || coll_connect(c, &e) || coll_connect_host(c, &e) ||
+        coll_alloc(c, bytes, &p, &e)) {
         fprintf(stderr, "rank %d: %s\n", g->first + g->index * g->stride, e.text);
         return 1;
     }
