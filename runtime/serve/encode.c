@@ -32,7 +32,7 @@ struct encode {
     struct weights *weights;
     struct reader *reader;       /* or NULL: */
     struct readers *readers;     /* several as one */
-    const struct reader *speaks; /* the one, or the first */
+    const struct reader *speaks; /* the one, or the first; NULL: a rank without */
     struct recommend *recommend; /* or NULL */
     struct encode_asked *asked;  /* (most) those without a request are free */
     int most, count;
@@ -44,6 +44,12 @@ struct encode {
     struct buf out, frame;
     int64_t passes, tokens, read; /* so far */
 };
+
+/* It has the requests. */
+static bool leads(const struct encode *s)
+{
+    return s->conf.orders->rank == 0;
+}
 
 /* -- requests -- */
 
@@ -128,8 +134,10 @@ static int take_requests(struct encode *s, struct err *e)
         if (idle)
             beat_phase(s->conf.door->page, WIRE_PHASE_SERVE_IDLE);
         struct inbox_request *q = inbox_take(s->conf.inbox, idle && !stop ? IDLE_MS : 0);
-        if (!q && idle && stop)
-            return err_set(e, ERR_DRAINED, "stopped on request");
+        if (!q && idle && stop) {
+            rc = readers_end(s->readers, e);
+            return rc ? rc : err_set(e, ERR_DRAINED, "stopped on request");
+        }
         if (!q)
             break;
         rc = begin_asked(s, q, e);
@@ -257,7 +265,7 @@ static int run_pass(struct encode *s, struct err *e)
 {
     int rc = gather_texts(s, e), n = fits(s) ? s->n : s->n - 1;
     if (rc || !n)
-        return rc;
+        return rc ? rc : readers_rest(s->readers, e);
     if ((rc = read_pass(s, n, e)) || (rc = tell_pass(s, n, e)))
         return rc;
     carry_on(s, n);
@@ -332,23 +340,23 @@ static int open_recommended(struct encode *s, struct err *e)
 
 static int tell_open(const struct encode *s, struct err *e)
 {
-    const struct reader_facts *f = reader_facts(s->speaks);
-    enum wire_does does = s->recommend ? WIRE_DOES_RECOMMEND : f->does;
+    const struct reader_facts *f = s->speaks ? reader_facts(s->speaks) : NULL;
     struct dev_info info;
-    int64_t parameters = f->parameters, bytes = f->memory_bytes;
+    int64_t parameters = f ? f->parameters : 0, bytes = f ? f->memory_bytes : 0;
     int members = 0, of = 0;
     dev_describe(s->conf.dev, &info);
     if (s->readers)
         readers_tell(s->readers, &members, &of, &parameters, &bytes);
-    log_info("reads texts", LOG_S("does", wire_does_name(does)), LOG_I("tokens", f->context),
-        LOG_I("dimensions", f->dim), LOG_I("labels", f->labels));
     int rc = door_send_fields(s->conf.door, WIRE_LOADED,
         (struct door_field[]){{"parameters", (double)parameters, NULL},
             {"memory_bytes", (double)bytes, NULL}, {"resumed_step", 0, NULL}, {"steps", 0, NULL},
             {"device", 0, info.name}, {NULL, 0, NULL}},
         e);
-    if (rc)
+    if (rc || !leads(s) || (rc = readers_rest(s->readers, e))) /* all have loaded */
         return rc;
+    enum wire_does does = s->recommend ? WIRE_DOES_RECOMMEND : f->does;
+    log_info("reads texts", LOG_S("does", wire_does_name(does)), LOG_I("tokens", f->context),
+        LOG_I("dimensions", f->dim), LOG_I("labels", f->labels));
     return door_send_fields(s->conf.door, WIRE_SERVING,
         (struct door_field[]){{"model", 0, s->spec->serve.model_name},
             {"context_length", (double)f->context, NULL},
@@ -363,10 +371,12 @@ static int open_all(struct encode *s, struct err *e)
     int rc = weights_open(s->spec->model.source, s->spec->model.sha256, &s->weights, e);
     if (rc)
         return rc;
-    if (s->conf.orders->world > 1)
+    bool several = s->spec->serve.ensemble.member_count;
+    int ranks = several && s->spec->serve.ensemble.ranks > 1 ? s->spec->serve.ensemble.ranks : 1;
+    if (s->conf.orders->world != ranks)
         return err_set(e, ERR_USER,
-            "%s: a model that reads whole texts, as %s does, is served by one rank",
-            s->spec->serve.ensemble.ranks > 1 ? "spec.serve.ensemble.ranks" : "spec.parallelism",
+            "spec.parallelism: a model that reads whole texts, as %s does, is served by one rank, "
+            "or its members by as many as spec.serve.ensemble.ranks says",
             s->spec->model.source);
     if (s->spec->serve.adapter_count)
         return err_set(
@@ -386,12 +396,12 @@ static int open_all(struct encode *s, struct err *e)
         .context = s->spec->serve.context_length,
         .budget_bytes = s->conf.budget_bytes,
         .page = s->conf.door->page};
-    bool several = s->spec->serve.ensemble.member_count;
-    rc = several ? readers_open(s->spec, &c, &s->readers, e) : reader_open(&c, &s->reader, e);
+    const struct readers_conf all = {s->spec, c, s->conf.coll, s->conf.orders->rank};
+    rc = several ? readers_open(&all, &s->readers, e) : reader_open(&c, &s->reader, e);
     if (rc)
         return rc;
     s->speaks = several ? readers_first(s->readers) : s->reader;
-    if ((rc = check_alerts(s, e)) || (rc = open_host(s, e)))
+    if (leads(s) && ((rc = check_alerts(s, e)) || (rc = open_host(s, e))))
         return rc;
     weights_release(s->weights); /* the reader has them */
     rc = open_recommended(s, e);
@@ -418,6 +428,8 @@ static void close_all(struct encode *s)
 static int serve(struct encode *s, struct err *e)
 {
     int rc;
+    if (!leads(s))
+        return readers_follow(s->readers, e);
     while (!(rc = take_requests(s, e)) && !(rc = end_some(s, e)) && !(rc = run_pass(s, e)) &&
         !(rc = end_some(s, e)))
         beat(s->conf.door->page);

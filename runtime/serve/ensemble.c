@@ -9,8 +9,10 @@
 #include "runtime/convert/adapters.h"
 #include "runtime/door/beat.h"
 #include "runtime/model/beside.h"
+#include "runtime/model/carve.h"
 #include "runtime/model/kvcache.h"
 #include "runtime/serve/average.h"
+#include "runtime/serve/chorus.h"
 #include "runtime/serve/members.h"
 #include "runtime/serve/shape.h"
 
@@ -29,8 +31,8 @@ struct ensemble {
     struct ensemble_conf conf;
     struct members members;
     struct voice voice[LIMIT_MEMBERS]; /* this rank's */
-    int ranks, all;                    /* members of all ranks */
-    float *logits;                     /* (all, parts, V) host: what each of them says */
+    struct chorus_conf says;           /* logits of the rows of a pass that are seen */
+    struct chorus *chorus;
     int64_t context, vocab;
     struct engine_part *parts; /* (parts) as members run them */
     float *mean;               /* (V) */
@@ -67,7 +69,7 @@ static int open_voice(struct ensemble *s, int i, struct err *e)
     int rc = engine_context(&v->conf.config, s->conf.spec->serve.context_length, &context, e);
     if (rc || (rc = describe_adapter(v, m->is, e)))
         return name_member(s, i, e);
-    s->context = !i || context < s->context ? context : s->context;
+    s->context = context < s->context ? context : s->context;
     return 0;
 }
 
@@ -84,7 +86,7 @@ static int agree_on_context(struct ensemble *s, struct err *e)
 {
     int64_t all[LIMIT_MEMBERS];
     int rc = s->conf.coll ? coll_allgather(s->conf.coll, &s->context, sizeof *all, all, e) : 0;
-    for (int i = 0; s->conf.coll && i < s->ranks && !rc; i++)
+    for (int i = 0; s->conf.coll && i < s->says.ranks && !rc; i++)
         s->context = all[i] < s->context ? all[i] : s->context;
     return rc;
 }
@@ -96,10 +98,12 @@ int ensemble_open(const struct ensemble_conf *c, struct ensemble **out, struct e
         return err_set(e, ERR_MEMORY, "no memory for an ensemble");
     s->conf = *c;
     s->vocab = weights_config(c->weights)->vocab;
-    s->ranks = c->coll ? c->spec->serve.ensemble.ranks : 1;
-    const struct members_share share = {c->rank, s->ranks};
+    s->context = INT64_MAX;
+    const struct members_share share = {
+        c->coll, c->rank, c->coll ? c->spec->serve.ensemble.ranks : 1};
     int rc = members_open(c->spec, &share, c->weights, c->tok, WIRE_DOES_GENERATE, &s->members, e);
-    s->all = c->coll ? s->members.of : s->members.count;
+    s->says = (struct chorus_conf){
+        c->coll, c->rank, share.ranks, s->members.there, carve_times(c->parts, s->vocab)};
     for (int i = 0; i < s->members.count && !rc; i++)
         rc = open_voice(s, i, e);
     rc = rc ? rc : agree_on_context(s, e);
@@ -125,15 +129,10 @@ void ensemble_destroy(struct ensemble *s)
     }
     members_done(&s->members);
     shaper_destroy(s->shaper);
-    mem_free(s->logits);
+    chorus_destroy(s->chorus);
     mem_free(s->parts);
     mem_free(s->mean);
     mem_free(s);
-}
-
-static int64_t logit_bytes(const struct ensemble *s)
-{
-    return s->all * (int64_t)s->conf.parts * s->vocab * (int64_t)sizeof(float);
 }
 
 static int64_t page_bytes(const struct voice *v)
@@ -144,11 +143,11 @@ static int64_t page_bytes(const struct voice *v)
 
 void ensemble_tell(const struct ensemble *s, struct ensemble_facts *out)
 {
-    *out = (struct ensemble_facts){.count = s->all,
+    *out = (struct ensemble_facts){.count = s->members.there,
         .of = s->members.of,
         .context = s->context,
-        .bytes = logit_bytes(s),
-        .logit_bytes = logit_bytes(s)};
+        .bytes = chorus_bytes(&s->says),
+        .logit_bytes = chorus_bytes(&s->says)};
     for (int i = 0; i < s->members.count; i++) {
         const struct voice *v = &s->voice[i];
         out->parameters += v->model ? model_parameters(v->model) : 0;
@@ -194,15 +193,14 @@ int ensemble_load(struct ensemble *s, int64_t pages, struct err *e)
 {
     s->parts = mem_array((size_t)s->conf.parts, sizeof *s->parts);
     s->mean = mem_array((size_t)s->vocab, sizeof *s->mean);
-    s->logits = mem_alloc((size_t)logit_bytes(s));
-    if (!s->parts || !s->mean || !s->logits)
+    if (!s->parts || !s->mean)
         return err_set(e, ERR_MEMORY, "no memory for %d parts of a pass", s->conf.parts);
     int rc = shaper_create(s->conf.dev, s->vocab, &s->shaper, e);
     for (int i = 0; i < s->members.count && !rc; i++)
         if ((rc = load_voice(s, i, pages, e)))
             return name_member(s, i, e);
     members_release(&s->members);
-    return rc;
+    return rc ? rc : chorus_create(&s->says, &s->chorus, e);
 }
 
 /* -- passes -- */
@@ -212,10 +210,12 @@ static bool is_seen(const struct engine_part *p)
     return p->draw || p->logits;
 }
 
-/* Of a member of all, by its place in the spec's order. */
-static float *logits_of(const struct ensemble *s, int member)
+static int64_t count_seen(const struct engine_part *parts, int n)
 {
-    return s->logits + (int64_t)member * s->conf.parts * s->vocab;
+    int64_t seen = 0;
+    for (int i = 0; i < n; i++)
+        seen += is_seen(&parts[i]);
+    return seen;
 }
 
 /* This rank's i-th member. */
@@ -223,7 +223,7 @@ static int run_voice(
     struct ensemble *s, int own, const struct engine_part *parts, int n, struct err *e)
 {
     const struct voice *v = &s->voice[own];
-    float *logits = logits_of(s, s->conf.rank + own * s->ranks);
+    float *logits = chorus_own(s->chorus, own, count_seen(parts, n) * s->vocab);
     int64_t seen = 0;
     for (int i = 0; i < n; i++) {
         assert(!parts[i].adapter);
@@ -235,53 +235,36 @@ static int run_voice(
     return engine_run(v->engine, s->parts, n, e);
 }
 
-/* Of row `seen` of each; what the part wants of their average. */
-static int give(struct ensemble *s, struct engine_part *p, int64_t seen, struct err *e)
+/* Of row `at` of the seen ones of each; what the part wants of their average. */
+static int give(struct ensemble *s, struct engine_part *p, int64_t at, int64_t seen, struct err *e)
 {
     static const struct shape as_it_is = {.plain = true, .repetition = 1};
     const float *x[LIMIT_MEMBERS];
     float *mean = p->logits ? p->logits : s->mean;
-    for (int k = 0; k < s->all; k++)
-        x[k] = logits_of(s, k) + seen * s->vocab;
-    average_logits(
-        &(struct average_of){
-            .what = s->conf.spec->serve.ensemble.average, .count = s->all, .x = x, .n = s->vocab},
+    for (int k = 0; k < s->says.members; k++)
+        x[k] = chorus_at(s->chorus, k, seen * s->vocab) + at * s->vocab;
+    average_logits(&(struct average_of){.what = s->conf.spec->serve.ensemble.average,
+                       .count = s->says.members,
+                       .x = x,
+                       .n = s->vocab},
         mean);
     return p->draw ? shaper_draw(s->shaper, &as_it_is, p->draw, NULL, 0, 0, mean, &p->next, e) : 0;
 }
 
-static int64_t count_seen(const struct engine_part *parts, int n)
-{
-    int64_t seen = 0;
-    for (int i = 0; i < n; i++)
-        seen += is_seen(&parts[i]);
-    return seen;
-}
-
-/* What each rank's members say of the seen rows, to all. */
-static int gather(struct ensemble *s, int64_t seen, struct err *e)
-{
-    int rc = 0;
-    for (int k = 0; s->conf.coll && seen && k < s->all && !rc; k++)
-        rc = coll_broadcast(s->conf.coll, logits_of(s, k),
-            (size_t)(seen * s->vocab) * sizeof(float), k % s->ranks, e);
-    return rc;
-}
-
 int ensemble_run(struct ensemble *s, struct engine_part *parts, int n, struct err *e)
 {
-    int64_t seen = 0;
+    int64_t seen = count_seen(parts, n), at = 0;
     int rc = 0;
     assert(n <= s->conf.parts);
     for (int k = 0; k < s->members.count && !rc; k++) {
         rc = run_voice(s, k, parts, n, e);
         beat(s->conf.page);
     }
-    if (rc || (rc = gather(s, count_seen(parts, n), e)) || s->conf.rank)
+    if (rc || (rc = chorus_gather(s->chorus, seen * s->vocab, e)) || s->conf.rank)
         return rc;
     for (int i = 0; i < n && !rc; i++)
         if (is_seen(&parts[i]))
-            rc = give(s, &parts[i], seen++, e);
+            rc = give(s, &parts[i], at++, seen, e);
     return rc;
 }
 

@@ -4,9 +4,9 @@
  * its own in a cache of its own, over the same pages: which of them are whose is said once, for
  * all. Where a device gives a row the same bits whatever the other rows are, so does the average.
  *
- * Ranks may have some of the members each (spec.serve.ensemble.ranks), in turn: member i is rank
- * i % ranks's. All run the same passes (team.h), and rank 0 has what all members say, in their
- * order: its averages are, to the bit, those of a rank that has all of them.
+ * Ranks may have some of the members each (spec.serve.ensemble.ranks, members.h). All run the same
+ * passes (team.h), and rank 0 has what all members say (chorus.h), in their order: its averages
+ * are, to the bit, those of a rank that has all of them.
  *
  * Opened, planned and loaded in this order; what is planned is what is allocated. One thread.
  */

@@ -200,14 +200,14 @@ static int64_t parts_of(const struct infer *s)
     return batcher_parts(s->most, s->spec->serve.speculation.method);
 }
 
-/* Of a cache of which a page takes so many bytes, where `left` bytes are left beside those of the
-   longest sequence: these, and as many of a usual length as may run, unless memory says less: what
-   a pod's programs take stays free. */
+/* Of a cache of which a page takes so many bytes (0: this rank has no member), where `left` bytes
+   are left beside those of the longest sequence: these, and as many of a usual length as may run,
+   unless memory says less: what a pod's programs take stays free. */
 static int agree_on_pages(struct infer *s, int64_t context, enum dtype type, int64_t page,
     int64_t left, int64_t *pages, struct err *e)
 {
     int64_t usual = kvcache_pages(context < USUAL_TOKENS ? context : USUAL_TOKENS);
-    int64_t more = (s->most - 1) * usual, room = left / page;
+    int64_t more = (s->most - 1) * usual, room = page ? left / page : more;
     *pages = kvcache_pages(context) + (more < room ? more : room);
     int rc = team_agree(s->team, weights_digest(s->weights), parts_of(s), context, pages, e);
     if (!rc)

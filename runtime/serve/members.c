@@ -101,29 +101,57 @@ static int open_member(struct members *m, const struct jobspec_member *is, struc
     return rc ? rc : compare(w, tok, does, at->weights, e);
 }
 
+/* Bit i: member i is there. What may not be missing counts as there, and is found missing later. */
+static int agree_on_members(const struct jobspec_serve *s, const struct members_share *share,
+    uint32_t *there, struct err *e)
+{
+    const struct jobspec_member *m = s->ensemble.members;
+    bool may_miss = s->ensemble.allow_missing;
+    uint32_t own = 0, all[LIMIT_MEMBERS];
+    for (int i = 0; i < s->ensemble.member_count; i++)
+        own |= !may_miss || !missing(&m[i]) ? 1u << i : 0;
+    *there = own;
+    if (!share->coll || !may_miss)
+        return 0;
+    int rc = coll_allgather(share->coll, &own, sizeof own, all, e);
+    for (int rank = 0; rank < share->ranks && !rc; rank++)
+        *there &= all[rank];
+    for (int i = 0; i < s->ensemble.member_count && !rc; i++)
+        if (own & ~*there & 1u << i)
+            log_warn("a member is missing on another rank", LOG_S("member", m[i].name));
+    return rc;
+}
+
+static int open_present(struct members *m, const struct jobspec_member *is, struct weights *w,
+    const struct tok *tok, enum wire_does does, struct err *e)
+{
+    const char *lacks = missing(is);
+    int rc =
+        lacks ? err_set(e, ERR_USER, "there is no %s", lacks) : open_member(m, is, w, tok, does, e);
+    return rc ? err_wrap(e, "spec.serve.ensemble.members: %s", is->name) : 0;
+}
+
 int members_open(const struct jobspec *spec, const struct members_share *share, struct weights *w,
     const struct tok *tok, enum wire_does does, struct members *out, struct err *e)
 {
-    int step = share->ranks > 1 ? share->ranks : 1;
     struct members m = {.of = spec->serve.ensemble.member_count};
-    int rc = 0;
+    uint32_t there;
     if (does == WIRE_DOES_EMBED)
         return err_set(e, ERR_USER,
             "spec.serve.ensemble: not of a model that embeds texts: it has neither logits nor "
             "probabilities");
-    for (int i = share->rank; i < m.of && !rc; i += step) {
+    int rc = agree_on_members(&spec->serve, share, &there, e);
+    for (int i = 0; i < m.of && !rc; i++) {
         const struct jobspec_member *is = &spec->serve.ensemble.members[i];
-        const char *lacks = missing(is);
-        if (lacks && spec->serve.ensemble.allow_missing)
-            log_warn("a member is missing", LOG_S("member", is->name), LOG_S("path", lacks));
-        else if (lacks)
-            rc = err_set(e, ERR_USER, "there is no %s", lacks);
-        else
-            rc = open_member(&m, is, w, tok, does, e);
-        if (rc)
-            rc = err_wrap(e, "spec.serve.ensemble.members: %s", is->name);
+        if (!(there & 1u << i)) {
+            const char *lacks = missing(is);
+            if (lacks)
+                log_warn("a member is missing", LOG_S("member", is->name), LOG_S("path", lacks));
+        } else if (m.there++ % share->ranks == share->rank) {
+            rc = open_present(&m, is, w, tok, does, e);
+        }
     }
-    if (!rc && !m.count)
+    if (!rc && !m.there)
         rc = err_set(e, ERR_USER, "spec.serve.ensemble.members: none of the %d is there", m.of);
     if (rc)
         members_done(&m);

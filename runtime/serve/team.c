@@ -1,26 +1,22 @@
 /*
- * team: a message is a head, then the parts, then all ids, then all pages, as they lie in memory:
- * the ranks of a world are the same program. What comes is checked all the same before it is used.
- * A first broadcast, of one size, holds most messages whole; of the others a second has the rest.
+ * team: a message is a head, then the parts, then all ids, then all pages. What comes is checked
+ * before it is used.
  */
 #include "runtime/serve/team.h"
 
 #include "base/mem.h"
-#include "runtime/door/beat.h"
 #include "runtime/model/kvcache.h"
 #include "runtime/serve/ensemble.h"
+#include "runtime/serve/relay.h"
 #include "runtime/train/planner.h"
 #include "runtime/train/world.h"
 
 #include <assert.h>
 
-#define FIRST_BYTES   1024
 #define ADVISED_RANKS 64
 
-enum team_order { ORDER_RUN = 1, ORDER_REST, ORDER_END };
-
 struct team_head {
-    int32_t order, parts, ids, pages; /* how many of each follow */
+    int32_t parts, ids, pages, unused; /* how many of each follow */
 };
 struct team_part {
     int32_t count, past;
@@ -33,10 +29,9 @@ struct team {
     struct group group;
     int rank, ranks;
     int32_t most_parts, most_pages;
-    size_t limit; /* of a message */
     int64_t vocab;
-    uint8_t *bytes; /* (limit) */
-    float *logits;  /* (seen, V) of who follows; NULL: none were seen yet */
+    struct relay *relay;
+    float *logits; /* (seen, V) of who follows; NULL: none were seen yet */
     int32_t seen;
     struct engine_part *parts; /* (most_parts) */
 };
@@ -77,7 +72,7 @@ void team_close(struct team *t)
 {
     if (!t)
         return;
-    mem_free(t->bytes);
+    relay_destroy(t->relay);
     mem_free(t->logits);
     mem_free(t->parts);
     mem_free(t);
@@ -142,17 +137,16 @@ int team_agree(
 {
     if (!t)
         return 0;
-    assert(parts >= 1 && parts <= ENGINE_ROWS && t->vocab && !t->bytes);
+    assert(parts >= 1 && parts <= ENGINE_ROWS && t->vocab && !t->relay);
     t->most_parts = (int32_t)parts;
     t->most_pages = (int32_t)(parts * kvcache_pages(tokens));
-    t->limit = sizeof(struct team_head) + (size_t)parts * sizeof(struct team_part) +
+    size_t limit = sizeof(struct team_head) + (size_t)parts * sizeof(struct team_part) +
         (ENGINE_ROWS + (size_t)t->most_pages) * sizeof(int32_t);
-    t->limit = t->limit < FIRST_BYTES ? FIRST_BYTES : t->limit;
-    t->bytes = mem_zalloc(t->limit);
     t->parts = mem_array((size_t)parts, sizeof *t->parts);
-    if (!t->bytes || !t->parts)
+    if (!t->parts)
         return err_set(e, ERR_MEMORY, "no memory for passes of %lld parts", (long long)parts);
-    int rc = world_agree(t->world, t->ranks, digest, tokens, e);
+    int rc = relay_create(t->world, limit, &t->relay, e);
+    rc = rc ? rc : world_agree(t->world, t->ranks, digest, tokens, e);
     return rc ? rc : least_pages(t, pages, e);
 }
 
@@ -166,7 +160,7 @@ static size_t size_of(const struct team_head *h)
 
 static struct team_part *parts_of(struct team *t)
 {
-    return (void *)(t->bytes + sizeof(struct team_head));
+    return (void *)((struct team_head *)relay_message(t->relay) + 1);
 }
 
 static int32_t *ids_of(struct team *t, const struct team_head *h)
@@ -174,38 +168,11 @@ static int32_t *ids_of(struct team *t, const struct team_head *h)
     return (void *)(parts_of(t) + h->parts);
 }
 
-static int send(struct team *t, const struct team_head *h, struct err *e)
-{
-    size_t size = size_of(h);
-    assert(size <= t->limit);
-    memcpy(t->bytes, h, sizeof *h);
-    int rc = coll_broadcast(t->world, t->bytes, FIRST_BYTES, 0, e);
-    if (rc || size <= FIRST_BYTES)
-        return rc;
-    return coll_broadcast(t->world, t->bytes + FIRST_BYTES, size - FIRST_BYTES, 0, e);
-}
-
-static int receive(struct team *t, struct team_head *h, struct err *e)
-{
-    int rc = coll_broadcast(t->world, t->bytes, FIRST_BYTES, 0, e);
-    if (rc)
-        return rc;
-    memcpy(h, t->bytes, sizeof *h);
-    if (h->parts < 0 || h->parts > t->most_parts || h->ids < 0 || h->ids > ENGINE_ROWS ||
-        h->pages < 0 || h->pages > t->most_pages)
-        return err_set(e, ERR_BUG, "rank 0 tells of %d sequences, %d tokens and %d pages", h->parts,
-            h->ids, h->pages);
-    size_t size = size_of(h);
-    if (size <= FIRST_BYTES)
-        return 0;
-    return coll_broadcast(t->world, t->bytes + FIRST_BYTES, size - FIRST_BYTES, 0, e);
-}
-
 /* -- rank 0 -- */
 
 int team_tell(struct team *t, const struct engine_part *parts, int n, struct err *e)
 {
-    struct team_head h = {.order = ORDER_RUN, .parts = n};
+    struct team_head h = {.parts = n};
     if (!t)
         return 0;
     for (int i = 0; i < n; i++) {
@@ -229,17 +196,18 @@ int team_tell(struct team *t, const struct engine_part *parts, int n, struct err
         ids += p->count;
         pages += paged;
     }
-    return send(t, &h, e);
+    memcpy(relay_message(t->relay), &h, sizeof h);
+    return relay_send(t->relay, RELAY_RUN, size_of(&h), e);
 }
 
 int team_rest(struct team *t, struct err *e)
 {
-    return t ? send(t, &(struct team_head){.order = ORDER_REST}, e) : 0;
+    return t ? relay_send(t->relay, RELAY_REST, 0, e) : 0;
 }
 
 int team_end(struct team *t, struct err *e)
 {
-    return t ? send(t, &(struct team_head){.order = ORDER_END}, e) : 0;
+    return t ? relay_send(t->relay, RELAY_END, 0, e) : 0;
 }
 
 /* -- the others -- */
@@ -258,6 +226,15 @@ static int make_room(struct team *t, const struct team_head *h, struct err *e)
     if (!t->logits)
         return err_set(e, ERR_MEMORY, "no memory for the logits of %d sequences", seen);
     t->seen = seen;
+    return 0;
+}
+
+static int check_head(const struct team *t, const struct team_head *h, size_t bytes, struct err *e)
+{
+    if (h->parts < 0 || h->parts > t->most_parts || h->ids < 0 || h->ids > ENGINE_ROWS ||
+        h->pages < 0 || h->pages > t->most_pages || size_of(h) != bytes)
+        return err_set(e, ERR_BUG, "rank 0 tells of %d sequences, %d tokens and %d pages", h->parts,
+            h->ids, h->pages);
     return 0;
 }
 
@@ -290,20 +267,27 @@ static int read_parts(struct team *t, const struct team_head *h, struct err *e)
     return 0;
 }
 
+struct follower {
+    struct team *team;
+    struct engine *engine;
+    struct ensemble *ensemble;
+};
+
+static int run_told(void *user, size_t bytes, struct err *e)
+{
+    struct follower *f = user;
+    struct team_head h = {0};
+    int rc;
+    memcpy(&h, relay_message(f->team->relay), sizeof h);
+    if ((rc = check_head(f->team, &h, bytes, e)) || (rc = make_room(f->team, &h, e)) ||
+        (rc = read_parts(f->team, &h, e)))
+        return rc;
+    return ensemble_pass(f->ensemble, f->engine, f->team->parts, h.parts, e);
+}
+
 int team_follow(
     struct team *t, struct engine *g, struct ensemble *s, struct wire_page *page, struct err *e)
 {
-    struct team_head h = {.order = ORDER_REST};
-    int rc = 0;
-    while (!rc && h.order != ORDER_END) {
-        if (h.order == ORDER_REST)
-            beat_phase(page, WIRE_PHASE_SERVE_IDLE);
-        if ((rc = receive(t, &h, e)) || h.order != ORDER_RUN)
-            continue;
-        beat_phase(page, WIRE_PHASE_SERVE_DECODE);
-        if (!(rc = make_room(t, &h, e)) && !(rc = read_parts(t, &h, e)))
-            rc = ensemble_pass(s, g, t->parts, h.parts, e);
-        beat(page);
-    }
-    return rc ? rc : err_set(e, ERR_DRAINED, "stopped on request");
+    struct follower f = {t, g, s};
+    return relay_follow(t->relay, run_told, &f, WIRE_PHASE_SERVE_DECODE, page, e);
 }

@@ -86,11 +86,13 @@ prepare() {
 	sed -E 's|/data/models/.*|/data/model|; s/^( *contextLength:).*/\1 128/; s/^( *)(serve:.*)/\1precision: FP32\n\1\2/' \
 		manifests/samples/serve-ensemble.yaml >"$work/serve-ensemble.yaml"
 	sed -E 's|^( *)method: NGram|\1method: Draft\n\1model: {source: /data/out}|; s/smol-ahead/smol-draft/' "$work/serve-speculation.yaml" >"$work/serve-draft.yaml"
-	sed -E 's/^( *)storage:.*/\1device: {perReplica: 3}\n&/; s/^( *)allowMissing:.*/\1ranks: 3/' \
+	sed -E 's/^( *)storage:.*/\1device: {perReplica: 3}\n&/; s/^( *)allowMissing:.*/&\n\1ranks: 3/' \
 		"$work/serve-ensemble.yaml" >"$work/serve-members.yaml"
 	for sample in embeddings classify; do
 		sed -E "s|^( *source:).*|\1 /data/$sample|; s/^( *modelName:).*/\1 tiny/" manifests/samples/$sample.yaml >"$work/$sample.yaml"
 	done
+	sed -E 's/^( *)replicas:.*/&\n\1device: {perReplica: 2}/; s/^( *)maxQueue:.*/\1ensemble: {members: [{name: a}, {name: b}], ranks: 2}/' \
+		"$work/classify.yaml" >"$work/classify-members.yaml"
 	sed -E 's|^( *source:).*|\1 /data/embeddings|; s/^( *modelName:).*/\1 tiny/; s|^( *items:).*|\1 /data/items.jsonl|' \
 		manifests/samples/recommend.yaml >"$work/recommend.yaml"
 	cat >"$work/items.jsonl" <<-E
@@ -228,7 +230,7 @@ check "and so do three ranks that have a member each" is_mean "$work/weighed"
 stop
 check "they end, drained" equal $status 71
 rm -r "$work/out/dictionary/adapter"
-served serve-ensemble
+served serve-members
 check "and without one of them" of 2
 stop
 for name in speculation draft; do
@@ -243,6 +245,10 @@ check "a model embeds texts" reads embeddings '[.data[].embedding | map(. * .) |
 stop
 served classify
 check "another labels them" reads classify '[.data[].probs | add - 1 | fabs < 1e-5] == [true, true]'
+stop
+served classify-members
+check "and two ranks with one each of it and itself once more" reads classify \
+	'.llmjob == {members: 2, of: 2} and ([.data[].probs | add - 1 | fabs < 1e-5] == [true, true])'
 stop
 served recommend
 alike='"weights": {"text": 0, "liked": 0, "genres": 1, "year": 1}'

@@ -15,7 +15,7 @@ static struct err e;
 static struct weights *w;
 static struct tok *tok;
 static struct members m;
-static struct members_share share; /* of this rank */
+static struct members_share share = {NULL, 0, 1}; /* of this rank */
 
 static void setup(void)
 {
@@ -66,7 +66,7 @@ END_TEST
 START_TEST(a_rank_has_its_share)
 {
     const struct jobspec s = ensembles_job(folder, AVERAGE_LOGITS);
-    share = (struct members_share){1, 2};
+    share = (struct members_share){NULL, 1, 2};
     ck_assert_msg(!open_members(&s, WIRE_DOES_GENERATE), "%s", e.text);
     ck_assert(m.count == 2 && m.of == ENSEMBLES_MEMBERS);
     ck_assert_str_eq(m.at[0].is->name, "plain");

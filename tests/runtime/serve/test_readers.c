@@ -2,7 +2,8 @@
  * Goal: models that label texts say as one what the mean of them is, of texts and of words, by
  * logits and by probabilities, where one label holds and where several may. Method: tiny BERTs of
  * tests/golden and copies of them with noise in their weights, in other precisions, each read alone
- * by a reader here; averages are made here from their definitions.
+ * by a reader here; averages are made here from their definitions. That ranks which have some each
+ * say the same, in worlds of real processes.
  */
 #include "runtime/serve/readers.h"
 
@@ -10,11 +11,13 @@
 #include "base/mem.h"
 #include "base/random.h"
 #include "tests/far.h"
+#include "tests/runtime/coll/ranks.h"
 #include "tests/runtime/ensembles.h"
 #include "tests/runtime/golden.h"
 #include "tests/unit.h"
 
 #include <math.h>
+#include <unistd.h>
 
 #define MEMBERS 3
 #define TEXTS   6
@@ -61,6 +64,13 @@ static struct jobspec job(const char *model, enum average average)
 static struct reader_conf conf_of(struct weights *w)
 {
     return (struct reader_conf){.weights = w, .dev = d, .t = DTYPE_F32, .budget_bytes = 1 << 30};
+}
+
+/* Of this rank, if there are several. */
+static struct readers_conf all_of(
+    const struct jobspec *s, struct weights *w, struct coll *c, int rank)
+{
+    return (struct readers_conf){s, conf_of(w), c, rank};
 }
 
 static int32_t ids[TEXTS][WORDS];
@@ -130,13 +140,13 @@ static void compare(const char *model, enum average what, bool several)
         rows = label_alone(paths[k], each[k], &apart, &labels);
     ck_assert(apart == several && rows * labels <= NUMBERS);
     ck_assert_msg(!weights_open(s.model.source, NULL, &w, &e), "%s", e.text);
-    const struct reader_conf c = conf_of(w);
-    ck_assert_msg(!readers_open(&s, &c, &r, &e), "%s", e.text);
+    const struct readers_conf c = all_of(&s, w, NULL, 0);
+    ck_assert_msg(!readers_open(&c, &r, &e), "%s", e.text);
     readers_tell(r, &count, &of, &parameters, &bytes);
     const struct reader_facts *f = reader_facts(readers_first(r));
     ck_assert(count == MEMBERS && of == MEMBERS && parameters == MEMBERS * f->parameters);
-    int64_t own = f->memory_bytes - reader_programs(&c); /* of the first */
-    ck_assert(bytes - reader_programs(&c) > own && own > 0);
+    int64_t own = f->memory_bytes - reader_programs(&c.job); /* of the first */
+    ck_assert(bytes - reader_programs(&c.job) > own && own > 0);
     ck_assert_msg(!readers_label(r, texts, TEXTS, got, &e), "%s", e.text);
     for (int64_t row = 0; row < rows; row++)
         for (int64_t i = 0; i < labels; i++) {
@@ -189,18 +199,131 @@ START_TEST(memory_is_planned_for_all)
     int64_t parameters, bytes;
     int count, of;
     ck_assert_msg(!weights_open(s.model.source, NULL, &w, &e), "%s", e.text);
-    struct reader_conf c = conf_of(w);
-    ck_assert_msg(!readers_open(&s, &c, &r, &e), "%s", e.text);
+    struct readers_conf c = all_of(&s, w, NULL, 0);
+    ck_assert_msg(!readers_open(&c, &r, &e), "%s", e.text);
     readers_tell(r, &count, &of, &parameters, &bytes);
     readers_close(r);
-    c.budget_bytes = bytes - 1;
-    ck_assert_int_eq(readers_open(&s, &c, &r, &e), -ERR_MEMORY);
+    c.job.budget_bytes = bytes - 1;
+    ck_assert_int_eq(readers_open(&c, &r, &e), -ERR_MEMORY);
     ck_assert_msg(strstr(e.text, "the members need ") && strstr(e.text, "third"), "%s", e.text);
-    c.budget_bytes = bytes;
-    c.context = 1000000;
-    ck_assert_int_eq(readers_open(&s, &c, &r, &e), -ERR_USER);
+    c.job.budget_bytes = bytes;
+    c.job.context = 1000000;
+    ck_assert_int_eq(readers_open(&c, &r, &e), -ERR_USER);
     ck_assert_msg(strstr(e.text, "members: first: "), "%s", e.text);
     weights_close(w);
+}
+END_TEST
+
+/* -- ranks that have some each -- */
+
+static struct jobspec shared;
+static int there; /* members that all ranks find */
+
+/* Passes of many texts, of few, and of one. */
+static int read_all(struct readers *all, struct readers *one)
+{
+    static float got[NUMBERS], want[NUMBERS];
+    static const int64_t n[] = {TEXTS, 3, 1};
+    int count, of;
+    int64_t parameters, bytes;
+    readers_tell(all, &count, &of, &parameters, &bytes);
+    if (count != there || of != MEMBERS)
+        return 1;
+    for (int k = 0; k < 3; k++) {
+        memset(got, k, sizeof got);
+        memset(want, k, sizeof want);
+        if (readers_rest(all, &e) || readers_label(all, texts + k, n[k], got, &e) ||
+            readers_label(one, texts + k, n[k], want, &e))
+            return 2;
+        if (memcmp(got, want, sizeof got) != 0)
+            return 3;
+    }
+    return readers_rest(one, &e) || readers_end(one, &e) || readers_end(all, &e) ? 4 : 0;
+}
+
+static int shared_body(struct coll *c, int rank, const struct ranks *w)
+{
+    struct weights *files;
+    struct readers *all = NULL, *one = NULL;
+    struct jobspec alone = shared;
+    int step = 0;
+    (void)w;
+    d = ranks_device;
+    alone.serve.ensemble.ranks = 0;
+    if (there < MEMBERS) { /* each misses another one: of those that all find one is left */
+        shared.serve.ensemble.members[1].source = rank == 0 ? "/nowhere" : paths[1];
+        shared.serve.ensemble.members[2].source = rank == 1 ? "/nowhere" : paths[2];
+        alone.serve.ensemble.members[1].source = alone.serve.ensemble.members[2].source = "/none";
+    }
+    if (weights_open(shared.model.source, NULL, &files, &e))
+        return 10;
+    make_texts(weights_config(files)->vocab);
+    const struct readers_conf ours = all_of(&shared, files, c, rank),
+                              own = all_of(&alone, files, NULL, 0);
+    if (readers_open(&ours, &all, &e) || (!rank && readers_open(&own, &one, &e)))
+        step = 11;
+    else if (!rank)
+        step = read_all(all, one);
+    else if (readers_follow(all, &e) != -ERR_DRAINED)
+        step = 12;
+    if (!step && there < MEMBERS && rank && readers_first(all))
+        step = 13;
+    if (step)
+        fprintf(stderr, "rank %d: step %d, %s\n", rank, step, e.text);
+    readers_close(all);
+    readers_close(one);
+    weights_close(files);
+    return step;
+}
+
+static void share(const char *model, int ranks, int members)
+{
+    shared = job(model, AVERAGE_PROBABILITIES);
+    shared.serve.ensemble.ranks = ranks;
+    shared.serve.ensemble.allow_missing = members < MEMBERS;
+    there = members;
+    ranks_run((struct ranks){.size = ranks, .replica = {0, 1, 1}, .kind = "cpu"}, shared_body);
+    for (int k = 0; k < MEMBERS; k++)
+        golden_remove(paths[k]);
+}
+
+/* To the bit; of texts and of words; with one member of three that all find, too, where a rank has
+   none. */
+START_TEST(ranks_say_what_one_rank_says)
+{
+    share(GOLDEN "tiny-bert-texts", 2, MEMBERS);
+    share(GOLDEN "tiny-bert", 3, MEMBERS);
+    share(GOLDEN "tiny-bert-texts", 2, 1);
+}
+END_TEST
+
+static int gone_body(struct coll *c, int rank, const struct ranks *w)
+{
+    struct weights *files;
+    struct readers *all = NULL;
+    float got[NUMBERS];
+    (void)w;
+    d = ranks_device;
+    if (weights_open(shared.model.source, NULL, &files, &e))
+        return 1;
+    make_texts(weights_config(files)->vocab);
+    const struct readers_conf ours = all_of(&shared, files, c, rank);
+    if (readers_open(&ours, &all, &e))
+        return 2;
+    if (rank == 1)
+        _exit(0); /* without a word */
+    int rc = rank ? readers_follow(all, &e) : readers_label(all, texts, TEXTS, got, &e);
+    readers_close(all);
+    weights_close(files);
+    return rc == -ERR_PEER ? 0 : 3;
+}
+
+START_TEST(a_rank_that_is_gone_ends_the_wait_for_it)
+{
+    shared = job(GOLDEN "tiny-bert-texts", AVERAGE_LOGITS);
+    shared.serve.ensemble.ranks = 2;
+    ranks_run((struct ranks){.size = 2, .replica = {0, 1}, .timeout_ms = 10000, .kind = "cpu"},
+        gone_body);
 }
 END_TEST
 
@@ -211,6 +334,8 @@ int main(void)
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_loop_test(tc, they_say_the_mean_of_what_each_says, 0, 2);
     tcase_add_test(tc, memory_is_planned_for_all);
+    tcase_add_test(tc, ranks_say_what_one_rank_says);
+    tcase_add_test(tc, a_rank_that_is_gone_ends_the_wait_for_it);
     tcase_set_timeout(tc, 60);
     suite_add_tcase(suite, tc);
     SRunner *r = srunner_create(suite);
