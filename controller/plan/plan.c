@@ -51,7 +51,7 @@ static int plan_pods(
         return 0; /* recorded first: a released pod must never look like a lost one */
     if (look->suspend)
         return plan_suspend(o, look, p, e);
-    int rc = look->serving ? plan_serving(o, look, p, e) : plan_replicas(o, p, e);
+    int rc = look->serving ? plan_serving(o, look, p, e) : plan_replicas(o, look, p, e);
     if (rc)
         return rc;
     rc = plan_gang(o, p, e);

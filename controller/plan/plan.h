@@ -90,7 +90,8 @@ int plan_search(
     const struct observed *o, const struct outlook *look, struct plan *p, struct err *e);
 int plan_search_status(const struct observed *o, const struct outlook *look, struct arena *a,
     struct status *next, struct err *e);
-int plan_replicas(const struct observed *o, struct plan *p, struct err *e);
+int plan_replicas(
+    const struct observed *o, const struct outlook *look, struct plan *p, struct err *e);
 int plan_serving_look(const struct observed *o, struct serving *out, struct err *e);
 int plan_serving(
     const struct observed *o, const struct outlook *look, struct plan *p, struct err *e);
@@ -119,15 +120,15 @@ struct action *plan_add(struct plan *p, enum action_kind kind, struct err *e); /
 int plan_event(struct plan *p, bool warning, const char *reason, struct err *e, const char *fmt,
     ...) __attribute__((format(printf, 5, 6)));
 int plan_delete_pod(struct plan *p, const struct observed_pod *pod, struct err *e);
-/* How long a pod that is missing is waited for, after others have failed. */
-int64_t plan_replacement_delay_ms(const struct observed *o);
-/* Whether there is room in the pass for a pod of this replica, and its name is free. */
-bool plan_may_create(const struct observed *o, int replica, const struct plan *p);
-int plan_create_pod(const struct observed *o, int replica, struct plan *p, struct err *e);
-/* Deletes a pod that has ended, or is ending on a lost node, so that it can be made anew. */
-int plan_replace_pod(const struct observed_pod *pod, struct plan *p, struct err *e);
-/* An event of the pods that were created, the replicas from first to last. */
-int plan_tell_created(const struct observed *o, int first, int last, struct plan *p, struct err *e);
+/* Deletes a pod that is to be made anew; */
+typedef int plan_replace_fn(
+    const struct outlook *look, const struct observed_pod *pod, struct plan *p, struct err *e);
+/* of these, one that has ended, or is ending on a lost node. */
+plan_replace_fn plan_replace_ended;
+/* Creates the pods of replicas from 0 on that are missing, as far as the pass has room, and after a
+   wait when others have failed; replace_fn looks at those that are there. */
+int plan_fill_places(const struct observed *o, const struct outlook *look, int places,
+    plan_replace_fn *replace_fn, struct plan *p, struct err *e);
 void plan_again(struct plan *p, int64_t delay_ms);
 int plan_count(const struct plan *p, enum action_kind kind);
 bool plan_pod_ended(const struct pod *p); /* Succeeded or Failed: it does not run again */

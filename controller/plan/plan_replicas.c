@@ -14,7 +14,7 @@
 #define BACKOFF_LAST_MS  60000
 
 /* The first replacement is immediate; each further failure doubles the wait. */
-int64_t plan_replacement_delay_ms(const struct observed *o)
+static int64_t replacement_delay_ms(const struct observed *o)
 {
     if (o->failures < 2)
         return 0;
@@ -25,7 +25,7 @@ int64_t plan_replacement_delay_ms(const struct observed *o)
     return o->failure_age_ms >= delay_ms ? 0 : delay_ms - o->failure_age_ms;
 }
 
-int plan_create_pod(const struct observed *o, int replica, struct plan *p, struct err *e)
+static int create_pod(const struct observed *o, int replica, struct plan *p, struct err *e)
 {
     buf_auto struct buf body;
     buf_init(&body, PODSPEC_LIMIT);
@@ -41,10 +41,11 @@ int plan_create_pod(const struct observed *o, int replica, struct plan *p, struc
     return a->name && a->body ? 0 : err_set(e, ERR_MEMORY, "no memory for a pod");
 }
 
-/* A pod that has ended, or is ending. */
-int plan_replace_pod(const struct observed_pod *pod, struct plan *p, struct err *e)
+int plan_replace_ended(
+    const struct outlook *look, const struct observed_pod *pod, struct plan *p, struct err *e)
 {
     const struct pod *d = pod->pod;
+    (void)look;
     if (d->deleting && !pod->node_lost)
         return 0; /* its kubelet is at it */
     if (!d->deleting && !plan_pod_ended(d))
@@ -93,7 +94,7 @@ static int delete_surplus(const struct observed *o, struct plan *p, struct err *
 }
 
 /* A pod of an earlier job of this name must go first: its owner is gone. */
-bool plan_may_create(const struct observed *o, int replica, const struct plan *p)
+static bool may_create(const struct observed *o, int replica, const struct plan *p)
 {
     char name[LIMIT_SUBDOMAIN_BYTES];
     if (plan_count(p, ACTION_CREATE_POD) >= PLAN_PODS)
@@ -105,7 +106,8 @@ bool plan_may_create(const struct observed *o, int replica, const struct plan *p
     return true;
 }
 
-int plan_tell_created(const struct observed *o, int first, int last, struct plan *p, struct err *e)
+static int tell_created(
+    const struct observed *o, int first, int last, struct plan *p, struct err *e)
 {
     const char *name = o->job->spec.name;
     int created = plan_count(p, ACTION_CREATE_POD);
@@ -117,14 +119,15 @@ int plan_tell_created(const struct observed *o, int first, int last, struct plan
         created, name, first, name, last);
 }
 
-int plan_replicas(const struct observed *o, struct plan *p, struct err *e)
+int plan_fill_places(const struct observed *o, const struct outlook *look, int places,
+    plan_replace_fn *replace_fn, struct plan *p, struct err *e)
 {
-    int64_t delay_ms = plan_replacement_delay_ms(o);
+    int64_t delay_ms = replacement_delay_ms(o);
     int rc, first = -1, last = -1;
-    for (int replica = 0; replica < o->job->spec.replicas; replica++) {
+    for (int replica = 0; replica < places; replica++) {
         const struct observed_pod *pod = observed_replica(o, replica);
         if (pod) {
-            rc = plan_replace_pod(pod, p, e);
+            rc = replace_fn(look, pod, p, e);
             if (rc)
                 return rc;
             continue;
@@ -133,15 +136,21 @@ int plan_replicas(const struct observed *o, struct plan *p, struct err *e)
             plan_again(p, delay_ms);
             continue;
         }
-        if (!plan_may_create(o, replica, p))
+        if (!may_create(o, replica, p))
             continue;
-        rc = plan_create_pod(o, replica, p, e);
+        rc = create_pod(o, replica, p, e);
         if (rc)
             return rc;
         first = first < 0 ? replica : first;
         last = replica;
     }
-    rc = plan_tell_created(o, first, last, p, e);
+    return tell_created(o, first, last, p, e);
+}
+
+int plan_replicas(
+    const struct observed *o, const struct outlook *look, struct plan *p, struct err *e)
+{
+    int rc = plan_fill_places(o, look, o->job->spec.replicas, plan_replace_ended, p, e);
     return rc ? rc : delete_surplus(o, p, e);
 }
 

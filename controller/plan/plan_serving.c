@@ -63,16 +63,16 @@ int plan_serving_look(const struct observed *o, struct serving *out, struct err 
     return 0;
 }
 
-/* What answers nobody, and would not if it were waited for. */
-static int replace_useless(const struct serving *s, const struct observed_pod *pod, struct plan *p,
-    bool *done, struct err *e)
+/* A plan_replace_fn: what answers nobody goes, too, if it would not were it waited for. */
+static int replace_useless(
+    const struct outlook *look, const struct observed_pod *pod, struct plan *p, struct err *e)
 {
+    const struct serving *s = look->serving;
     const struct pod *d = pod->pod;
     bool of_old = d->revision != s->revision;
     bool spent = pod_gave_up(pod) && !gave_up_for_good(pod) && s->ready > 0;
-    *done = pod_is_live(pod) && !pod_answers(pod) && (of_old || spent);
-    if (!*done)
-        return 0;
+    if (!pod_is_live(pod) || pod_answers(pod) || (!of_old && !spent))
+        return plan_replace_ended(look, pod, p, e);
     int rc = plan_delete_pod(p, pod, e);
     if (rc)
         return rc;
@@ -81,37 +81,6 @@ static int replace_useless(const struct serving *s, const struct observed_pod *p
               "deleted pod %s: it is of an earlier version, and does not answer", d->name)
         : plan_event(p, true, NAME_REASON_POD_DELETED, e, "deleted pod %s to make it anew: %s",
               d->name, pod->report->failure_message);
-}
-
-static int fill_places(
-    const struct observed *o, const struct serving *s, int places, struct plan *p, struct err *e)
-{
-    int64_t delay_ms = plan_replacement_delay_ms(o);
-    int rc, first = -1, last = -1;
-    for (int replica = 0; replica < places; replica++) {
-        const struct observed_pod *pod = observed_replica(o, replica);
-        if (pod) {
-            bool done;
-            rc = replace_useless(s, pod, p, &done, e);
-            if (!rc && !done)
-                rc = plan_replace_pod(pod, p, e);
-            if (rc)
-                return rc;
-            continue;
-        }
-        if (delay_ms > 0) {
-            plan_again(p, delay_ms);
-            continue;
-        }
-        if (!plan_may_create(o, replica, p))
-            continue;
-        rc = plan_create_pod(o, replica, p, e);
-        if (rc)
-            return rc;
-        first = first < 0 ? replica : first;
-        last = replica;
-    }
-    return plan_tell_created(o, first, last, p, e);
 }
 
 /* Those without a place: what answers only while enough others do, *ready being all of them. */
@@ -160,7 +129,7 @@ int plan_serving(
 {
     const struct serving *s = look->serving;
     int places = o->job->spec.replicas + s->stale, ready = s->ready;
-    int rc = fill_places(o, s, places, p, e);
+    int rc = plan_fill_places(o, look, places, replace_useless, p, e);
     if (!rc)
         rc = retire_surplus(o, places, &ready, p, e);
     return rc ? rc : retire_old(o, s, places, ready, p, e);

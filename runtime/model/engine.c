@@ -157,15 +157,13 @@ static int64_t pages_in_all(const struct model *m)
 
 int engine_plan(struct model *m, struct memplan *plan, struct err *e)
 {
-    const struct model_config *c = &m->conf.config;
     struct engine g;
     int rc = engine_describe(&g, m, e);
     if (!rc) {
         plan->scratch =
             carve_plus(g.memory.scratch.size, carve_plus(g.memory.again.size, g.memory.saved.size));
         plan->logits = g.memory.logits.size;
-        plan->cache = kvcache_bytes(
-            c->layers, pages_in_all(m), c->kv_heads * c->head_dim, model_cache_type(&m->conf));
+        plan->cache = model_cache_bytes(&m->conf, pages_in_all(m));
     }
     net_done(&g.net);
     return rc;

@@ -90,6 +90,12 @@ enum dtype model_cache_type(const struct model_conf *c)
     return c->kv_cache == KV_CACHE_AUTO ? c->t : types[c->kv_cache];
 }
 
+int64_t model_cache_bytes(const struct model_conf *c, int64_t pages)
+{
+    const struct model_config *is = &c->config;
+    return kvcache_bytes(is->layers, pages, is->kv_heads * is->head_dim, model_cache_type(c));
+}
+
 static int check_conf(const struct model_conf *c, struct err *e)
 {
     if (c->t != DTYPE_F32 && c->t != DTYPE_BF16 && c->t != DTYPE_F16)

@@ -24,6 +24,8 @@ enum dtype model_type_of(enum precision p);
 struct model_conf;
 /* What its keys and values are kept in. */
 enum dtype model_cache_type(const struct model_conf *c);
+/* What so many pages of its cache take. */
+int64_t model_cache_bytes(const struct model_conf *c, int64_t pages);
 
 struct beside;
 struct model;

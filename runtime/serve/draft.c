@@ -120,8 +120,7 @@ int64_t draft_bytes(const struct draft *d)
 
 int64_t draft_page_bytes(const struct draft *d)
 {
-    const struct model_config *c = &d->conf.config;
-    return kvcache_bytes(c->layers, 1, c->kv_heads * c->head_dim, d->conf.t);
+    return model_cache_bytes(&d->conf, 1);
 }
 
 int draft_load(

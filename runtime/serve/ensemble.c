@@ -135,12 +135,6 @@ void ensemble_destroy(struct ensemble *s)
     mem_free(s);
 }
 
-static int64_t page_bytes(const struct voice *v)
-{
-    const struct model_config *c = &v->conf.config;
-    return kvcache_bytes(c->layers, 1, c->kv_heads * c->head_dim, model_cache_type(&v->conf));
-}
-
 void ensemble_tell(const struct ensemble *s, struct ensemble_facts *out)
 {
     *out = (struct ensemble_facts){.count = s->members.there,
@@ -152,7 +146,7 @@ void ensemble_tell(const struct ensemble *s, struct ensemble_facts *out)
         const struct voice *v = &s->voice[i];
         out->parameters += v->model ? model_parameters(v->model) : 0;
         out->bytes += v->plan.total;
-        out->page_bytes += page_bytes(v);
+        out->page_bytes += model_cache_bytes(&v->conf, 1);
     }
 }
 

@@ -221,18 +221,14 @@ static int agree_on_pages(struct infer *s, int64_t context, enum dtype type, int
 static int plan_pages(struct infer *s, struct model_conf *c, struct err *e)
 {
     const struct model_conf whole = *c;
-    const struct model_config *of = &c->config;
     struct memplan plan;
     int rc;
     if ((rc = team_share(s->team, c, e)) || (rc = memplan_model(c, s->weights, &plan, e)) ||
         (rc = team_require(&plan, s->conf.budget_bytes, &whole, s->weights, e)))
         return rc;
-    enum dtype type = model_cache_type(c);
-    int64_t page = kvcache_bytes(of->layers, 1, of->kv_heads * of->head_dim, type);
-    if (s->draft)
-        page += draft_page_bytes(s->draft);
-    return agree_on_pages(
-        s, c->kv_capacity, type, page, s->conf.budget_bytes - plan.total, &c->kv_pages, e);
+    int64_t page = model_cache_bytes(c, 1) + (s->draft ? draft_page_bytes(s->draft) : 0);
+    return agree_on_pages(s, c->kv_capacity, model_cache_type(c), page,
+        s->conf.budget_bytes - plan.total, &c->kv_pages, e);
 }
 
 static int describe_adapters(struct infer *s, struct model_conf *c, struct err *e)
