@@ -2,8 +2,9 @@
  * plan: the command that says how a training, an evaluation or a served model would be laid out,
  * without running it. The planner is the runtime's, so this checks what was typed, writes the job
  * as agents would get it into memory, and becomes `llmjob-rank plan FILE ...`
- * (runtime/train/preview.h) or `llmjob-rank forecast FILE ...` (runtime/evaluate/forecast.h), whose
- * exit status is the command's.
+ * (runtime/train/preview.h), `llmjob-rank forecast FILE ...` (runtime/evaluate/forecast.h) or, of
+ * several models as one, `llmjob-rank muster FILE ...` (runtime/serve/muster.h), whose exit status
+ * is the command's.
  */
 #include "api/jobspec.h"
 #include "api/jobspec_text.h"
@@ -57,7 +58,8 @@ static const char plan_usage[] =
     "those that do not fit. What the job would get is marked. Of the model only its config.json\n"
     "is read where model.init is Random; no text is. On a cluster links and devices are measured,\n"
     "here they are told. Where nothing fits it ends with the status of a job out of memory.\n"
-    "Of an evaluation or a served model it says what each layout takes of a rank's memory.";
+    "Of an evaluation or a served model it says what each layout takes of a rank's memory, of\n"
+    "several models as one what each rank's members take.";
 
 /* Of the resources that a pod gets; 0: they do not say. */
 static int64_t memory_of_file(const struct jobspec *s)
@@ -158,7 +160,11 @@ static int become_rank(
     char *const training[] = {program, (char *)"plan", text[0], text[1], text[2], text[3], text[4],
         text[5], text[6], text[7], file, NULL};
     char *const forward[] = {program, (char *)"forecast", text[0], text[1], file, NULL};
-    execvp(program, s->task == TASK_TRAIN ? training : forward);
+    char *const members[] = {program, (char *)"muster", text[0], file, NULL};
+    execvp(program,
+        s->task == TASK_TRAIN                ? training
+            : s->serve.ensemble.member_count ? members
+                                             : forward);
     return err_sys(e, ERR_USER, errno, "%s", program);
 }
 

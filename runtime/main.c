@@ -2,8 +2,8 @@
  * llmjob-rank: one rank of a world. Started by an agent with two inherited descriptors
  * (api/wire.h). Says how it ended twice: by a last frame (WIRE_DONE, WIRE_FAILED) and by its exit
  * class. What it composes stands in `struct program`; what training, evaluating, converting and
- * serving are is not known here. With the argument "checkpoint", "plan" or "forecast" it is
- * no rank: it answers the command line, for it alone reads those files.
+ * serving are is not known here. With the argument "checkpoint", "plan", "forecast" or "muster" it
+ * is no rank: it answers the command line, for it alone reads those files.
  */
 #include "api/exitcode.h"
 #include "api/limits.h"
@@ -17,6 +17,7 @@
 #include "runtime/serve/encode.h"
 #include "runtime/serve/retrieve.h"
 #include "runtime/serve/infer.h"
+#include "runtime/serve/muster.h"
 #include "runtime/serve/requests.h"
 #include "runtime/train/preview.h"
 #include "runtime/train/train.h"
@@ -115,7 +116,8 @@ typedef int answer_fn(int argc, char **argv, FILE *out, struct err *e);
 static const struct {
     const char *name;
     answer_fn *fn;
-} answers[] = {{"checkpoint", ckpt_inspect_run}, {"plan", preview_run}, {"forecast", forecast}};
+} answers[] = {{"checkpoint", ckpt_inspect_run}, {"plan", preview_run}, {"forecast", forecast},
+    {"muster", muster_run}};
 
 static int answer(const char *name, answer_fn *fn, int argc, char **argv)
 {

@@ -108,10 +108,6 @@ static int read_job(struct forecast *o, const char *file, struct arena *a, struc
     if (o->serves && o->pods)
         o->model.programs = memplan_programs(o->model.config.vocab);
     o->world = ranks_of(&o->spec);
-    if (o->spec.serve.ensemble.member_count)
-        return err_set(e, ERR_USER,
-            "spec.serve.ensemble: is not planned beforehand so far: the rank that serves says what "
-            "its members take");
     if (o->spec.serve.adapter_count &&
         (rc = adapters_describe(&o->spec.serve, &o->model.config, &o->beside, e)))
         return err_wrap(e, "spec.serve.adapters");

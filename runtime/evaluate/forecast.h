@@ -1,5 +1,5 @@
 /*
- * forecast: what `llmjob plan` prints of an evaluation or a served model: the layouts that its
+ * forecast: what `llmjob plan` prints of an evaluation or one served model: the layouts that its
  * ranks may have, what each takes of a rank's memory, and which of them the job gets: its own, for
  * nothing is chosen.
  * Nothing is run or written; of the model configuration and tensors' types are read, of texts

@@ -342,15 +342,16 @@ static int tell_open(const struct encode *s, struct err *e)
 {
     const struct reader_facts *f = s->speaks ? reader_facts(s->speaks) : NULL;
     struct dev_info info;
-    int64_t parameters = f ? f->parameters : 0, bytes = f ? f->memory_bytes : 0;
-    int members = 0, of = 0;
+    struct readers_facts all = {.count = 0};
     dev_describe(s->conf.dev, &info);
     if (s->readers)
-        readers_tell(s->readers, &members, &of, &parameters, &bytes);
+        readers_tell(s->readers, &all);
+    else
+        all = (struct readers_facts){.parameters = f->parameters, .bytes = f->memory_bytes};
     int rc = door_send_fields(s->conf.door, WIRE_LOADED,
-        (struct door_field[]){{"parameters", (double)parameters, NULL},
-            {"memory_bytes", (double)bytes, NULL}, {"resumed_step", 0, NULL}, {"steps", 0, NULL},
-            {"device", 0, info.name}, {NULL, 0, NULL}},
+        (struct door_field[]){{"parameters", (double)all.parameters, NULL},
+            {"memory_bytes", (double)all.bytes, NULL}, {"resumed_step", 0, NULL},
+            {"steps", 0, NULL}, {"device", 0, info.name}, {NULL, 0, NULL}},
         e);
     if (rc || !leads(s) || (rc = readers_rest(s->readers, e))) /* all have loaded */
         return rc;
@@ -361,7 +362,7 @@ static int tell_open(const struct encode *s, struct err *e)
         (struct door_field[]){{"model", 0, s->spec->serve.model_name},
             {"context_length", (double)f->context, NULL},
             {"calls", 0, wire_calls_name(WIRE_CALLS_NONE)}, {"does", 0, wire_does_name(does)},
-            {"members", (double)members, NULL}, {"of", (double)of, NULL}, {NULL, 0, NULL}},
+            {"members", (double)all.count, NULL}, {"of", (double)all.of, NULL}, {NULL, 0, NULL}},
         e);
 }
 
@@ -398,7 +399,7 @@ static int open_all(struct encode *s, struct err *e)
         .page = s->conf.door->page};
     const struct readers_conf all = {s->spec, c, s->conf.coll, s->conf.orders->rank};
     rc = several ? readers_open(&all, &s->readers, e) : reader_open(&c, &s->reader, e);
-    if (rc)
+    if (rc || (several && (rc = readers_load(s->readers, e))))
         return rc;
     s->speaks = several ? readers_first(s->readers) : s->reader;
     if (leads(s) && ((rc = check_alerts(s, e)) || (rc = open_host(s, e))))

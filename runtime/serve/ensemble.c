@@ -150,6 +150,12 @@ void ensemble_tell(const struct ensemble *s, struct ensemble_facts *out)
     }
 }
 
+int64_t ensemble_member(const struct ensemble *s, int i, const char **name)
+{
+    *name = s->members.at[i].is->name;
+    return s->voice[i].plan.total;
+}
+
 int ensemble_require(const struct ensemble *s, int64_t budget_bytes, struct err *e)
 {
     struct ensemble_facts f;

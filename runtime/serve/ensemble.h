@@ -26,10 +26,10 @@ struct ensemble_conf { /* borrowed, until destroy */
     const struct jobspec *spec;
     struct weights *weights; /* the job's model */
     const struct tok *tok;   /* its */
-    struct dev *dev;
-    struct wire_page *page; /* a beat a layer; or NULL */
-    int parts;              /* of a pass, at most */
-    struct coll *coll;      /* of the ranks that have some each; NULL: this one has all */
+    struct dev *dev;         /* NULL: it is not loaded */
+    struct wire_page *page;  /* a beat a layer; or NULL */
+    int parts;               /* of a pass, at most */
+    struct coll *coll;       /* of the ranks that have some each; NULL: this one has all */
     int rank;
 };
 
@@ -47,6 +47,8 @@ struct ensemble_facts {
 int ensemble_open(const struct ensemble_conf *c, struct ensemble **out, struct err *e);
 void ensemble_destroy(struct ensemble *s);
 void ensemble_tell(const struct ensemble *s, struct ensemble_facts *out);
+/* Bytes that this rank's i-th member takes, with a cache of one sequence; *name: borrowed. */
+int64_t ensemble_member(const struct ensemble *s, int i, const char **name);
 /* ERR_MEMORY, with what each member takes. */
 int ensemble_require(const struct ensemble *s, int64_t budget_bytes, struct err *e);
 /* One member after another; pages: of each cache, at least those of a sequence. */

@@ -52,9 +52,10 @@ int reader_plan(const struct reader_conf *c, int64_t *context, int64_t *bytes, s
 
 int64_t reader_programs(const struct reader_conf *c)
 {
-    struct dev_info info;
+    struct dev_info info = {.host_readable = false};
     int64_t vocab = weights_config(c->weights)->vocab;
-    dev_describe(c->dev, &info);
+    if (c->dev)
+        dev_describe(c->dev, &info);
     if (!info.host_readable)
         return 0;
     return c->beside ? memplan_vocabulary(vocab) : memplan_programs(vocab);

@@ -44,7 +44,7 @@ int reader_does(const struct weights *w, enum wire_does *out, struct err *e);
    programs take none. Fails as reader_open, but for memory. */
 int reader_plan(const struct reader_conf *c, int64_t *context, int64_t *bytes, struct err *e);
 /* Of a pod's memory, what programs take beside such models, however many (memplan_programs); of one
-   that stands beside another model, its vocabulary. */
+   that stands beside another model, its vocabulary. 0 without a device. */
 int64_t reader_programs(const struct reader_conf *c);
 /* ERR_USER: the model generates; its context is less. ERR_MEMORY: it does not fit. */
 int reader_open(const struct reader_conf *c, struct reader **out, struct err *e);

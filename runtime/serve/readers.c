@@ -95,9 +95,8 @@ static int require(const struct readers *s, int64_t budget_bytes, struct err *e)
 }
 
 /* Of a pass: what all say of it, and the message that tells it. */
-static int make_room(struct readers *s, enum wire_does does, struct err *e)
+static int make_room(struct readers *s, struct err *e)
 {
-    s->tags = does == WIRE_DOES_TAG;
     s->labels = weights_config(s->conf.job.weights)->labels;
     s->rows = s->context > ENCODER_ROWS ? s->context : ENCODER_ROWS;
     assert(!s->members.count || s->rows == reader_rows(s->reader[0]));
@@ -117,10 +116,15 @@ static int open_all(struct readers *s, struct err *e)
     const struct members_share share = {s->conf.coll, s->conf.rank, s->ranks};
     enum wire_does does;
     int rc;
-    if ((rc = reader_does(c->weights, &does, e)) || (rc = tok_open(c->weights, &s->tok, e)) ||
-        (rc = members_open(s->conf.spec, &share, c->weights, s->tok, does, &s->members, e)) ||
-        (rc = plan(s, e)) || (rc = require(s, c->budget_bytes, e)))
+    if ((rc = reader_does(c->weights, &does, e)) || (rc = tok_open(c->weights, &s->tok, e)))
         return rc;
+    s->tags = does == WIRE_DOES_TAG;
+    rc = members_open(s->conf.spec, &share, c->weights, s->tok, does, &s->members, e);
+    return rc || (rc = plan(s, e)) ? rc : require(s, c->budget_bytes, e);
+}
+
+int readers_load(struct readers *s, struct err *e)
+{
     for (int i = 0; i < s->members.count; i++) {
         const struct reader_conf own = conf_of(s, i, s->context);
         if (reader_open(&own, &s->reader[i], e))
@@ -129,7 +133,7 @@ static int open_all(struct readers *s, struct err *e)
             LOG_S("path", weights_path(own.weights)), LOG_I("bytes", s->bytes[i]));
     }
     members_release(&s->members);
-    return make_room(s, does, e);
+    return make_room(s, e);
 }
 
 int readers_open(const struct readers_conf *c, struct readers **out, struct err *e)
@@ -166,14 +170,18 @@ const struct reader *readers_first(const struct readers *s)
     return s->reader[0];
 }
 
-void readers_tell(const struct readers *s, int *count, int *of, int64_t *parameters, int64_t *bytes)
+void readers_tell(const struct readers *s, struct readers_facts *out)
 {
-    *count = s->members.there;
-    *of = s->members.of;
-    *bytes = s->sum;
-    *parameters = 0;
+    *out = (struct readers_facts){
+        .count = s->members.there, .of = s->members.of, .context = s->context, .bytes = s->sum};
     for (int i = 0; i < s->members.count; i++)
-        *parameters += reader_facts(s->reader[i])->parameters;
+        out->parameters += s->reader[i] ? reader_facts(s->reader[i])->parameters : 0;
+}
+
+int64_t readers_member(const struct readers *s, int i, const char **name)
+{
+    *name = s->members.at[i].is->name;
+    return s->bytes[i];
 }
 
 /* -- passes -- */

@@ -22,15 +22,23 @@ struct readers_conf {
     int rank;
 };
 
-/* All are planned before one is loaded: ERR_MEMORY, with what each takes; else as members_open and
-   reader_open. All ranks call. */
+struct readers_facts {
+    int count, of;      /* members that are there, in all ranks, of so many */
+    int64_t context;    /* tokens of a text, at most, that all read */
+    int64_t parameters; /* of this rank's, when they are loaded */
+    int64_t bytes;      /* of these, and of programs beside them */
+};
+
+/* All are planned, and none is loaded: ERR_MEMORY, with what each takes; else as members_open and
+   reader_plan. All ranks call, and then load. job.dev NULL: they are not loaded. */
 int readers_open(const struct readers_conf *c, struct readers **out, struct err *e);
+int readers_load(struct readers *s, struct err *e);
 void readers_close(struct readers *s);
-/* NULL: this rank, which is not rank 0, has none. */
+void readers_tell(const struct readers *s, struct readers_facts *out);
+/* Bytes that this rank's i-th member takes; *name: borrowed. */
+int64_t readers_member(const struct readers *s, int i, const char **name);
+/* Loaded; NULL: this rank, which is not rank 0, has none. */
 const struct reader *readers_first(const struct readers *s);
-/* Members that are there, of so many; parameters and bytes of this rank's. */
-void readers_tell(
-    const struct readers *s, int *count, int *of, int64_t *parameters, int64_t *bytes);
 /* reader_label's contract, of one pass: ENCODER_TEXTS texts of reader_rows tokens together, at
    most. The logits are the average's. Rank 0's. */
 int readers_label(

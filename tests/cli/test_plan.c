@@ -164,6 +164,10 @@ START_TEST(of_an_evaluation_another_program_is_asked)
     ck_assert_int_eq(
         ask((const char *[]){file, "--memory", "2Gi", "--rank-program", show, NULL}), 0);
     says("forecast --memory-bytes=2147483648 ");
+    write_job("  serve: {ensemble: {members: [{name: a}, {name: b}]}}\n");
+    ck_assert_int_eq(
+        ask((const char *[]){file, "--memory", "2Gi", "--rank-program", show, NULL}), 0);
+    says("muster --memory-bytes=2147483648 /proc/self/fd/");
 }
 END_TEST
 

@@ -136,12 +136,6 @@ START_TEST(adapters_are_counted)
     s.serve.adapters[0].path = training_path("none");
     ck_assert(ask(&s, "1000000000"));
     ck_assert_msg(strstr(e.text, "spec.serve.adapters: a: "), "%s", e.text);
-    s.serve.ensemble.members[0].name = "a";
-    s.serve.ensemble.members[1].name = "b";
-    s.serve.ensemble.member_count = 2;
-    s.serve.adapter_count = 0;
-    ck_assert_int_eq(ask(&s, "1000000000"), -ERR_USER);
-    ck_assert_msg(strstr(e.text, "spec.serve.ensemble: is not planned"), "%s", e.text);
 }
 END_TEST
 

@@ -133,20 +133,21 @@ static void compare(const char *model, enum average what, bool several)
     struct weights *w;
     struct readers *r;
     double far = 0, between = 0;
-    int64_t labels, rows = 0, parameters, bytes;
-    int count, of;
+    struct readers_facts all;
+    int64_t labels, rows = 0;
     bool apart;
     for (int k = 0; k < MEMBERS; k++)
         rows = label_alone(paths[k], each[k], &apart, &labels);
     ck_assert(apart == several && rows * labels <= NUMBERS);
     ck_assert_msg(!weights_open(s.model.source, NULL, &w, &e), "%s", e.text);
     const struct readers_conf c = all_of(&s, w, NULL, 0);
-    ck_assert_msg(!readers_open(&c, &r, &e), "%s", e.text);
-    readers_tell(r, &count, &of, &parameters, &bytes);
+    ck_assert_msg(!readers_open(&c, &r, &e) && !readers_load(r, &e), "%s", e.text);
+    readers_tell(r, &all);
     const struct reader_facts *f = reader_facts(readers_first(r));
-    ck_assert(count == MEMBERS && of == MEMBERS && parameters == MEMBERS * f->parameters);
+    ck_assert(all.count == MEMBERS && all.of == MEMBERS && all.context == f->context);
+    ck_assert_int_eq(all.parameters, MEMBERS * f->parameters);
     int64_t own = f->memory_bytes - reader_programs(&c.job); /* of the first */
-    ck_assert(bytes - reader_programs(&c.job) > own && own > 0);
+    ck_assert(all.bytes - reader_programs(&c.job) > own && own > 0);
     ck_assert_msg(!readers_label(r, texts, TEXTS, got, &e), "%s", e.text);
     for (int64_t row = 0; row < rows; row++)
         for (int64_t i = 0; i < labels; i++) {
@@ -196,12 +197,18 @@ START_TEST(memory_is_planned_for_all)
     struct jobspec s = job(GOLDEN "tiny-bert-texts", AVERAGE_LOGITS);
     struct weights *w;
     struct readers *r;
-    int64_t parameters, bytes;
-    int count, of;
+    struct readers_facts all;
+    const char *name;
     ck_assert_msg(!weights_open(s.model.source, NULL, &w, &e), "%s", e.text);
     struct readers_conf c = all_of(&s, w, NULL, 0);
     ck_assert_msg(!readers_open(&c, &r, &e), "%s", e.text);
-    readers_tell(r, &count, &of, &parameters, &bytes);
+    readers_tell(r, &all);
+    ck_assert(!all.parameters && !readers_first(r)); /* nothing is loaded */
+    int64_t bytes = all.bytes, sum = reader_programs(&c.job);
+    for (int i = 0; i < MEMBERS; i++)
+        sum += readers_member(r, i, &name);
+    ck_assert_int_eq(bytes, sum);
+    ck_assert_str_eq(name, "third");
     readers_close(r);
     c.job.budget_bytes = bytes - 1;
     ck_assert_int_eq(readers_open(&c, &r, &e), -ERR_MEMORY);
@@ -224,10 +231,9 @@ static int read_all(struct readers *all, struct readers *one)
 {
     static float got[NUMBERS], want[NUMBERS];
     static const int64_t n[] = {TEXTS, 3, 1};
-    int count, of;
-    int64_t parameters, bytes;
-    readers_tell(all, &count, &of, &parameters, &bytes);
-    if (count != there || of != MEMBERS)
+    struct readers_facts f;
+    readers_tell(all, &f);
+    if (f.count != there || f.of != MEMBERS)
         return 1;
     for (int k = 0; k < 3; k++) {
         memset(got, k, sizeof got);
@@ -260,7 +266,8 @@ static int shared_body(struct coll *c, int rank, const struct ranks *w)
     make_texts(weights_config(files)->vocab);
     const struct readers_conf ours = all_of(&shared, files, c, rank),
                               own = all_of(&alone, files, NULL, 0);
-    if (readers_open(&ours, &all, &e) || (!rank && readers_open(&own, &one, &e)))
+    if (readers_open(&ours, &all, &e) || readers_load(all, &e) ||
+        (!rank && (readers_open(&own, &one, &e) || readers_load(one, &e))))
         step = 11;
     else if (!rank)
         step = read_all(all, one);
@@ -308,7 +315,7 @@ static int gone_body(struct coll *c, int rank, const struct ranks *w)
         return 1;
     make_texts(weights_config(files)->vocab);
     const struct readers_conf ours = all_of(&shared, files, c, rank);
-    if (readers_open(&ours, &all, &e))
+    if (readers_open(&ours, &all, &e) || readers_load(all, &e))
         return 2;
     if (rank == 1)
         _exit(0); /* without a word */
