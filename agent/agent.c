@@ -265,7 +265,7 @@ static int create_front(struct agent *a, struct err *e)
 {
     if (a->spec.task != TASK_SERVE || a->conf.replica != 0) /* rank 0 answers, in its pod */
         return 0;
-    int rc = monitor_create(&a->spec, a->conf.run_dir, &a->monitor, e);
+    int rc = monitor_create(&a->spec, a->conf.job_dir, a->conf.run_dir, &a->monitor, e);
     if (rc)
         return rc;
     struct front_conf conf = {.web = a->web,

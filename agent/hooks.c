@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/http.h"
+#include "base/io.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -20,6 +21,7 @@
 #define TRY_MS       10000
 #define ANSWER_BYTES (64 << 10) /* which nobody reads */
 #define BODY_BYTES   (64 << 10)
+#define HEADER_BYTES sizeof "Authorization: Bearer "
 
 struct hook_letter {
     struct alerts_change change;
@@ -32,7 +34,8 @@ struct lane {
     struct hook_letter queue[HOOKS_WAITING];
     int count, tries; /* of the first */
     bool on_its_way;
-    int64_t due_ms; /* of the next try */
+    int64_t due_ms;      /* of the next try */
+    char *authorization; /* a header; NULL: none */
     struct hooks_view is;
 };
 
@@ -43,7 +46,44 @@ struct hooks {
     int64_t now_ms;
 };
 
-int hooks_create(const struct jobspec *spec, struct hooks **out, struct err *e)
+static void lane_done(struct lane *l)
+{
+    if (l->authorization)
+        explicit_bzero(l->authorization, strlen(l->authorization));
+    mem_free(l->authorization);
+}
+
+/* A token, or a scheme and what it takes (RFC 9110, 11.6.2): that has a space, a token has none. */
+static int read_authorization(struct lane *l, const char *job_dir, struct err *e)
+{
+    char path[LIMIT_PATH_BYTES], text[LIMIT_WEBHOOK_BYTES + 1];
+    buf_auto struct buf in;
+    buf_init(&in, sizeof text);
+    snprintf(path, sizeof path, "%s/" NAME_WEBHOOK_DIR "/%s", job_dir, l->alert->webhook_key);
+    int rc = io_read_file(path, LIMIT_WEBHOOK_BYTES, &in, e);
+    if (rc)
+        return err_wrap(e, "webhookKey of the alert %s", l->alert->name);
+    snprintf(text, sizeof text, "%s", buf_cstr(&in));
+    size_t len = strlen(text);
+    bool good = len == in.len && *text != ' ';
+    while (len && strchr("\r\n", text[len - 1]))
+        text[--len] = 0;
+    for (const char *p = text; *p; p++)
+        good = good && *p >= ' ' && *p <= '~';
+    if (!good || !len)
+        rc = err_set(e, ERR_USER,
+            "%s: what is sent as Authorization must be one line of printable ASCII", path);
+    else if (!(l->authorization = mem_alloc(len + HEADER_BYTES)))
+        rc = err_set(e, ERR_MEMORY, "no memory for webhooks");
+    else
+        snprintf(l->authorization, len + HEADER_BYTES, "Authorization: %s%s",
+            strchr(text, ' ') ? "" : "Bearer ", text);
+    explicit_bzero(text, sizeof text);
+    explicit_bzero(in.data, in.len);
+    return rc;
+}
+
+int hooks_create(const struct jobspec *spec, const char *job_dir, struct hooks **out, struct err *e)
 {
     struct hooks *h = mem_zalloc(sizeof *h);
     if (!h)
@@ -57,11 +97,18 @@ int hooks_create(const struct jobspec *spec, struct hooks **out, struct err *e)
         return rc;
     }
     h->spec = spec;
-    for (int i = 0; i < spec->serve.classify.alert_count; i++)
-        h->lanes[i] = (struct lane){
+    for (int i = 0; i < spec->serve.classify.alert_count; i++) {
+        struct lane *l = &h->lanes[i];
+        *l = (struct lane){
             .all = h, .alert = &spec->serve.classify.alerts[i], .is = {.told_ms = -1}};
-    *out = h;
-    return 0;
+        if (l->alert->webhook_key && !rc)
+            rc = read_authorization(l, job_dir, e);
+    }
+    if (rc)
+        hooks_destroy(h);
+    else
+        *out = h;
+    return rc;
 }
 
 void hooks_destroy(struct hooks *h)
@@ -73,6 +120,8 @@ void hooks_destroy(struct hooks *h)
             log_warn("a webhook was not told to the end", LOG_S("alert", h->lanes[i].alert->name),
                 LOG_I("waiting", h->lanes[i].count));
     http_destroy(h->http);
+    for (int i = 0; i < h->spec->serve.classify.alert_count; i++)
+        lane_done(&h->lanes[i]);
     mem_free(h);
 }
 
@@ -231,9 +280,11 @@ static void tell(struct lane *l)
     struct err e = {0};
     buf_init(&body, BODY_BYTES);
     hooks_write(l->all->spec, &l->queue[0].change, &body);
+    const char *const headers[] = {l->authorization, NULL};
     const struct http_request r = {.method = "POST",
         .url = l->alert->webhook,
         .content_type = "application/json",
+        .headers = headers,
         .body = buf_cstr(&body),
         .body_len = body.len,
         .timeout_ms = TRY_MS,

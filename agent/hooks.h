@@ -29,8 +29,10 @@ struct hooks_view { /* of one alert's */
     int64_t told_ms; /* the stream's time of the change that waits for nobody any more; -1: none */
 };
 
-/* spec is borrowed. */
-int hooks_create(const struct jobspec *spec, struct hooks **out, struct err *e);
+/* spec is borrowed. job_dir: in its folder NAME_WEBHOOK_DIR is, by the name of its webhookKey, what
+ * a webhook is sent as Authorization: read once, sent to that URL alone, and never logged. */
+int hooks_create(
+    const struct jobspec *spec, const char *job_dir, struct hooks **out, struct err *e);
 void hooks_destroy(struct hooks *h);
 /* Nothing, of an alert without a webhook. */
 void hooks_add(struct hooks *h, const struct alerts_change *c, int64_t now_ms);

@@ -32,8 +32,8 @@ static void on_change(void *user, const struct alerts_change *c)
             LOG_I("texts", c->items));
 }
 
-int monitor_create(
-    const struct jobspec *spec, const char *run_dir, struct monitor **out, struct err *e)
+int monitor_create(const struct jobspec *spec, const char *job_dir, const char *run_dir,
+    struct monitor **out, struct err *e)
 {
     const char *file = spec->serve.classify.file, *directory = spec->serve.classify.directory;
     *out = NULL;
@@ -49,7 +49,7 @@ int monitor_create(
     }
     int rc = alerts_create(
         spec->serve.classify.alerts, spec->serve.classify.alert_count, on_change, m, &m->alerts, e);
-    rc = rc ? rc : hooks_create(spec, &m->hooks, e);
+    rc = rc ? rc : hooks_create(spec, job_dir, &m->hooks, e);
     if (!rc && (file || directory))
         rc = intake_create(file ? file : directory, directory, &m->intake, e);
     rc = rc ? rc : monitor_keep_create(m, run_dir, e);

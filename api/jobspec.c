@@ -275,6 +275,7 @@ static const struct field alert_rows[] = {
     {ROW("minItems", INT, min_items, "10"), RANGE(1, 1000000)},
     {ROW("webhook", STR, webhook, field_none), RANGE(1, LIMIT_URL_BYTES - 1),
         .format = &jobspec_url_format},
+    {ROW("webhookKey", STR, webhook_key, field_none), RANGE(1, 253), .format = &jobspec_key_format},
 };
 static const struct field_table alert_table = TABLE_OF(alert_rows);
 #undef TABLE
@@ -499,6 +500,7 @@ static const struct field spec_rows[] = {
     {PATH("serve.classify.directory", serve.classify.directory, field_none)},
     {PATH("serve.classify.state", serve.classify.state, field_none)},
     {PATH("serve.classify.caFile", serve.classify.ca_file, field_none)},
+    {OBJECT_NAME("serve.classify.webhookSecret", serve.classify.webhook_secret, field_none)},
     {ROW("serve.classify.alerts", INLINE, serve.classify.alerts, NULL), RANGE(1, LIMIT_ALERTS),
         COUNTED(serve.classify.alert_count), .info = &alert_table},
     {GROUP("serve.ensemble", has_ensemble)},

@@ -224,11 +224,12 @@ enum speculation { SPECULATION_NONE, SPECULATION_NGRAM, SPECULATION_DRAFT };
 struct jobspec_alert { /* when so many of what is read have a label */
     const char *name, *label;
     int window_seconds;
-    double share;        /* of the window, from which on it is so; */
-    double clear_share;  /* it is over below this; -1: below that */
-    int for_seconds;     /* that it must have been so */
-    int min_items;       /* of the window: fewer tell nothing */
-    const char *webhook; /* URL that hears of it, or NULL */
+    double share;            /* of the window, from which on it is so; */
+    double clear_share;      /* it is over below this; -1: below that */
+    int for_seconds;         /* that it must have been so */
+    int min_items;           /* of the window: fewer tell nothing */
+    const char *webhook;     /* URL that hears of it, or NULL */
+    const char *webhook_key; /* of webhook_secret: what is sent as Authorization; or NULL */
 };
 
 enum average { AVERAGE_LOGITS, AVERAGE_PROBABILITIES };
@@ -279,6 +280,7 @@ struct jobspec_serve {
         const char *file, *directory; /* read as they grow; at most one, else NULL */
         const char *state;            /* folder that outlives a pod, or NULL */
         const char *ca_file;          /* for webhooks' https, or NULL */
+        const char *webhook_secret;   /* Secret that has the alerts' webhook_key, or NULL */
         struct jobspec_alert alerts[LIMIT_ALERTS];
         int alert_count; /* 0: nothing is watched */
     } classify;

@@ -163,8 +163,14 @@ static bool is_url(const char *s)
     return !*s;
 }
 
-const struct field_format classify_url_format = {
-    is_url, "a URL such as http://receiver:9095/hook, without user information"};
+static bool is_key(const char *s)
+{
+    if (*s == '.')
+        return false;
+    while (isalnum((unsigned char)*s) || (*s && strchr("-._", *s)))
+        s++;
+    return !*s;
+}
 
 const struct field_format jobspec_path_format = {is_path, "an absolute path without . or .. parts"};
 const struct field_format jobspec_label_format = {is_label, "a DNS label"};
@@ -183,6 +189,8 @@ const struct field_format jobspec_effect_format = {
 const struct field_format jobspec_model_format = {is_model_name, "a model name"};
 const struct field_format jobspec_url_format = {
     is_url, "a URL such as http://receiver:9095/hook, without user information"};
+const struct field_format jobspec_key_format = {is_key,
+    "a key of a Secret: letters, digits, \"-\", \"_\" and \".\", of which that does not begin it"};
 
 /* -- quantities and maps -- */
 

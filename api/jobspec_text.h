@@ -13,7 +13,7 @@
 extern const struct field_format jobspec_path_format, jobspec_label_format, jobspec_job_format,
     jobspec_subdomain_format, jobspec_qualified_format, jobspec_device_format,
     jobspec_manager_format, jobspec_sha256_format, jobspec_module_format, jobspec_operator_format,
-    jobspec_effect_format, jobspec_model_format, jobspec_url_format;
+    jobspec_effect_format, jobspec_model_format, jobspec_url_format, jobspec_key_format;
 /* Bytes: an int64_t. The others: a struct jobspec_map. */
 extern const struct field_custom jobspec_bytes_field, jobspec_quantities_field,
     jobspec_labels_field, jobspec_environment_field;

@@ -80,6 +80,7 @@
 #define LIMIT_ALERTS          16
 #define LIMIT_URL_BYTES       1024
 #define LIMIT_LABEL_BYTES     129
+#define LIMIT_WEBHOOK_BYTES   4096 /* of what proves to one who asks */
 #define LIMIT_RANK_WATCHING   2
 /* Of a catalogue that is recommended from. */
 #define LIMIT_CATALOGUE_ITEMS (1 << 20)

@@ -25,6 +25,8 @@
 #define NAME_LABEL_MANAGED  "app.kubernetes.io/managed-by" /* = llmjob-controller */
 #define NAME_LABEL_API_KEY \
     "llmjob.dev/api-key" /* "true": spec.serve.apiKeySecret may name this Secret */
+#define NAME_LABEL_WEBHOOK \
+    "llmjob.dev/webhook" /* "true": spec.serve.classify.webhookSecret may name this Secret */
 #define NAME_ANNOTATION_GENERATION "llmjob.dev/generation" /* of the job file in a Secret */
 #define NAME_CONTAINER             "llmjob"
 #define NAME_SECRET_SUFFIX         "-job" /* the Secret of job j is j-job */
@@ -158,6 +160,7 @@
 #define NAME_JOB_FILE      "job.json"
 #define NAME_TOKEN_FILE    "token"
 #define NAME_API_KEY_FILE  "apiKey" /* in the job folder, and the key of spec.serve.apiKeySecret */
+#define NAME_WEBHOOK_DIR   "webhooks" /* in the job folder: keys of ...classify.webhookSecret */
 #define NAME_METRICS_FILE  "metrics.jsonl"   /* in spec.checkpoint.path: a line a step */
 #define NAME_TRACE_FILE    "trace-%d.json"   /* beside it, of a rank: of spec.train.trace */
 #define NAME_RUN_DIR       "/run/llmjob"     /* emptyDir, writable */

@@ -2,7 +2,7 @@
  * rules: what an LLMJob may not say though each of its fields may. They are written once, as
  * x-kubernetes-validations of manifests/crd.yaml, by which the API server refuses; the same texts
  * are a table here (api/rules.awk), by which all else refuses, with the same sentences. What is no
- * rule there: of what a text or a map may be (api/jobspec_text, api/classify) and of what may
+ * rule there: of what a text or a map may be (api/jobspec_text) and of what may
  * change. Pure.
  */
 #ifndef API_RULES_H

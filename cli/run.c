@@ -43,7 +43,7 @@
 #define DOUBLED_MS 2000 /* timeout(1) sends SIGTERM twice: to its command and to their group */
 
 struct run_conf {
-    const char *storage, *agent, *rank_program, *api_key_file;
+    const char *storage, *agent, *rank_program, *api_key_file, *webhook_secret;
     int64_t replicas, port;
     bool plain, keep;
 };
@@ -57,6 +57,8 @@ static const struct conf_item run_items[] = {
     {"port", CONF_INT, offsetof(struct run_conf, port), NULL, "8000", "of a served model, if free"},
     {"api-key-file", CONF_STR, offsetof(struct run_conf, api_key_file), NULL, "",
         "file that holds the API keys of a served model, a line each"},
+    {"webhook-secret", CONF_STR, offsetof(struct run_conf, webhook_secret), NULL, "",
+        "folder that has the alerts' webhookKey, a file each, in the place of a Secret"},
     {"agent", CONF_STR, offsetof(struct run_conf, agent), NULL, "",
         "path of llmjob-agent; else beside llmjob"},
     {"rank-program", CONF_STR, offsetof(struct run_conf, rank_program), NULL, "",
@@ -147,6 +149,27 @@ static int write_api_key(const struct local_run *r, struct err *e)
     return io_write_file(path, buf_cstr(&key), key.len, 0600, e);
 }
 
+/* Likewise. */
+static int write_webhook_keys(const struct local_run *r, struct err *e)
+{
+    const struct jobspec_alert *list = r->spec.serve.classify.alerts;
+    char from[LIMIT_PATH_BYTES], to[640];
+    for (int i = 0; *r->conf.webhook_secret && i < r->spec.serve.classify.alert_count; i++) {
+        buf_auto struct buf key;
+        buf_init(&key, LIMIT_WEBHOOK_BYTES + 1);
+        if (!list[i].webhook_key)
+            continue;
+        snprintf(from, sizeof from, "%s/%s", r->conf.webhook_secret, list[i].webhook_key);
+        snprintf(to, sizeof to, "%s/job/" NAME_WEBHOOK_DIR, r->folder);
+        int rc = io_mkdirs(to, 0700, e);
+        snprintf(to, sizeof to, "%s/job/" NAME_WEBHOOK_DIR "/%s", r->folder, list[i].webhook_key);
+        if (rc || (rc = io_read_file(from, LIMIT_WEBHOOK_BYTES, &key, e)) ||
+            (rc = io_write_file(to, buf_cstr(&key), key.len, 0600, e)))
+            return rc;
+    }
+    return 0;
+}
+
 static int make_folder(struct local_run *r, struct err *e)
 {
     const char *base = getenv("TMPDIR");
@@ -181,6 +204,7 @@ static int write_job(struct local_run *r, struct err *e)
     if (rc)
         return rc;
     rc = write_api_key(r, e);
+    rc = rc ? rc : write_webhook_keys(r, e);
     if (rc)
         return rc;
     buf_auto struct buf json;
@@ -199,6 +223,29 @@ static int replicas_here(const struct jobspec *s)
     return jobspec_replicated(s) && s->replicas > 1 ? 1 : s->replicas;
 }
 
+/* What a Secret has in a cluster comes from files. */
+static int check_secrets(struct local_run *r, struct err *e)
+{
+    if (r->spec.task == TASK_SERVE && r->spec.serve.api_key_secret && !*r->conf.api_key_file)
+        return err_set(e, ERR_USER,
+            "%s: spec.serve.apiKeySecret: there are no Secrets here; "
+            "give the key by --api-key-file",
+            r->file);
+    if (*r->conf.api_key_file && r->spec.task != TASK_SERVE)
+        return err_set(e, ERR_USER, "--api-key-file: %s serves nothing", r->file);
+    if (*r->conf.api_key_file) /* holds whether or not the file asks for keys */
+        r->spec.serve.api_key_secret = "keys";
+    bool serves = r->spec.task == TASK_SERVE;
+    if (serves && r->spec.serve.classify.webhook_secret && !*r->conf.webhook_secret)
+        return err_set(e, ERR_USER,
+            "%s: spec.serve.classify.webhookSecret: there are no Secrets here; "
+            "give a folder that has its keys by --webhook-secret",
+            r->file);
+    if (*r->conf.webhook_secret && !(serves && r->spec.serve.classify.webhook_secret))
+        return err_set(e, ERR_USER, "--webhook-secret: %s names no webhookSecret", r->file);
+    return 0;
+}
+
 static int read_job(struct local_run *r, struct err *e)
 {
     struct stat st;
@@ -213,15 +260,9 @@ static int read_job(struct local_run *r, struct err *e)
     r->spec.replicas = replicas_here(&r->spec);
     if (r->conf.replicas > CREW_MEMBERS || r->spec.replicas > CREW_MEMBERS)
         return err_set(e, ERR_USER, "replicas: at most %d on one machine", CREW_MEMBERS);
-    if (r->spec.task == TASK_SERVE && r->spec.serve.api_key_secret && !*r->conf.api_key_file)
-        return err_set(e, ERR_USER,
-            "%s: spec.serve.apiKeySecret: there are no Secrets here; "
-            "give the key by --api-key-file",
-            r->file);
-    if (*r->conf.api_key_file && r->spec.task != TASK_SERVE)
-        return err_set(e, ERR_USER, "--api-key-file: %s serves nothing", r->file);
-    if (*r->conf.api_key_file) /* holds whether or not the file asks for keys */
-        r->spec.serve.api_key_secret = "keys";
+    rc = check_secrets(r, e);
+    if (rc)
+        return rc;
     rc = local_map(&r->spec, r->conf.storage, r->job_arena, e);
     if (rc)
         return rc;

@@ -57,7 +57,10 @@ struct apply_run {
     bool is_new;                           /* its status was never written */
     const char *secret_new, *secret_patch; /* bodies, when the plan needs them */
     const char *token;                     /* in secret_new */
-    const char *api_key_secret;            /* of the user, or NULL */
+    struct user_secret {
+        const char *field, *name, *label;
+    } users[2]; /* (user_count) that the job names */
+    int user_count;
     int next, pending;
     enum stage stage;   /* of what is pending */
     struct err failure; /* the first */
@@ -70,6 +73,7 @@ struct apply_request { /* one action in flight */
     const struct action *action;
     const char *path; /* of the object */
     bool looked;      /* for a Secret */
+    int user;         /* of the run's: that which is looked for */
 };
 
 static struct metric actions_total = {
@@ -176,11 +180,11 @@ static void note_secret(struct apply_run *run)
 }
 
 /* A pod may be given any Secret of its namespace: only one that says so is meant for it. */
-static int check_api_key(const struct apply_run *run, const struct http_response *r, struct err *e)
+static int check_user_secret(
+    const struct user_secret *u, const struct http_response *r, struct err *e)
 {
     if (r->status == 404)
-        return err_set(
-            e, ERR_USER, "spec.serve.apiKeySecret: there is no Secret %s", run->api_key_secret);
+        return err_set(e, ERR_USER, "%s: there is no Secret %s", u->field, u->name);
     int rc = kube_check(r, e);
     if (rc)
         return rc;
@@ -189,36 +193,38 @@ static int check_api_key(const struct apply_run *run, const struct http_response
     if (rc)
         return rc;
     const struct json *labels = json_get(json_get(v, "metadata"), "labels");
-    if (strcmp(json_str(labels, NAME_LABEL_API_KEY, ""), "true") != 0)
-        return err_set(e, ERR_USER,
-            "spec.serve.apiKeySecret: Secret %s lacks the label " NAME_LABEL_API_KEY ": \"true\"",
-            run->api_key_secret);
+    if (strcmp(json_str(labels, u->label, ""), "true") != 0)
+        return err_set(
+            e, ERR_USER, "%s: Secret %s lacks the label %s: \"true\"", u->field, u->name, u->label);
     return 0;
 }
 
-static void api_key_seen(void *user, const struct http_response *r)
+static void look_at_user_secret(struct apply_request *q);
+
+static void user_secret_seen(void *user, const struct http_response *r)
 {
     struct apply_request *q = user;
     struct err e = {0};
-    int rc = check_api_key(q->run, r, &e);
-    if (!rc)
-        note_secret(q->run);
-    finish_request(q, rc, &e);
+    int rc = check_user_secret(&q->run->users[q->user++], r, &e);
+    if (rc)
+        finish_request(q, rc, &e);
+    else
+        look_at_user_secret(q);
 }
 
-/* The job's own Secret is as it should be; now the user's, if there is one. */
-static void check_user_secret(struct apply_request *q)
+/* The job's own Secret is as it should be; now the user's, one by one. */
+static void look_at_user_secret(struct apply_request *q)
 {
     struct apply_run *run = q->run;
     struct err e = {0};
-    if (!run->api_key_secret) {
+    if (q->user == run->user_count) {
         note_secret(run);
         finish_request(q, 0, NULL);
         return;
     }
-    const char *path = arena_printf(
-        run->plan->arena, "/api/v1/namespaces/%s/secrets/%s", run->namespace_, run->api_key_secret);
-    int rc = send_request(q, "GET", path, NULL, NULL, api_key_seen, &e);
+    const char *path = arena_printf(run->plan->arena, "/api/v1/namespaces/%s/secrets/%s",
+        run->namespace_, run->users[q->user].name);
+    int rc = send_request(q, "GET", path, NULL, NULL, user_secret_seen, &e);
     if (rc)
         finish_request(q, rc, &e);
 }
@@ -241,7 +247,7 @@ static void secret_written(void *user, const struct http_response *r)
     if (rc)
         finish_request(q, rc, &e);
     else
-        check_user_secret(q);
+        look_at_user_secret(q);
 }
 
 static int learn_secret(
@@ -325,7 +331,7 @@ static int go_on_with_secret(struct apply_request *q, const struct http_response
     if (!current)
         return send_request(
             q, "PATCH", q->path, q->run->secret_patch, KUBE_MERGE_PATCH, secret_written, e);
-    check_user_secret(q);
+    look_at_user_secret(q);
     return 0;
 }
 
@@ -336,6 +342,24 @@ static void secret_seen(void *user, const struct http_response *r)
     int rc = go_on_with_secret(q, r, &e);
     if (rc)
         finish_request(q, rc, &e);
+}
+
+/* False: out of memory. */
+static bool name_user_secrets(struct apply_run *r, const struct jobspec *s)
+{
+    const struct user_secret all[] = {
+        {"spec.serve.apiKeySecret", s->serve.api_key_secret, NAME_LABEL_API_KEY},
+        {"spec.serve.classify.webhookSecret", s->serve.classify.webhook_secret,
+            NAME_LABEL_WEBHOOK}};
+    for (size_t i = 0; s->task == TASK_SERVE && i < sizeof all / sizeof *all; i++) {
+        struct user_secret u = all[i];
+        if (!u.name)
+            continue;
+        if (!(u.name = arena_strdup(r->plan->arena, u.name)))
+            return false;
+        r->users[r->user_count++] = u;
+    }
+    return true;
 }
 
 static int prepare_secret(struct apply_run *r, const struct job *job, struct err *e)
@@ -356,12 +380,10 @@ static int prepare_secret(struct apply_run *r, const struct job *job, struct err
     if (rc)
         return rc;
     struct arena *arena = r->plan->arena;
-    const char *users = job->spec.task == TASK_SERVE ? job->spec.serve.api_key_secret : NULL;
     r->token = arena_strdup(arena, hex);
     r->secret_new = arena_strdup(arena, buf_cstr(&new));
     r->secret_patch = arena_strdup(arena, buf_cstr(&patch));
-    r->api_key_secret = users ? arena_strdup(arena, users) : NULL;
-    bool whole = r->token && r->secret_new && r->secret_patch && (!users || r->api_key_secret);
+    bool whole = r->token && r->secret_new && r->secret_patch && name_user_secrets(r, &job->spec);
     return whole ? 0 : err_set(e, ERR_MEMORY, "no memory for a Secret");
 }
 

@@ -398,7 +398,34 @@ static void secret_source(struct jsonw *w, const char *name, const char *only_ke
     jsonw_close(w);
 }
 
-/* The job's own Secret and, beside it, the user's API key. */
+/* Of its keys those alone that alerts name, each once: no other is for this pod. */
+static void webhook_source(struct jsonw *w, const struct jobspec *s)
+{
+    const struct jobspec_alert *list = s->serve.classify.alerts;
+    jsonw_open(w, NULL, '{');
+    jsonw_open(w, "secret", '{');
+    jsonw_str(w, "name", s->serve.classify.webhook_secret);
+    jsonw_open(w, "items", '[');
+    for (int i = 0; i < s->serve.classify.alert_count; i++) {
+        char path[300];
+        int j = 0;
+        while (list[i].webhook_key && j < i &&
+            (!list[j].webhook_key || strcmp(list[j].webhook_key, list[i].webhook_key) != 0))
+            j++;
+        if (!list[i].webhook_key || j < i)
+            continue;
+        snprintf(path, sizeof path, NAME_WEBHOOK_DIR "/%s", list[i].webhook_key);
+        jsonw_open(w, NULL, '{');
+        jsonw_str(w, "key", list[i].webhook_key);
+        jsonw_str(w, "path", path);
+        jsonw_close(w);
+    }
+    jsonw_close(w);
+    jsonw_close(w);
+    jsonw_close(w);
+}
+
+/* The job's own Secret and, beside it, the user's API key and what webhooks want to see. */
 static void job_volume(struct jsonw *w, const struct jobspec *s)
 {
     char secret[LIMIT_SUBDOMAIN_BYTES];
@@ -411,6 +438,8 @@ static void job_volume(struct jsonw *w, const struct jobspec *s)
     secret_source(w, secret, NULL);
     if (s->task == TASK_SERVE && s->serve.api_key_secret)
         secret_source(w, s->serve.api_key_secret, NAME_API_KEY_FILE);
+    if (s->task == TASK_SERVE && s->serve.classify.webhook_secret)
+        webhook_source(w, s);
     jsonw_close(w);
     jsonw_close(w);
     jsonw_close(w);

@@ -7,10 +7,14 @@
  */
 #include "agent/hooks.h"
 
+#include "api/names.h"
+#include "base/io.h"
+
 #include "tests/base/web_client.h"
 #include "tests/unit.h"
 
 static struct hooks *h;
+static char folder[64];
 static struct jobspec spec;
 static char urls[2][64];
 static int64_t now_ms;
@@ -19,7 +23,7 @@ static int failures;      /* of the next requests so many */
 static int fail_with;     /* their status */
 static const char *after; /* a header of theirs, or NULL */
 static int asked, taken;
-static char bodies[16][4096], paths[16][32];
+static char bodies[16][4096], paths[16][32], proofs[16][64]; /* proof: its Authorization */
 
 static void on_request(void *user, struct web_exchange *x)
 {
@@ -36,6 +40,8 @@ static void on_request(void *user, struct web_exchange *x)
     ck_assert_int_lt(taken, 16);
     snprintf(bodies[taken], sizeof bodies[0], "%.*s", (int)len, body);
     snprintf(paths[taken++], sizeof paths[0], "%s", web_path(x));
+    const char *proof = web_header(x, "authorization");
+    snprintf(proofs[taken - 1], sizeof proofs[0], "%s", proof ? proof : "");
     ck_assert_str_eq(web_method(x), "POST");
     ck_assert_str_eq(web_header(x, "content-type"), "application/json");
     web_answer(x, 200, "text/plain", "ok", 2, NULL);
@@ -43,6 +49,8 @@ static void on_request(void *user, struct web_exchange *x)
 
 static void setup(void)
 {
+    snprintf(folder, sizeof folder, "/tmp/llmjob-hooks-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(folder));
     const struct web_door door = {.host = "127.0.0.1", .request_fn = on_request};
     ck_assert_int_eq(web_create(&(struct web_conf){0}, &w, &e), 0);
     ck_assert_int_eq(web_open(w, &door, &port, &e), 0);
@@ -58,7 +66,7 @@ static void setup(void)
         snprintf(urls[i], sizeof urls[i], "http://127.0.0.1:%u/%c", port, 'a' + i);
         spec.serve.classify.alerts[i].webhook = urls[i];
     }
-    ck_assert_int_eq(hooks_create(&spec, &h, &e), 0);
+    ck_assert_int_eq(hooks_create(&spec, folder, &h, &e), 0);
     now_ms = 1000;
 }
 
@@ -66,6 +74,7 @@ static void teardown(void)
 {
     hooks_destroy(h);
     web_destroy(w);
+    ck_assert_int_eq(io_remove_tree(folder, &e), 0);
 }
 
 static void add(int alert, bool firing, int64_t ms)
@@ -193,6 +202,82 @@ START_TEST(nobody_listens)
 END_TEST
 
 /* As a receiver made for Alertmanager reads it. */
+static void put_key(const char *name, const char *text, size_t len)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/" NAME_WEBHOOK_DIR, folder);
+    ck_assert_int_eq(io_mkdirs(path, 0700, &e), 0);
+    snprintf(path, sizeof path, "%s/" NAME_WEBHOOK_DIR "/%s", folder, name);
+    ck_assert_int_eq(io_write_file(path, text, len, 0600, &e), 0);
+}
+
+START_TEST(a_secret_is_sent_where_it_belongs)
+{
+    static const struct {
+        const char *text, *sent; /* NULL: it is refused */
+        size_t len;
+    } table[] = {{"t0ken=\n", "Bearer t0ken=", 7},
+        {"Basic bWU6cGFzcw==\r\n", "Basic bWU6cGFzcw==", 20}, {"", NULL, 0}, {"\n", NULL, 1},
+        {"a\nX-More: b", NULL, 11}, {"a\0b", NULL, 3}, {" a", NULL, 2}, {"\xc3\xa4", NULL, 2}};
+    spec.serve.classify.alerts[0].webhook_key = "token.a";
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        hooks_destroy(h);
+        h = NULL;
+        put_key("token.a", table[i].text, table[i].len);
+        int rc = hooks_create(&spec, folder, &h, &e);
+        ck_assert_int_eq(rc, table[i].sent ? 0 : -ERR_USER);
+        if (rc) {
+            ck_assert_ptr_nonnull(strstr(e.text, "/webhooks/token.a: what is sent as"));
+            continue;
+        }
+        taken = 0;
+        add(0, true, 1000);
+        hooks_until(taken == 1);
+        ck_assert_str_eq(proofs[0], table[i].sent);
+        add(1, true, 1000); /* another's */
+        hooks_until(taken == 2);
+        ck_assert_str_eq(proofs[1], "");
+    }
+    spec.serve.classify.alerts[0].webhook_key = "none";
+    ck_assert_int_eq(hooks_create(&spec, folder, &h, &e), -ERR_DATA);
+    ck_assert_ptr_nonnull(strstr(e.text, "webhookKey of the alert a: "));
+}
+END_TEST
+
+START_TEST(a_secret_is_not_taken_elsewhere)
+{
+    char there[96];
+    spec.serve.classify.alerts[0].webhook_key = "k";
+    put_key("k", "t", 1);
+    hooks_destroy(h);
+    ck_assert_int_eq(hooks_create(&spec, folder, &h, &e), 0);
+    snprintf(there, sizeof there, "Location: %s", urls[1]);
+    failures = 1;
+    fail_with = 307;
+    after = there;
+    add(0, true, 1000);
+    hooks_until(hooks_view(h, 0).dropped == 1);
+    ck_assert_int_eq(asked, 1);
+}
+END_TEST
+
+static int make_with_key(void *user)
+{
+    struct hooks *one = NULL;
+    (void)user;
+    int rc = hooks_create(&spec, folder, &one, &e);
+    hooks_destroy(one);
+    return rc;
+}
+
+START_TEST(want_of_memory)
+{
+    spec.serve.classify.alerts[0].webhook_key = "k";
+    put_key("k", "t", 1);
+    fault_each(FAULT_MEM, make_with_key, NULL);
+}
+END_TEST
+
 START_TEST(alertmanagers_form)
 {
     const struct alerts_change c = {.alert = &spec.serve.classify.alerts[0],
@@ -222,5 +307,6 @@ int main(void)
     return unit_run_with(&(struct unit){"hooks", 30, setup, teardown},
         (const TTest *const[]){is_told_at_last_and_in_order, a_refusal_is_final_and_keeps_nobody,
             who_never_takes_it_is_given_up, who_says_when_is_asked_then, what_waits_is_bounded,
-            nobody_listens, alertmanagers_form, NULL});
+            nobody_listens, a_secret_is_sent_where_it_belongs, a_secret_is_not_taken_elsewhere,
+            want_of_memory, alertmanagers_form, NULL});
 }

@@ -42,7 +42,7 @@ static void on_hook(void *user, struct web_exchange *x)
 
 static void begin(void)
 {
-    ck_assert_int_eq(monitor_create(&spec, folder, &watch, &e), 0);
+    ck_assert_int_eq(monitor_create(&spec, folder, folder, &watch, &e), 0);
     serve("tiny", 2);
     front_does(f, WIRE_DOES_CLASSIFY, (struct openai_members){0});
     monitor_set_rank(watch, rank_takes, NULL);
@@ -438,7 +438,7 @@ START_TEST(one_has_the_state)
     begin_with_file();
     write_file("{\"text\":\"spam\",\"time\":10}\n");
     client_open(&c);
-    ck_assert_int_eq(monitor_create(&spec, folder, &other, &e), 0);
+    ck_assert_int_eq(monitor_create(&spec, folder, folder, &other, &e), 0);
     monitor_set_rank(other, rank_takes, NULL);
     monitor_ready(other);
     watch_until(sent == 1);
@@ -464,7 +464,7 @@ static int make_one(void *user)
 {
     struct monitor *m = NULL;
     (void)user;
-    int rc = monitor_create(&spec, folder, &m, &e);
+    int rc = monitor_create(&spec, folder, folder, &m, &e);
     monitor_destroy(m);
     return rc;
 }
@@ -484,7 +484,7 @@ START_TEST(nothing_is_watched)
 {
     struct monitor *none = watch;
     spec.serve.classify.alert_count = 0;
-    ck_assert_int_eq(monitor_create(&spec, folder, &none, &e), 0);
+    ck_assert_int_eq(monitor_create(&spec, folder, folder, &none, &e), 0);
     ck_assert_ptr_null(none);
     monitor_tick(none, 1);
     monitor_drain(none);

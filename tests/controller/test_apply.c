@@ -22,7 +22,9 @@
     "{\"apiVersion\":\"llmjob.dev/v1alpha1\",\"kind\":\"LLMJob\",\"metadata\":{\"name\":" \
     "\"j\",\"namespace\":\"n\",\"uid\":\"uid-1\",\"generation\":1},\"spec\":{\"storage\":[" \
     "{\"name\":\"d\",\"claimName\":\"c\",\"mountPath\":\"/data\"}],\"model\":{\"source\":" \
-    "\"/data/m\"},\"serve\":{\"modelName\":\"m\",\"apiKeySecret\":\"db\"}}}"
+    "\"/data/m\"},\"serve\":{\"modelName\":\"m\",\"apiKeySecret\":\"db\",\"classify\":{" \
+    "\"webhookSecret\":\"hook\",\"alerts\":[{\"name\":\"a\",\"label\":\"x\",\"share\":1," \
+    "\"webhook\":\"http://h/\",\"webhookKey\":\"k\"}]}}}}"
 #define SECRET_TEXT \
     "{\"metadata\":{\"name\":\"j-job\",\"annotations\":{\"llmjob.dev/generation\":\"1\"}," \
     "\"ownerReferences\":[{\"uid\":\"uid-1\"}]},\"data\":{\"token\":\"c2VzYW1l\"}}"
@@ -283,16 +285,24 @@ END_TEST
  * only when its owner has labelled it for this. */
 START_TEST(only_a_labelled_secret_is_an_api_key)
 {
-    static const char path[] = "/api/v1/namespaces/n/secrets/db";
+#define AT "/api/v1/namespaces/n/secrets/"
     static const struct {
-        const char *secret, *says; /* secret NULL: absent */
+        const char *path, *secret, *says; /* secret NULL: absent */
     } cases[] = {
-        {NULL, "there is no Secret db"},
-        {"{\"metadata\":{\"name\":\"db\"}}", "lacks the label llmjob.dev/api-key"},
-        {"{\"metadata\":{\"name\":\"db\",\"labels\":{\"llmjob.dev/api-key\":\"false\"}}}",
-            "lacks the label llmjob.dev/api-key"},
-        {"{\"metadata\":{\"name\":\"db\",\"labels\":{\"llmjob.dev/api-key\":\"true\"}}}", NULL},
+        {AT "db", NULL, "spec.serve.apiKeySecret: there is no Secret db"},
+        {AT "db", "{\"metadata\":{\"name\":\"db\"}}", "lacks the label llmjob.dev/api-key"},
+        {AT "db", "{\"metadata\":{\"name\":\"db\",\"labels\":{\"llmjob.dev/api-key\":\"false\"}}}",
+            "spec.serve.apiKeySecret: Secret db lacks the label llmjob.dev/api-key"},
+        {AT "db", "{\"metadata\":{\"name\":\"db\",\"labels\":{\"llmjob.dev/api-key\":\"true\"}}}",
+            "spec.serve.classify.webhookSecret: there is no Secret hook"},
+        {AT "hook",
+            "{\"metadata\":{\"name\":\"hook\",\"labels\":{\"llmjob.dev/api-key\":\"true\"}}}",
+            "spec.serve.classify.webhookSecret: Secret hook lacks the label llmjob.dev/webhook"},
+        {AT "hook",
+            "{\"metadata\":{\"name\":\"hook\",\"labels\":{\"llmjob.dev/webhook\":\"true\"}}}",
+            NULL},
     };
+#undef AT
     struct bench b;
     start(&b);
     fakekube_put(b.f, JOB, SERVE_TEXT);
@@ -300,7 +310,7 @@ START_TEST(only_a_labelled_secret_is_an_api_key)
     sync_caches(&b);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         if (cases[i].secret)
-            fakekube_put(b.f, path, cases[i].secret);
+            fakekube_put(b.f, cases[i].path, cases[i].secret);
         struct plan *p = new_plan();
         add_action(p, ACTION_SECRET, NULL, NULL);
         add_action(p, ACTION_CREATE_POD, "j-0", POD("j-0"));
@@ -314,9 +324,7 @@ START_TEST(only_a_labelled_secret_is_an_api_key)
             continue;
         }
         ck_assert_int_eq(b.rc, -ERR_USER);
-        ck_assert_msg(
-            strstr(m->trouble, "spec.serve.apiKeySecret: ") && strstr(m->trouble, cases[i].says),
-            "%s", m->trouble);
+        ck_assert_msg(strstr(m->trouble, cases[i].says), "%s", m->trouble);
     }
     stop(&b);
 }

@@ -195,6 +195,16 @@ step_reached() { # seconds job step
 wait_for() { # seconds object condition
 	kn wait "$2" --for="$3" --timeout="$1s"
 }
+# A small BERT learns to tell unwanted mails from others, at $data/out/mails, with the $mails_learnt first texts of tests/e2e/mails.
+mails_learnt=448
+learn_mails() { # work data
+	tests/e2e/mails "$(tests/golden/fetch.sh mails)" "$2/mails" 256 64 128
+	mkdir -p "$2/models"
+	tests/e2e/material "$2" mails
+	sed -E 's/^( *replicas:).*/\1 1/; s/^( *epochs:).*/\1 2/; s/^( *learningRate:).*/\1 0.0005/; s/^( *sequenceLength:).*/\1 48/' \
+		manifests/samples/sequence-classification.yaml >"$1/train.yaml"
+	TMPDIR=$1 "$1/bin/llmjob" run "$1/train.yaml" --storage "data=$2" --plain >"$1/train.log" 2>&1
+}
 poll() { # seconds what command...: for what no API announces (a file, a process)
 	local deadline=$((SECONDS + $1)) what=$2
 	shift 2

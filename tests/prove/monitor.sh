@@ -2,7 +2,7 @@
 # monitor.sh [FOLDER]: a trained classifier watches mails, on this machine.
 #
 # Goal: a burst of unwanted mails fires the alert once, within a window, and it resolves once, within a window; in the quiet before and
-# behind nothing is told; a webhook that fails at first hears of both; and what is told does not depend on how the mails come, nor on
+# behind nothing is told; a webhook that fails at first, and wants a secret, hears of both; and what is told does not depend on how the mails come, nor on
 # what ends in between. Method: MiniLM learns to tell unwanted mails from others as in test_sequence_classification.sh (or FOLDER has
 # out/mails, of an earlier run of this script with KEEP=FOLDER); 600 other mails of the SpamAssassin corpus are replayed in the order
 # of their dates, 10 s apart, with a planted burst (tests/e2e/mails): posted to /v1/monitor; then written to a file that is followed
@@ -11,7 +11,6 @@
 . "$(dirname "$0")/../e2e/lib.sh"
 work=$(mktemp -d)
 data=$work/data out=$work/out lines=$work/stream.jsonl count=${COUNT:-600}
-texts=256 dev=64 test=128
 running() { # [program]
 	{ find /proc -maxdepth 2 -name exe -lname "$work/bin/${1:-*}" 2>/dev/null || true; } | cut -d/ -f3
 }
@@ -24,24 +23,17 @@ clean_up() {
 	[ -z "$pids" ] || kill -9 $pids 2>/dev/null || true
 	rm -rf "$work"
 }
-learn() {
-	tests/e2e/mails "$(tests/golden/fetch.sh mails)" "$data/mails" $texts $dev $test
-	tests/e2e/material "$data" mails
-	sed -E 's/^( *replicas:).*/\1 1/; s/^( *epochs:).*/\1 2/; s/^( *learningRate:).*/\1 0.0005/; s/^( *sequenceLength:).*/\1 48/' \
-		manifests/samples/sequence-classification.yaml >"$work/train.yaml"
-	TMPDIR=$work "$work/bin/llmjob" run "$work/train.yaml" --storage "data=$data" --plain >"$out" 2>&1
-}
 receive() { # file failures
 	: >"$1"
-	tests/e2e/receiver "$1" "$2" &
+	tests/e2e/receiver "$1" "$2" "Bearer $(cat "$work/secret/token")" &
 	receiver=$!
 	poll 20 "a receiver" test -s "$1"
 }
 # The sample, its webhook the receiver's, without what it follows unless that is said.
 serve() { # received [file]
-	sed -E "/^      (file|state):/d; s/^( *)modelName:.*/&\n\1contextLength: 48/; s|^( *)minItems:.*|&\n\1webhook: $(head -n 1 "$1")|
-		s|^( *)classify:|&${2:+\n\1  file: /data/$2\n\1  state: /data/state}|" manifests/samples/monitor.yaml >"$work/watch.yaml"
-	begin "$out" env TMPDIR="$work" "$work/bin/llmjob" run "$work/watch.yaml" --storage "data=$data" --plain --port 0
+	sed -E "/^      (file|state):/d; s/^( *)modelName:.*/&\n\1contextLength: 48/; s|^( *)minItems:.*|&\n\1webhook: $(head -n 1 "$1")\n\1webhookKey: token|
+		s|^( *)classify:|&\n\1  webhookSecret: pager${2:+\n\1  file: /data/$2\n\1  state: /data/state}|" manifests/samples/monitor.yaml >"$work/watch.yaml"
+	begin "$out" env TMPDIR="$work" "$work/bin/llmjob" run "$work/watch.yaml" --storage "data=$data" --webhook-secret "$work/secret" --plain --port 0
 	check "the classifier is served" poll 120 "an address" serving "$out"
 	url=$(serving "$out")
 }
@@ -61,11 +53,12 @@ read_some() { state | jq -e ".texts >= $1"; }
 same_times() { equal "$(jq -c '.alerts[0] | [.status, .startsAt, .endsAt]' "$1")" "$(jq -c '.alerts[0] | [.status, .startsAt, .endsAt]' "$2")"; }
 
 trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
-mkdir -p "$work/bin" "$data/models" "$data/out"
+mkdir -p "$work/bin" "$work/secret" "$data/models" "$data/out"
+head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$work/secret/token"
 cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
-if [ -n "${1:-}" ]; then cp -r "$1/mails" "$data/out/"; else check "a classifier is trained" learn; fi
+if [ -n "${1:-}" ]; then cp -r "$1/mails" "$data/out/"; else check "a classifier is trained" learn_mails "$work" "$data"; fi
 [ -z "${KEEP:-}" ] || cp -r "$data/out/mails" "$KEEP/"
-tests/e2e/mails stream "$(tests/golden/fetch.sh mails)" "$lines" $((texts + dev + test)) "$count"
+tests/e2e/mails stream "$(tests/golden/fetch.sh mails)" "$lines" $mails_learnt "$count"
 
 echo "-- posted"
 receive "$work/posted" 2

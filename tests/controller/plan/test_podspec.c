@@ -165,11 +165,17 @@ START_TEST(a_served_model_is_replicated_where_ranks_do_not_share_it)
 }
 END_TEST
 
+#define ALERT(name, key) \
+    "{\"name\":\"" name "\",\"label\":\"x\",\"share\":1,\"webhook\":\"http://h/\"," \
+    "\"webhookKey\":\"" key "\"}"
+
 START_TEST(serving_drains_and_is_reached_by_a_service)
 {
     struct job *j = world_job(1, 1,
         "\"model\":{\"source\":\"/m/"
-        "a.gguf\"},\"serve\":{\"drainSeconds\":90,\"apiKeySecret\":\"keys\"}",
+        "a.gguf\"},\"serve\":{\"drainSeconds\":90,\"apiKeySecret\":\"keys\",\"classify\":{"
+        "\"webhookSecret\":\"hooks\",\"alerts\":[" ALERT("a", "k") "," ALERT("b", "k") "," ALERT(
+            "c", "l") "]}}",
         ",\"storage\":[{\"name\":\"m\",\"claimName\":\"c\",\"mountPath\":\"/m\"}]", "{}");
     json_auto struct json *v = pod(j, 0, false);
     ck_assert_int_eq(json_int(json_get(v, "spec"), "terminationGracePeriodSeconds", 0),
@@ -183,6 +189,12 @@ START_TEST(serving_drains_and_is_reached_by_a_service)
     const struct json *own = json_first(json_path(job, "projected.sources"));
     ck_assert_str_eq(str(own, "secret", "name"), "j-job");
     ck_assert_str_eq(str(json_next(own), "secret", "name"), "keys");
+    const struct json *hooks = json_next(json_next(own)), *items = json_path(hooks, "secret.items");
+    ck_assert_str_eq(str(hooks, "secret", "name"), "hooks");
+    ck_assert_uint_eq(json_count(items), 2);
+    ck_assert_str_eq(json_str(json_first(items), "key", ""), "k");
+    ck_assert_str_eq(json_str(json_first(items), "path", ""), "webhooks/k");
+    ck_assert_str_eq(json_str(json_next(json_first(items)), "key", ""), "l");
     buf_auto struct buf b;
     json_auto struct json *service = NULL;
     struct err e;
