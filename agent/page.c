@@ -26,6 +26,7 @@ EMBED_BOTH(html, "index.html");
 EMBED_BOTH(css, "page.css");
 EMBED_BOTH(js, "page.js");
 EMBED_BOTH(answer, "answer.js");
+EMBED_BOTH(common, "common.js");
 EMBED_BOTH(icon, "icon.svg");
 EMBED_BOTH(monitor_html, "monitor.html");
 EMBED_BOTH(monitor_css, "monitor.css");
@@ -42,6 +43,7 @@ static const struct page_file {
     ENTRY("/page.css", "text/css; charset=utf-8", css),
     ENTRY("/page.js", "text/javascript; charset=utf-8", js),
     ENTRY("/answer.js", "text/javascript; charset=utf-8", answer),
+    ENTRY("/common.js", "text/javascript; charset=utf-8", common),
     ENTRY("/icon.svg", "image/svg+xml", icon),
     ENTRY("/monitor", "text/html; charset=utf-8", monitor_html),
     ENTRY("/monitor.css", "text/css; charset=utf-8", monitor_css),

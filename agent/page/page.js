@@ -1,22 +1,12 @@
 // The page of a served model. What the model or a user wrote becomes text nodes, and never HTML: the server forbids all else.
 import { blocks, events, inlines, take } from "./answer.js";
+import { $, browser, colour, el, keep, kept, proof, status, svg, tab } from "./common.js";
 
-const $ = id => document.getElementById(id);
 const DEFAULTS = { mode: "chat", system: "", temperature: "0.7", top_p: "0.95", max: "512", seed: "" };
 const ABOUT = "The answer comes from this server, word by word.";
 
-// -- what is kept: the key as long as this tab, all else as long as the browser keeps it --
+// -- what is kept --
 
-const kept = (store, name) => {
-  try { return store().getItem(`llmjob.${name}`); } catch { return null; }
-};
-const keep = (store, name, value) => {
-  try {
-    if (value) store().setItem(`llmjob.${name}`, value);
-    else store().removeItem(`llmjob.${name}`);
-  } catch { /* full, or not allowed: then it lives as long as the page */ }
-};
-const tab = () => sessionStorage, browser = () => localStorage;
 function parsed(text, otherwise) {
   try { return JSON.parse(text) ?? otherwise; } catch { return otherwise; }
 }
@@ -32,21 +22,7 @@ const keepTurns = () => keep(browser, "turns", turns.length && JSON.stringify(tu
 
 // -- pieces of the page --
 
-function el(tag, options = {}, ...children) {
-  const e = document.createElement(tag);
-  for (const [name, value] of Object.entries(options)) {
-    if (name in e) e[name] = value;
-    else e.setAttribute(name, value);
-  }
-  e.append(...children);
-  return e;
-}
-function icon(name) {
-  const of = what => document.createElementNS("http://www.w3.org/2000/svg", what), svg = of("svg"), use = of("use");
-  use.setAttribute("href", `#i-${name}`);
-  svg.append(use);
-  return svg;
-}
+const icon = name => svg("svg", {}, svg("use", { href: `#i-${name}` }));
 function button(name, label, pressed) {
   return el("button", { type: "button", className: "icon", title: label, "aria-label": label, onclick: pressed }, icon(name));
 }
@@ -123,9 +99,9 @@ function below(turn, busy, last) {
   return row;
 }
 function sourcesOf(turn) {
-  const list = turn.sources.map(s => el("li", {}, el("details", {},
+  const list = turn.sources.map(s => el("li", {}, el("details", { open: true },
     el("summary", {}, icon("file"), s.file), el("blockquote", {}, s.quote || "No words are quoted."))));
-  return el("section", { className: "sources" }, el("h3", {}, "Sources"), el("ol", {}, ...list));
+  return el("section", { className: "sources", "aria-label": "Sources" }, el("h3", {}, "Sources"), el("ol", {}, ...list));
 }
 function fill(article, turn, busy, last) {
   const body = article.querySelector(".body");
@@ -171,8 +147,6 @@ $("latest").onclick = () => { toEnd(); $("text").focus(); };
 
 // -- asking --
 
-const headers = () => key ? { Authorization: `Bearer ${key}` } : {};
-
 // Of what was said those turns that have an answer, and the last.
 function request() {
   const text = settings.mode === "text", asked = turns.slice(0, -1), messages = [];
@@ -212,7 +186,7 @@ async function stream(answer, times, changed) {
   const path = settings.mode === "text" ? "v1/completions" : "v1/chat/completions";
   const response = await fetch(path, {
     method: "POST",
-    headers: { "Content-Type": "application/json", ...headers() },
+    headers: { "Content-Type": "application/json", ...proof(key) },
     body: JSON.stringify(request()),
     signal: stopper.signal,
   });
@@ -397,14 +371,8 @@ $("key").onchange = () => {
 // -- the server: is it there, and what does it serve --
 
 let timer = 0, tries = 0, known = false, wanting = false; // wanting: a key other than this one
-function status(state, text) {
-  if ($("status").title === text) return;
-  $("status").dataset.state = state;
-  $("status").firstChild.textContent = text;
-  $("status").title = text;
-}
 async function models() {
-  const response = await fetch("v1/models", { headers: headers() });
+  const response = await fetch("v1/models", { headers: proof(key) });
   if (!response.ok) throw await refusal(response);
   const { data } = await response.json(), before = known ? $("model").value : kept(browser, "model");
   $("model").replaceChildren(...data.map(m => el("option", { value: m.id }, m.parent ? `${m.id} (${m.parent})` : m.id)));
@@ -451,8 +419,7 @@ document.onvisibilitychange = () => { if (!document.hidden) look(); };
 const THEMES = { "": "as the system has it", light: "light", dark: "dark" };
 let theme = kept(browser, "theme") ?? "";
 function showTheme() {
-  if (theme) document.documentElement.dataset.theme = theme;
-  else delete document.documentElement.dataset.theme;
+  colour(theme);
   $("theme").title = `Colours: ${THEMES[theme] ?? theme}`;
   $("theme").setAttribute("aria-label", $("theme").title);
 }

@@ -3,7 +3,9 @@
 
     talk URL        answers that stream, stop, come again; what is kept, exported and removed
     keys URL        all of it by keyboard, with a visible focus
-    text URL        what is written stays text; streams cut anywhere; sources
+    text URL        what is written stays text; streams cut anywhere; citations of any form
+    sources URL DOCUMENTS   answers out of documents, in that folder, and what they cite
+    watch URL LINES KEY     what is watched, while the LINES of a stream with a burst come in
     look URL        light and dark, small and large; SCREENSHOTS=FOLDER takes pictures
     gone URL AGENT  the agent, a pid, is killed during an answer, and another one follows
     key URL KEY     a server that wants a key
@@ -43,13 +45,13 @@ def until(condition, seconds=WAIT_MS / 1000):
 class Visit:
     """A browser of its own on the page, and all that its console said and that it asked for."""
 
-    def __init__(self, browser, url, ready=True, **options):
+    def __init__(self, browser, url, ready=True, path="/", **options):
         self.context = browser.new_context(**options)
         self.page, self.url, self.said, self.asked = self.context.new_page(), url, [], []
         self.page.on("console", lambda message: self.said.append(message.text))
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(url + "/")
+        self.head = self.page.goto(url + path).headers
         if ready:
             self.ready()
 
@@ -89,10 +91,29 @@ class Visit:
         check(f"{what}: nothing is asked of another server", not others, others)
 
 
+def api(url, path, body=None, key=None):
+    request = urllib.request.Request(url + path, body, {"Content-Type": "application/json", **({"Authorization": "Bearer " + key} if key else {})})
+    return urllib.request.urlopen(request, timeout=WAIT_MS / 1000).read().decode()
+
+
 def api_answer(url, **body):
-    request = urllib.request.Request(url + "/v1/chat/completions", json.dumps({"model": "smol", **body}).encode(),
-                                     {"Content-Type": "application/json"})
-    return urllib.request.urlopen(request, timeout=60).read().decode()
+    return api(url, "/v1/chat/completions", json.dumps({"model": "smol", **body}).encode())
+
+
+def nothing_is_made_of_text(visit, element):
+    """The answer's header and the browser itself forbid it."""
+    policy = visit.head["content-security-policy"]
+    check("all but what the page does is forbidden", policy.startswith("default-src 'none';") and "unsafe" not in policy
+          and "trusted-types 'none'" in policy and "http" not in policy, policy)
+    title = visit.page.title()
+    guard = visit.page.evaluate("""id => ["innerHTML", "outerHTML"].map(name => {
+        try { document.getElementById(id)[name] = "<b>x</b>"; return "taken"; } catch (e) { return e.name; }
+    })""", element)
+    check("the browser itself refuses HTML made of text", guard == ["TypeError"] * 2, guard)
+    script = visit.page.evaluate("""() => { const s = document.createElement("script");
+        try { s.textContent = "document.title = 3"; document.body.append(s); } catch (e) { return e.name; }
+        return document.title; }""")
+    check("and scripts in the text", script in ("TypeError", title), script)
 
 
 # ---- talk ----------------------------------------------------------------------------------------
@@ -268,17 +289,9 @@ def text(browser, url):
     stored[1] |= {"sources": cited}
     visit.page.evaluate("turns => localStorage.setItem('llmjob.turns', turns)", json.dumps(stored))
     visit.page.reload()
-    visit(".sources summary").first.click()
-    check("which are shown", visit(".sources blockquote").first.is_visible() and visit(".sources li").count() == 2)
-
-    guard = visit.page.evaluate("""() => ["innerHTML", "outerHTML"].map(name => {
-        try { document.getElementById("live")[name] = "<b>x</b>"; return "taken"; } catch (e) { return e.name; }
-    })""")
-    check("the browser itself refuses HTML made of text", guard == ["TypeError"] * 2, guard)
-    script = visit.page.evaluate("""() => { const s = document.createElement("script");
-        try { s.textContent = "document.title = 3"; document.body.append(s); } catch (e) { return e.name; }
-        return document.title; }""")
-    check("and scripts in the text", script in ("TypeError", "smol"), script)
+    check("which are shown, with their words", visit(".sources blockquote:visible").all_text_contents() ==
+          ["words", "No words are quoted."] and visit(".sources li").count() == 2)
+    nothing_is_made_of_text(visit, "live")
 
 
 # ---- look ----------------------------------------------------------------------------------------
@@ -302,6 +315,15 @@ def is_dark(visit):
     return luminance(colours(visit, "body")[1]) < 0.1
 
 
+def legible(visit, what, *selectors):
+    faint = []
+    for selector in selectors:
+        ink, paper = colours(visit, selector)
+        light, dark = sorted((luminance(ink), luminance(paper)), reverse=True)
+        faint += [(selector, ink, paper)] if (light + 0.05) / (dark + 0.05) < 4.5 else []
+    check(f"{what}: all text has a contrast of 4.5 at least", not faint, faint)
+
+
 def look(browser, url):
     pictures = os.environ.get("SCREENSHOTS")
     for scheme in ("light", "dark"):
@@ -311,12 +333,7 @@ def look(browser, url):
         visit.ask("Write a Python function that reverses a string, and say in two sentences how it works.")
         visit.answered()
         visit("#open").click()
-        faint = []
-        for selector in (".user .body", ".assistant .body", ".below p", ".fine", ".hint", "#form label", "#reset", "#model", "#status"):
-            ink, paper = colours(visit, selector)
-            light, dark = sorted((luminance(ink), luminance(paper)), reverse=True)
-            faint += [(selector, ink, paper)] if (light + 0.05) / (dark + 0.05) < 4.5 else []
-        check(f"{scheme}: all text has a contrast of 4.5 at least", not faint, faint)
+        legible(visit, scheme, ".user .body", ".assistant .body", ".below p", ".fine", ".hint", "#form label", "#reset", "#model", "#status")
         if pictures:
             visit.page.screenshot(path=f"{pictures}/page-{scheme}.png")
         for width in (320, 390):
@@ -395,7 +412,120 @@ def key(browser, url, right):
     visit.quiet("a key", but=r"status of 401")
 
 
-PARTS = {"talk": talk, "keys": keys, "text": text, "look": look, "gone": gone, "key": key}
+# ---- sources -------------------------------------------------------------------------------------
+def sources(browser, url, documents):
+    visit = Visit(browser, url)
+    visit.set(temperature="0", max="96")
+    question = "What must the version number of a package begin with?"
+    visit.ask(question)
+    cited = visit.answered()["sources"]
+    names = visit("#model").input_value()
+    said = json.loads(api_answer(url, model=names, messages=[{"role": "user", "content": question}], temperature=0,
+                                 top_p=0.95, max_tokens=96))["choices"][0]["message"]
+    check("an answer out of documents has sources", cited, said)
+    check("they are those that the API tells of", cited == [{"file": a["filename"], "quote": a["quote"]} for a in said["annotations"]], (cited, said))
+    shown = list(zip(visit(".sources summary").all_text_contents(), visit(".sources blockquote:visible").all_text_contents()))
+    check("each is shown below the answer, with the words that it is cited for", shown == [(c["file"], c["quote"]) for c in cited], shown)
+    stand = [c for c in cited if c["quote"] in open(os.path.join(documents, c["file"]), encoding="utf-8").read()]
+    check("which stand in the document so", stand == cited, cited)
+    visit("#new").focus()
+    reached = []
+    for _ in range(40):
+        visit.page.keyboard.press("Tab")
+        if focus(visit) == "text":
+            break
+        reached += [focus(visit)] if focus(visit) == "SUMMARY" else []
+    check("the keyboard reaches every one", len(reached) == len(cited), reached)
+    visit(".sources summary").first.focus()
+    visit.page.keyboard.press("Enter")
+    check("Enter folds one", visit(".sources blockquote:visible").count() == len(cited) - 1)
+    visit.page.keyboard.press("Enter")
+    check("and unfolds it", visit(".sources blockquote:visible").count() == len(cited))
+    check("and shows where it is", visit.page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid")
+    legible(visit, "sources", ".sources h3", ".sources summary", ".sources blockquote")
+    visit.page.set_viewport_size({"width": 320, "height": 700})
+    check("nothing is cut off on a phone", visit.page.evaluate("document.documentElement.scrollWidth") <= 320)
+    visit.page.reload()
+    visit.ready()
+    check("they are there after a reload", visit(".sources blockquote").all_text_contents() == [c["quote"] for c in cited])
+    visit.quiet("sources")
+
+
+# ---- watch ---------------------------------------------------------------------------------------
+def last_heights(curves):
+    """Of each label, where its curve must end: 4 points from the rim, of 240."""
+    n = len(curves["texts"]) // 4
+    return {label["name"]: "%.1f" % (236 - 232 * sum(label["texts"][-n:]) / sum(curves["texts"][-n:])) for label in curves["labels"]}
+
+
+def watch(browser, url, path, key):
+    with open(path, encoding="utf-8") as file:
+        lines = file.read().splitlines(keepends=True)
+    now = int(time.time()) - 3600 * 24  # so that all of it lies behind
+    lines = ["".join(json.dumps({**json.loads(line), "time": now + 10 * i}) + "\n") for i, line in enumerate(lines)]
+    post = lambda part: api(url, "/v1/monitor", "".join(part).encode(), key)
+    visit = Visit(browser, url, ready=False, path="/monitor", color_scheme="light")
+    expect(visit("#status")).to_have_attribute("data-state", "gone", timeout=WAIT_MS)
+    check("a key is asked for", visit("#key").is_visible() and "API key" in visit("#status").text_content())
+    check("and nothing is told without", visit(".alert").count() + visit("polyline").count() == 0)
+    visit.page.keyboard.press("Tab")
+    check("the keyboard is there at once", focus(visit) == "key", focus(visit))
+    visit.page.keyboard.type(key)
+    visit.page.keyboard.press("Enter")
+    visit.ready()
+    check("the page names the model", visit("#model").text_content() == json.loads(api(url, "/v1/monitor", key=key))["model"])
+    expect(visit(".alert")).to_have_attribute("data-state", "inactive", timeout=WAIT_MS)
+    quiet, burst = len(lines) * 4 // 10, len(lines) * 6 // 10
+    post(lines[:quiet])
+    expect(visit("#sums")).to_have_text(re.compile("^%d texts" % quiet), timeout=WAIT_MS)
+    check("the quiet before alarms nobody", visit(".alert").get_attribute("data-state") == "inactive")
+    back = colours(visit, ".alert")[1]
+    post(lines[quiet:burst])
+    expect(visit(".alert")).to_have_attribute("data-state", "firing", timeout=WAIT_MS)
+    check("an alert that fires is seen", colours(visit, ".alert")[1] != back and "firing" in visit(".alert h2").text_content())
+    expect(visit("#sums")).to_have_text(re.compile("^%d texts" % burst), timeout=WAIT_MS)
+    names = visit("#legend li").all_text_contents()
+
+    def both():  # the page is two seconds behind
+        told = json.loads(api(url, "/v1/monitor", key=key))
+        ends = [p.split()[-1].split(",") for p in visit("polyline").evaluate_all("all => all.map(e => e.getAttribute('points'))")]
+        share = visit(".alert .share").text_content()
+        return told, share, ends, (share == "%.1f %%" % (100 * told["alerts"][0]["share"]) and
+                                   [(name, "720.0", last_heights(told["curves"])[name]) for name in names] ==
+                                   [(name, *end) for name, end in zip(names, ends)])
+    until(lambda: both()[-1], 20)
+    told, share, ends, same = both()
+    check("a curve a label", sorted(names) == sorted(label["name"] for label in told["curves"]["labels"]) and len(ends) == len(names) > 1, names)
+    check("which ends as high as its share, and the alert's share is told", same, (share, ends, told))
+    size = visit("polyline").first.bounding_box()
+    check("which has a size and a colour", size["width"] > 100 and visit("polyline").first.evaluate("e => getComputedStyle(e).stroke") != "none", size)
+    level = float(visit("#chart > line").get_attribute("y1"))
+    check("and a line from which on it fires", abs(level - (236 - 232 * told["alerts"][0]["fireShare"])) <= 0.1, level)
+    legible(visit, "firing", ".alert h2", ".alert p:last-child", ".alert .share", "#legend li", "#sums", "#status", "#model")
+    post(lines[burst:])
+    expect(visit(".alert")).to_have_attribute("data-state", "inactive", timeout=WAIT_MS)
+    resolved = visit(".alert").text_content()
+    check("it resolves, and both times are told", "never" not in resolved, resolved)
+    nothing_is_made_of_text(visit, "sums")
+    for width in (320, 1100):
+        visit.page.set_viewport_size({"width": width, "height": 700})
+        wide = visit.page.evaluate("document.documentElement.scrollWidth")
+        check(f"nothing is cut off in {width} points", wide <= width, wide)
+    check("light as the system has it", not is_dark(visit))
+    visit.page.emulate_media(color_scheme="dark")
+    check("and dark", is_dark(visit))
+    legible(visit, "dark", ".alert h2", ".alert p:last-child", ".alert .share", "#legend li", "#sums", "#status", "#model")
+    if os.environ.get("SCREENSHOTS"):
+        visit.page.screenshot(path=os.environ["SCREENSHOTS"] + "/monitor-dark.png")
+    visit.page.evaluate("localStorage.setItem('llmjob.theme', 'light')")
+    visit.page.reload()
+    visit.ready()
+    check("or as the other page was told, and with its key", not is_dark(visit) and visit("#key").is_visible())
+    check("no cookie is set", not visit.context.cookies())
+    visit.quiet("watching", but=r"status of 401")
+
+
+PARTS = {"talk": talk, "keys": keys, "text": text, "look": look, "gone": gone, "key": key, "sources": sources, "watch": watch}
 
 
 def main():

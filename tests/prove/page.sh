@@ -1,10 +1,13 @@
 #!/bin/bash
-# page.sh: the page of a served model in a real browser, on this machine.
+# page.sh [FOLDER]: the pages of a served model in a real browser, on this machine.
 #
 # Goal: who opens the address of a served model talks to it, by keyboard or on a phone, sees what is wrong when something is, and
-# nothing that he or the model writes becomes anything but text. Method: `llmjob run` serves SmolLM2, without a key and with one;
-# page.py has Chromium (Debian's chromium-headless-shell, or CHROMIUM) do what a person would, by playwright (page.txt, once a
-# machine, or PYTHON), and ends the agent beneath it. SCREENSHOTS: a folder for pictures of it. Half a minute on two cores.
+# nothing that he or the model writes becomes anything but text; an answer out of documents shows what it cites, in its words; who
+# opens /monitor sees what is watched. Method: `llmjob run` serves SmolLM2, without a key and with one, then a few sections of
+# Debian's policy as manifests/samples/support.yaml does, then a classifier of mails (trained as monitor.sh does, or FOLDER has its
+# out/mails, which KEEP=FOLDER monitor.sh leaves) while a stream with a burst comes in; page.py has Chromium (Debian's chromium-headless-shell, or CHROMIUM) do what a person would, by playwright (page.txt, once a
+# machine, or PYTHON), and ends the agent beneath it. SCREENSHOTS: a folder for pictures of it. Two minutes on two cores, of which one is the
+# training's.
 . "$(dirname "$0")/../e2e/lib.sh"
 work=$(mktemp -d)
 out=$work/out
@@ -42,7 +45,7 @@ write_job() { # secret
 }
 serve() { # [flags...]
 	begin "$out" env TMPDIR="$work" "$work/bin/llmjob" run "$work/job.yaml" --plain --port 0 "$@"
-	check "the model is served" poll 60 "an address" serving "$out"
+	check "the model is served" poll 240 "an address" serving "$out"
 	url=$(serving "$out")
 }
 # Counts and prints as `check` does; its last line is its own sum, which is taken over.
@@ -82,5 +85,23 @@ echo sk-right >"$work/key"
 write_job key
 serve --api-key-file "$work/key"
 visit key "$url" sk-right
+end_it
+echo "-- sources"
+tests/e2e/material "$work/all" support
+mkdir "$work/some"
+for number in 2.5 3.3 4.4 4.9 5.6.11 5.6.12 7.3 10.9; do cp "$work/all/policy/$number.txt" "$work/some/"; done
+rm -r "$work/all/policy"
+mv "$work/some" "$work/all/policy"
+sed -E 's/^( *)results:.*/\1results: 2\n\1chunkTokens: 96\n\1overlapTokens: 16/' manifests/samples/support.yaml >"$work/job.yaml"
+serve --storage "data=$work/all"
+visit sources "$url" "$work/all/policy"
+end_it
+echo "-- what is watched"
+mkdir -p "$work/data/out"
+if [ -n "${1:-}" ]; then cp -r "$1/mails" "$work/data/out/"; else check "a classifier is trained" learn_mails "$work" "$work/data"; fi
+tests/e2e/mails stream "$(tests/golden/fetch.sh mails)" "$work/lines" $mails_learnt 200
+sed -E "/^      (file|state):/d; s/^( *)modelName:.*/&\n\1contextLength: 48\n\1apiKeySecret: key/" manifests/samples/monitor.yaml >"$work/job.yaml"
+serve --storage "data=$work/data" --api-key-file "$work/key"
+visit watch "$url" "$work/lines" sk-right
 end_it
 finish
