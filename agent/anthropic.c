@@ -13,11 +13,6 @@
 
 #define PATH 96
 
-static int no_memory(struct openai_refusal *r)
-{
-    return openai_refuse(r, 503, NULL, NULL, "out of memory");
-}
-
 /* -- requests -- */
 
 static enum openai_place place_of(const char *type)
@@ -78,7 +73,7 @@ static int write_text(struct jsonw *w, const struct json *blocks, struct openai_
             if (is_type(block, "text"))
                 buf_str(&text, json_str(block, "text", ""));
     jsonw_str(w, "content", buf_cstr(&text));
-    return buf_ok(&text) ? 0 : no_memory(r);
+    return buf_ok(&text) ? 0 : openai_no_memory(r);
 }
 
 static int write_results(
@@ -117,7 +112,7 @@ static int write_call(
     if (!json_is_object(input))
         return REFUSE(r, path, "%s.input must be an object", path);
     if (json_print(input, &text))
-        return no_memory(r);
+        return openai_no_memory(r);
     jsonw_open(w, NULL, '{');
     jsonw_str(w, "id", json_str(use, "id", ""));
     jsonw_str(w, "type", "function");
@@ -210,22 +205,19 @@ static int write_tool(
     struct jsonw *w, const struct json *tool, const char *path, struct openai_refusal *r)
 {
     char at[PATH];
-    buf_auto struct buf schema;
-    buf_init(&schema, LIMIT_REQUEST_BYTES);
     snprintf(at, sizeof at, "%s.", path);
     if (!json_is_object(tool))
         return REFUSE(r, path, "%s must be an object", path);
     if (openai_check_fields(tool, OPENAI_USABLE, at, r))
         return -1;
-    if (json_print(openai_given(tool, "input_schema"), &schema))
-        return no_memory(r);
     jsonw_open(w, NULL, '{');
     jsonw_str(w, "type", "function");
     jsonw_open(w, "function", '{');
     jsonw_str(w, "name", json_str(tool, "name", ""));
     if (openai_given(tool, "description"))
         jsonw_str(w, "description", json_str(tool, "description", ""));
-    jsonw_raw(w, "parameters", schema.data);
+    if (openai_copy_json(w, "parameters", openai_given(tool, "input_schema"), r))
+        return -1;
     jsonw_close(w);
     jsonw_close(w);
     return 0;
@@ -291,12 +283,7 @@ static int write_drawing(struct jsonw *w, const struct json *v, struct openai_re
         return 0;
     if (!json_is_array(stop))
         return REFUSE(r, "stop_sequences", "stop_sequences must be a list");
-    buf_auto struct buf list;
-    buf_init(&list, LIMIT_REQUEST_BYTES);
-    if (json_print(stop, &list))
-        return no_memory(r);
-    jsonw_raw(w, "stop", list.data);
-    return 0;
+    return openai_copy_json(w, "stop", stop, r);
 }
 
 int anthropic_as_chat(
@@ -310,7 +297,7 @@ int anthropic_as_chat(
         (place == OPENAI_MESSAGES && write_drawing(&w, v, r)))
         return -1;
     jsonw_close(&w);
-    return jsonw_end(&w) ? no_memory(r) : 0;
+    return jsonw_end(&w) ? openai_no_memory(r) : 0;
 }
 
 /* -- answers -- */

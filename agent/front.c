@@ -668,11 +668,7 @@ static void on_request(void *user, struct web_exchange *x)
     } else if (place && post) {
         on_asked(f, x, place);
     } else {
-        if (place || read)
-            web_add_header(x, place ? "Allow: POST, OPTIONS" : "Allow: GET, HEAD, OPTIONS");
-        openai_refuse(&why, place || read ? 405 : 404, NULL, NULL,
-            "there is nothing at this path for this method");
-        reply_error(x, &why);
+        reply_no_method(x, place ? "POST, OPTIONS" : read ? "GET, HEAD, OPTIONS" : NULL);
     }
 }
 

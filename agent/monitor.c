@@ -525,7 +525,6 @@ static void on_posted(struct monitor *m, struct web_exchange *x)
 
 void monitor_request(struct monitor *m, struct web_exchange *x)
 {
-    struct openai_refusal why;
     const char *method = web_method(x);
     if (!strcmp(method, "POST")) {
         on_posted(m, x);
@@ -535,9 +534,7 @@ void monitor_request(struct monitor *m, struct web_exchange *x)
         monitor_tell_state(m, &out);
         reply_json(x, 200, &out);
     } else {
-        web_add_header(x, "Allow: GET, POST, OPTIONS");
-        openai_refuse(&why, 405, NULL, NULL, "there is nothing at this path for this method");
-        reply_error(x, &why);
+        reply_no_method(x, "GET, POST, OPTIONS");
     }
 }
 

@@ -84,7 +84,7 @@ static int check_fixed(
 {
     int is = is_one_of(v, f->values);
     if (is < 0)
-        return openai_refuse(r, 503, NULL, NULL, "out of memory");
+        return openai_no_memory(r);
     if (is)
         return 0;
     return REFUSE(r, path,
@@ -151,6 +151,18 @@ int openai_check_fields(const struct json *object, enum openai_place place, cons
     return check_needed(object, place, prefix, r);
 }
 
+int openai_no_memory(struct openai_refusal *r)
+{
+    return openai_refuse(r, 503, NULL, NULL, "out of memory");
+}
+
+int openai_copy_json(
+    struct jsonw *w, const char *key, const struct json *v, struct openai_refusal *r)
+{
+    jsonw_raw(w, key, "");
+    return json_print(v, w->out) ? openai_no_memory(r) : 0;
+}
+
 /* -- messages -- */
 
 static int join_parts(
@@ -167,7 +179,7 @@ static int join_parts(
             return -1;
         buf_str(text, json_str(part, "text", ""));
     }
-    return buf_ok(text) ? 0 : openai_refuse(r, 503, NULL, NULL, "out of memory");
+    return buf_ok(text) ? 0 : openai_no_memory(r);
 }
 
 static int copy_message(
@@ -406,7 +418,7 @@ static int check_frame(const struct buf *frame, struct openai_refusal *r)
     size_t most = JSON_VALUES + LIMIT_AGENT_VALUES;
     int rc = json_parse_within(frame->data, frame->len, most, &v, NULL);
     if (rc == -ERR_MEMORY)
-        return openai_refuse(r, 503, NULL, NULL, "out of memory");
+        return openai_no_memory(r);
     return rc ? REFUSE(r, "messages",
                     "messages: the arguments of tool_calls have too many values, or too deep ones")
               : 0;
@@ -458,6 +470,6 @@ int openai_read(const struct openai_conf *conf, uint64_t id, enum openai_place p
         return -1;
     jsonw_close(&w);
     if (jsonw_end(&w))
-        return openai_refuse(r, 503, NULL, NULL, "out of memory");
+        return openai_no_memory(r);
     return strstr(frame->data, "\"tool_calls\":") ? check_frame(frame, r) : 0;
 }

@@ -82,12 +82,7 @@ static int copy_format(const struct json *v, struct jsonw *w, struct openai_refu
     if (json_num(v, "min_tokens", 0) > 0 || json_bool(v, "ignore_eos", false))
         return REFUSE(r, "response_format",
             "response_format says where an answer ends: min_tokens and ignore_eos cannot");
-    buf_auto struct buf copy;
-    buf_init(&copy, LIMIT_FRAME_BYTES);
-    if (json_print(format, &copy))
-        return openai_refuse(r, 503, NULL, NULL, "out of memory");
-    jsonw_raw(w, "response_format", copy.data);
-    return 0;
+    return openai_copy_json(w, "response_format", format, r);
 }
 
 static int copy_biases(const struct json *v, struct jsonw *w, struct openai_refusal *r)

@@ -14,6 +14,10 @@
 
 /* NULL for what is absent or null: the two are one. */
 const struct json *openai_given(const struct json *v, const char *key);
+int openai_no_memory(struct openai_refusal *r); /* 503 */
+/* v as it is, into what w has open; what has no memory fails where w ends, too. */
+int openai_copy_json(
+    struct jsonw *w, const char *key, const struct json *v, struct openai_refusal *r);
 /* Each member of an object against the table. prefix: "" or the path of the object with its dot. */
 int openai_check_fields(const struct json *object, enum openai_place place, const char *prefix,
     struct openai_refusal *r);

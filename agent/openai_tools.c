@@ -12,11 +12,6 @@
 
 #define PATH 128 /* of a field, in a refusal */
 
-static int no_memory(struct openai_refusal *r)
-{
-    return openai_refuse(r, 503, NULL, NULL, "out of memory");
-}
-
 /* The object of a member, its fields checked; path: of the member. NULL: it is refused. */
 static const struct json *read_object(const struct json *v, const char *key,
     enum openai_place place, const char *path, struct openai_refusal *r)
@@ -87,18 +82,14 @@ static int copy_tool(const struct json *tools, const struct json *tool, int i, s
         (!json_is_object(parameters) ||
             (json_count(parameters) && strcmp(json_str(parameters, "type", ""), "object") != 0)))
         return REFUSE(r, at, "%s must be a schema whose type is \"object\"", at);
-    buf_auto struct buf schema;
-    buf_init(&schema, LIMIT_FRAME_BYTES);
-    if (parameters && json_print(parameters, &schema))
-        return no_memory(r);
     jsonw_open(w, NULL, '{');
     jsonw_str(w, "type", "function");
     jsonw_open(w, "function", '{');
     jsonw_str(w, "name", name);
     if (description)
         jsonw_str(w, "description", description);
-    if (parameters)
-        jsonw_raw(w, "parameters", schema.data);
+    if (parameters && openai_copy_json(w, "parameters", parameters, r))
+        return -1;
     jsonw_close(w);
     jsonw_close(w);
     return 0;
@@ -191,7 +182,7 @@ static int copy_arguments(
     int rc = text && *text ? json_parse(text, strlen(text), &v, NULL) : 0;
     snprintf(at, sizeof at, "%s.function.arguments", path);
     if (rc == -ERR_MEMORY)
-        return no_memory(r);
+        return openai_no_memory(r);
     if (!text || rc || (*text && !json_is_object(v)))
         return REFUSE(r, at, "%s must be an object of JSON, as a string", at);
     jsonw_raw(w, "arguments", *text ? text : "{}");

@@ -23,24 +23,17 @@ bool readings_has(const char *path)
         !strcmp(path, "/openapi.json");
 }
 
-static void answer_health(const struct readings *r, struct web_exchange *x)
-{
-    const char *text = r->serving ? "{\"status\":\"ok\"}" : "{\"status\":\"unavailable\"}";
-    web_answer(x, r->serving ? 200 : 503, "application/json", text, strlen(text), NULL);
-}
-
 bool readings_answer(const struct readings *r, struct web_exchange *x, struct openai_refusal *why)
 {
     const char *path = web_path(x), *model = after(path, MODELS_PATH),
                *store = after(path, STORES_PATH);
     buf_auto struct buf out;
-    int rc = 0;
+    int rc = 0, status = 200;
     buf_init(&out, 1 << 20); /* names of 128 bytes, twice, of LIMIT_ADAPTERS; the description */
     if (!strcmp(path, "/health")) {
-        answer_health(r, x);
-        return true;
-    }
-    if (model)
+        status = r->serving ? 200 : 503;
+        buf_printf(&out, "{\"status\":\"%s\"}", r->serving ? "ok" : "unavailable");
+    } else if (model)
         rc = openai_models(&out, &r->api, *model ? model + 1 : NULL, why);
     else if (store)
         rc = stores_write(&out, r->stores, r->api.model, *store ? store + 1 : NULL, why);
@@ -48,6 +41,6 @@ bool readings_answer(const struct readings *r, struct web_exchange *x, struct op
         openapi_write(&out, &r->api, r->api.keys->count);
     if (rc)
         return false;
-    reply_json(x, 200, &out);
+    reply_json(x, status, &out);
     return true;
 }

@@ -27,6 +27,18 @@ void reply_error(struct web_exchange *x, const struct openai_refusal *r)
     reply_json(x, r->status, &body);
 }
 
+void reply_no_method(struct web_exchange *x, const char *allowed)
+{
+    struct openai_refusal why;
+    char line[64];
+    snprintf(line, sizeof line, "Allow: %s", allowed ? allowed : "");
+    if (allowed)
+        web_add_header(x, line);
+    openai_refuse(
+        &why, allowed ? 405 : 404, NULL, NULL, "there is nothing at this path for this method");
+    reply_error(x, &why);
+}
+
 /* `*` does not stand for Authorization. */
 void reply_preflight(struct web_exchange *x)
 {

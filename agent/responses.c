@@ -13,11 +13,6 @@
 
 #define PATH 96
 
-static int no_memory(struct openai_refusal *r)
-{
-    return openai_refuse(r, 503, NULL, NULL, "out of memory");
-}
-
 /* -- requests -- */
 
 /* An object at path, its fields checked. */
@@ -29,17 +24,6 @@ static int check_object(
     if (!json_is_object(v))
         return REFUSE(r, path, "%s must be an object", path);
     return openai_check_fields(v, place, prefix, r);
-}
-
-static int copy_json(
-    struct jsonw *w, const char *key, const struct json *v, struct openai_refusal *r)
-{
-    buf_auto struct buf text;
-    buf_init(&text, LIMIT_FRAME_BYTES);
-    if (json_print(v, &text))
-        return no_memory(r);
-    jsonw_raw(w, key, text.data);
-    return 0;
 }
 
 /* A string, or a list of parts of one type, put together. */
@@ -65,7 +49,7 @@ static int write_text(struct jsonw *w, const struct json *content, const char *t
         buf_str(&text, json_str(part, "text", ""));
     }
     jsonw_str(w, "content", buf_cstr(&text));
-    return buf_ok(&text) ? 0 : no_memory(r);
+    return buf_ok(&text) ? 0 : openai_no_memory(r);
 }
 
 /* The assistant's message that is being written. */
@@ -210,7 +194,7 @@ static int write_tool(
     jsonw_str(w, "name", json_str(tool, "name", ""));
     if (openai_given(tool, "description"))
         jsonw_str(w, "description", json_str(tool, "description", ""));
-    if (parameters && copy_json(w, "parameters", parameters, r))
+    if (parameters && openai_copy_json(w, "parameters", parameters, r))
         return -1;
     jsonw_close(w);
     jsonw_close(w);
@@ -277,7 +261,7 @@ static int write_format(struct jsonw *w, const struct json *format, struct opena
     if (by_schema) {
         jsonw_open(w, "json_schema", '{');
         jsonw_str(w, "name", json_str(format, "name", ""));
-        if (copy_json(w, "schema", openai_given(format, "schema"), r))
+        if (openai_copy_json(w, "schema", openai_given(format, "schema"), r))
             return -1;
         jsonw_close(w);
     }
@@ -312,7 +296,7 @@ int responses_as_chat(const struct json *v, struct buf *out, struct openai_refus
         write_choice(&w, openai_given(v, "tool_choice"), r) || write_drawing(&w, v, r))
         return -1;
     jsonw_close(&w);
-    return jsonw_end(&w) ? no_memory(r) : 0;
+    return jsonw_end(&w) ? openai_no_memory(r) : 0;
 }
 
 /* -- answers -- */
@@ -436,11 +420,11 @@ static void write_usage(struct jsonw *w, struct openai_usage u)
 static void repeat(struct jsonw *w, const struct json *asked, const char *key, const char *absent)
 {
     const struct json *v = openai_given(asked, key);
-    buf_auto struct buf text;
-    buf_init(&text, LIMIT_REQUEST_BYTES);
-    if (v && json_print(v, &text))
+    struct openai_refusal ignored;
+    if (!v)
+        jsonw_raw(w, key, absent);
+    else if (openai_copy_json(w, key, v, &ignored))
         w->out->failed = true;
-    jsonw_raw(w, key, v ? buf_cstr(&text) : absent);
 }
 
 /* What was asked for, but the input. */
