@@ -44,6 +44,7 @@ const struct jobpath jobpath_table[] = {
     {"serve.recommend.items", PATH(serve.recommend.items), .apart = true},
     {"serve.retrieval.documents", PATH(serve.retrieval.documents), .apart = true},
     {"serve.retrieval.encoder.source", PATH(serve.retrieval.encoder.source), .apart = true},
+    {"serve.embeddingCache", PATH(serve.embedding_cache), .written = true},
     ADAPTERS(0, 1, 2, 3),
     ADAPTERS(4, 5, 6, 7),
     ADAPTERS(8, 9, 10, 11),

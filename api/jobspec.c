@@ -485,6 +485,7 @@ static const struct field spec_rows[] = {
     {ROW("serve.maxQueueTokens", INT, serve.max_queue_tokens, "0"), RANGE(0, LIMIT_QUEUE_TOKENS)},
     {ROW("serve.drainSeconds", INT, serve.drain_seconds, "30"), RANGE(0, 3600)},
     {ROW("serve.kvCache", ENUM, serve.kv_cache, "Auto"), .info = kv_cache_names},
+    {PATH("serve.embeddingCache", serve.embedding_cache, field_none)},
     {OBJECT_NAME("serve.apiKeySecret", serve.api_key_secret, field_none)},
     {ROW("serve.adapters", INLINE, serve.adapters, ""), RANGE(0, LIMIT_ADAPTERS),
         COUNTED(serve.adapter_count), .info = &served_adapter_table},

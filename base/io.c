@@ -211,6 +211,16 @@ int io_rename(const char *from, const char *to, struct err *e)
     return sync_parent(to, e);
 }
 
+int io_rename_new(const char *from, const char *to, struct err *e)
+{
+    int rc = (int)SYS(renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE));
+    if (rc && errno == EINVAL) { /* a file system that cannot */
+        struct stat st;
+        rc = lstat(to, &st) ? (int)SYS(rename(from, to)) : (errno = EEXIST, -1);
+    }
+    return rc ? fail_write(e, to) : 0;
+}
+
 int io_exchange(const char *a, const char *b, struct err *e)
 {
     return SYS(renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE)) ? fail_write(e, b) : 0;

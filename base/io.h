@@ -33,6 +33,8 @@ int io_write_file(const char *path, const void *p, size_t n, mode_t mode, struct
 /* Writes path in place and fsyncs it: in a folder that nobody reads yet. */
 int io_write_new(const char *path, const void *p, size_t n, mode_t mode, struct err *e);
 int io_rename(const char *from, const char *to, struct err *e); /* and fsyncs the folder */
+/* Only where nothing is there (ERR_USER, EEXIST). No fsync. */
+int io_rename_new(const char *from, const char *to, struct err *e);
 /* Each in the other's place, in one step; both exist. Not every file system can. No fsync. */
 int io_exchange(const char *a, const char *b, struct err *e);
 int io_mkdirs(const char *path, mode_t mode, struct err *e); /* like mkdir -p, durable */

@@ -37,8 +37,8 @@ struct document {
 #define DOCUMENT_TITLE 200               /* bytes of a title, at most: the rest is left out */
 #define DOCUMENT_TAG   ((size_t)1 << 20) /* of one of HTML, a picture in it: it ends there */
 
-/* In time that grows with the size alone, whatever does not end in it. ERR_DATA: it is no UTF-8, too
-   large, or a line of .jsonl has no text. *out is to be done with either way. */
+/* In time that grows with the size alone, whatever does not end in it. ERR_DATA: it is no UTF-8,
+   too large, or a line of .jsonl has no text. *out is to be done with either way. */
 int document_read(
     enum document_kind kind, const char *bytes, size_t size, struct document *out, struct err *e);
 void document_done(struct document *d);

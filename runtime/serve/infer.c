@@ -371,8 +371,8 @@ static int open_text(struct infer *s, struct err *e)
 static int open_documents(struct infer *s, struct err *e)
 {
     const struct jobspec *spec = s->spec;
-    const struct retrieve_conf c = {
-        &spec->serve.retrieval, s->conf.dev, spec->precision, s->conf.budget_bytes, s->conf.door};
+    const struct retrieve_conf c = {&spec->serve.retrieval, s->conf.dev, spec->precision,
+        s->conf.budget_bytes, spec->serve.embedding_cache, s->conf.door};
     if (!spec->serve.retrieval.documents)
         return 0;
     if (s->team)

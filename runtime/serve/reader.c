@@ -4,6 +4,8 @@
 #include "runtime/serve/reader.h"
 
 #include "base/mem.h"
+#include "runtime/door/beat.h"
+#include "runtime/files/hash.h"
 
 #include <math.h>
 
@@ -14,6 +16,8 @@ struct reader {
     struct tok *own; /* NULL: tok is another's */
     struct model *model;
     struct encoder *encoder;
+    struct wire_page *page; /* or NULL */
+    uint64_t digest;
 };
 
 static enum wire_does does_of(const struct model_conf *c)
@@ -98,6 +102,12 @@ static int reader_begin(struct reader *r, const struct reader_conf *c, struct er
             is->architecture);
     if (is->labels && !r->facts.names)
         return err_set(e, ERR_DATA, "%s: its labels have no names", weights_path(c->weights));
+    r->page = c->page;
+    if (r->facts.does == WIRE_DOES_EMBED) {
+        const uint64_t parts[] = {
+            weights_digest(c->weights), c->t, r->pooling.kind, r->pooling.normalized};
+        r->digest = hash_xxh3(parts, sizeof parts);
+    }
     rc = c->tok ? 0 : tok_open(c->weights, &r->own, e);
     r->tok = c->tok ? c->tok : r->own;
     return rc ? rc : open_model(r, c, &m, e);
@@ -135,6 +145,17 @@ const struct reader_facts *reader_facts(const struct reader *r)
 const struct tok *reader_tok(const struct reader *r)
 {
     return r->tok;
+}
+
+uint64_t reader_digest(const struct reader *r)
+{
+    return r->digest;
+}
+
+void reader_beat(const struct reader *r)
+{
+    if (r->page)
+        beat(r->page);
 }
 
 int64_t reader_rows(const struct reader *r)

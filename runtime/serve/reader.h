@@ -51,6 +51,10 @@ int reader_open(const struct reader_conf *c, struct reader **out, struct err *e)
 void reader_close(struct reader *r);
 const struct reader_facts *reader_facts(const struct reader *r);
 const struct tok *reader_tok(const struct reader *r);
+/* Of all that makes an embedding of tokens: weights, their type, what is done with hidden states;
+   of a model that embeds. */
+uint64_t reader_digest(const struct reader *r);
+void reader_beat(const struct reader *r);    /* for what is done in place of reading */
 int64_t reader_rows(const struct reader *r); /* tokens that are read at once, at most */
 
 /* Appends a text's tokens, or those of two as one, whose types then stand beside all that ids has.

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "runtime/serve/catalogue.h"
+#include "runtime/serve/kept.h"
 #include "runtime/serve/vectors.h"
 
 #include <assert.h>
@@ -22,13 +23,16 @@ struct recommend {
     struct catalogue *catalogue;
     struct vectors *vectors;
     struct reader *reader;
-    bool *out; /* (items) of a request: what is left out */
+    int64_t embedded; /* items whose vectors were not kept */
+    bool *out;        /* (items) of a request: what is left out */
 };
 
 /* -- the catalogue's vectors -- */
 
 struct embedding { /* of items' texts, some at a time */
     struct recommend *r;
+    struct kept_folder *kept; /* or NULL */
+    int64_t made;             /* of them: those that were not kept */
     struct tok_ids ids, types;
     struct encoder_text texts[ENCODER_TEXTS];
     int64_t from[ENCODER_TEXTS + 1]; /* in ids */
@@ -50,7 +54,7 @@ static int embed_pass(struct embedding *b, struct err *e)
     for (int i = 0; i < b->n; i++)
         b->texts[i] = (struct encoder_text){
             b->ids.id + b->from[i], b->types.id + b->from[i], b->from[i + 1] - b->from[i]};
-    int rc = reader_embed(b->r->reader, b->texts, b->n, b->found, e);
+    int rc = kept_embed(b->kept, b->r->reader, b->texts, b->n, b->found, &b->made, e);
     for (int i = 0; i < b->n && !rc; i++)
         if ((rc = vectors_put(b->r->vectors, item + i, b->found + i * dim, e)))
             return refuse_item(b, item + i, e);
@@ -77,31 +81,43 @@ static int add_item(struct embedding *b, struct err *e)
     return 0;
 }
 
+int64_t recommend_embedded(const struct recommend *r)
+{
+    return r->embedded;
+}
+
 static int embed_items(struct recommend *r, struct err *e)
 {
     struct embedding b = {.r = r};
+    const char *folder = r->serve->embedding_cache;
     int64_t count = catalogue_count(r->catalogue), since_ms = clock_ms();
     b.found = mem_array((size_t)(ENCODER_TEXTS * reader_facts(r->reader)->dim), sizeof *b.found);
     int rc = b.found ? 0 : err_set(e, ERR_MEMORY, "no memory for the vectors of a pass");
+    if (!rc && folder)
+        rc = kept_open(folder, r->reader, count, &b.kept, e);
     while (!rc && b.next < count)
         rc = add_item(&b, e);
     if (!rc)
         rc = embed_pass(&b, e);
+    r->embedded = b.made;
+    kept_write(b.kept);
+    kept_close(b.kept);
     mem_free(b.found);
     tok_ids_done(&b.ids);
     tok_ids_done(&b.types);
     if (!rc)
         log_info("recommends", LOG_S("items", r->serve->recommend.items),
-            LOG_I("count", vectors_count(r->vectors)), LOG_I("bytes", vectors_bytes(r->vectors)),
-            LOG_I("ms", clock_ms() - since_ms));
+            LOG_I("count", vectors_count(r->vectors)), LOG_I("embedded", recommend_embedded(r)),
+            LOG_I("bytes", vectors_bytes(r->vectors)), LOG_I("ms", clock_ms() - since_ms));
     return rc;
 }
 
 static int open_vectors(struct recommend *r, int64_t budget_bytes, struct err *e)
 {
     const char *path = r->serve->recommend.items;
-    int64_t count = catalogue_count(r->catalogue);
-    int rc = vectors_create(reader_facts(r->reader)->dim, budget_bytes, &r->vectors, e);
+    int64_t count = catalogue_count(r->catalogue), dim = reader_facts(r->reader)->dim;
+    int64_t left = budget_bytes - (r->serve->embedding_cache ? kept_bytes(dim, count) : 0);
+    int rc = vectors_create(dim, left, &r->vectors, e);
     if (rc)
         return err_wrap(e, "%s", path);
     if (vectors_most(r->vectors) < count)

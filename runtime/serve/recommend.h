@@ -32,6 +32,8 @@ struct recommend;
 int recommend_open(const struct jobspec_serve *serve, struct reader *reader, int64_t budget_bytes,
     struct recommend **out, struct err *e);
 void recommend_close(struct recommend *r);
+/* Items that the encoder has read: not those whose embeddings were kept (kept.h). */
+int64_t recommend_embedded(const struct recommend *r);
 
 struct recommend_asked { /* zeroes: nothing is asked */
     struct recommend *of;

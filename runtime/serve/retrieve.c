@@ -16,7 +16,7 @@
 #include "runtime/files/hash.h"
 #include "runtime/model/memplan.h"
 #include "runtime/retrieval/folder.h"
-#include "runtime/serve/reader.h"
+#include "runtime/serve/kept.h"
 
 #define ENTRIES   64 /* of a folder, a step */
 #define AT_ONCE   8  /* chunks that are embedded together, at most */
@@ -39,6 +39,7 @@ struct retrieve {
     struct retrieve_conf conf;
     struct weights *weights;
     struct reader *reader;
+    struct kept_folder *kept; /* or NULL */
     struct library *library;
     struct known_list known, next; /* next: of the last look; those before `at` are done */
     int at;
@@ -50,6 +51,7 @@ struct retrieve {
     bool sweeps, opening;
     bool changed;               /* since it was told */
     int passed_over;            /* files of the last look */
+    int64_t embedded;           /* chunks */
     int64_t began_ms, spent_ms; /* of the last look; steps' time since */
     struct tok_ids ids, types;  /* scratch */
     struct buf text;
@@ -106,6 +108,7 @@ static int open_all(struct retrieve *r, struct err *e)
     if ((rc = open_encoder(r, e)))
         return rc;
     int64_t dim = reader_facts(r->reader)->dim;
+    int32_t most = r->conf.spec->max_chunks;
     if (retrieve_bytes(r) > r->conf.budget_bytes)
         return err_set(e, ERR_MEMORY,
             "spec.serve.retrieval: %lld MiB for the encoder and %d chunks, and there are %lld: "
@@ -115,7 +118,9 @@ static int open_all(struct retrieve *r, struct err *e)
     r->vectors = mem_array((size_t)(AT_ONCE * dim), sizeof *r->vectors);
     if (!r->vectors)
         return err_set(e, ERR_MEMORY, "no memory for embeddings");
-    return library_create(dim, r->conf.spec->max_chunks, &r->library, e);
+    if (r->conf.kept && (rc = kept_open(r->conf.kept, r->reader, most, &r->kept, e)))
+        return rc;
+    return library_create(dim, most, &r->library, e);
 }
 
 int retrieve_open(const struct retrieve_conf *c, struct retrieve **out, struct err *e)
@@ -150,6 +155,8 @@ void retrieve_close(struct retrieve *r)
     list_free(&r->known);
     list_free(&r->next);
     library_destroy(r->library);
+    kept_write(r->kept);
+    kept_close(r->kept);
     reader_close(r->reader);
     weights_close(r->weights);
     tok_ids_done(&r->ids);
@@ -159,10 +166,21 @@ void retrieve_close(struct retrieve *r)
     mem_free(r);
 }
 
+/* Beside the encoder. */
+static int64_t index_bytes(const struct jobspec_retrieval *spec, const char *kept, int64_t dim)
+{
+    return library_bytes(dim, spec->max_chunks) + (kept ? kept_bytes(dim, spec->max_chunks) : 0);
+}
+
 int64_t retrieve_bytes(const struct retrieve *r)
 {
     const struct reader_facts *f = reader_facts(r->reader);
-    return f->memory_bytes + library_bytes(f->dim, r->conf.spec->max_chunks);
+    return f->memory_bytes + index_bytes(r->conf.spec, r->conf.kept, f->dim);
+}
+
+int64_t retrieve_embedded(const struct retrieve *r)
+{
+    return r->embedded;
 }
 
 int retrieve_plan(const struct jobspec *spec, bool pods, int64_t *bytes, struct err *e)
@@ -178,7 +196,7 @@ int retrieve_plan(const struct jobspec *spec, bool pods, int64_t *bytes, struct 
     if (!rc && !(rc = reader_plan(&c, &context, &own, e))) {
         const struct model_config *is = weights_config(c.weights);
         *bytes = own + (pods ? memplan_vocabulary(is->vocab) : 0) +
-            library_bytes(is->dim, v->max_chunks);
+            index_bytes(v, spec->serve.embedding_cache, is->dim);
     }
     weights_close(c.weights);
     return rc ? err_wrap(e, "spec.serve.retrieval.encoder") : 0;
@@ -186,15 +204,16 @@ int retrieve_plan(const struct jobspec *spec, bool pods, int64_t *bytes, struct 
 
 /* -- embedding -- */
 
-/* rows (n, dim): of the texts in ids, whose beginnings are given. */
-static int embed(struct retrieve *r, const int64_t *begins, int n, struct err *e)
+/* rows (n, dim): of the texts in ids, whose beginnings are given; of chunks some are kept. */
+static int embed(struct retrieve *r, struct kept_folder *kept, const int64_t *begins, int n,
+    int64_t *made, struct err *e)
 {
     struct encoder_text texts[AT_ONCE];
     for (int i = 0; i < n; i++)
         texts[i] = (struct encoder_text){
             r->ids.id + begins[i], r->types.id + begins[i], begins[i + 1] - begins[i]};
     beat_phase(r->conf.door->page, WIRE_PHASE_SERVE_PREFILL);
-    return reader_embed(r->reader, texts, n, r->vectors, e);
+    return kept_embed(kept, r->reader, texts, n, r->vectors, made, e);
 }
 
 /* A longer text's beginning is read. */
@@ -254,7 +273,7 @@ static int embed_some(struct retrieve *r, int most, struct cut_chunk *chunks, in
             return rc;
         begins[i + 1] = r->ids.count;
     }
-    rc = *n ? embed(r, begins, *n, e) : 0;
+    rc = *n ? embed(r, r->kept, begins, *n, &r->embedded, e) : 0;
     for (int i = 0; i < *n && !rc; i++)
         rc = library_add(r->library, r->draft, &chunks[i], r->vectors + i * dim, e);
     return rc;
@@ -453,11 +472,13 @@ static int end_look(struct retrieve *r, struct err *e)
     r->next = (struct known_list){0};
     r->looks = false;
     r->scan_ms = clock_ms() + (int64_t)r->conf.spec->scan_seconds * 1000;
+    kept_write(r->kept);
     if (!r->changed && !r->opening)
         return 0;
     r->changed = false;
     log_info("documents are indexed", LOG_I("files", n.files), LOG_I("passed_over", r->passed_over),
-        LOG_I("chunks", n.chunks), LOG_I("bytes", n.bytes), LOG_I("ms", r->spent_ms));
+        LOG_I("chunks", n.chunks), LOG_I("embedded", retrieve_embedded(r)), LOG_I("bytes", n.bytes),
+        LOG_I("ms", r->spent_ms));
     return door_send_fields(r->conf.door, WIRE_INDEXED,
         (struct door_field[]){{"files", (double)n.files, NULL},
             {"passed_over", (double)r->passed_over, NULL}, {"chunks", (double)n.chunks, NULL},
@@ -519,7 +540,7 @@ int retrieve_search(
     r->ids.count = r->types.count = 0;
     int rc = add_tokens(r, q->text, e);
     begins[1] = r->ids.count;
-    if (rc || (rc = embed(r, begins, 1, e)))
+    if (rc || (rc = embed(r, NULL, begins, 1, &(int64_t){0}, e)))
         return rc;
     const struct library_query l = {q->text, r->vectors, q->words, q->vectors, q->most};
     return library_search(r->library, &l, hits, e);

@@ -21,6 +21,7 @@ struct retrieve_conf { /* borrowed while it is open */
     struct dev *dev;
     enum precision precision; /* of the encoder's large products */
     int64_t budget_bytes;     /* memory that may be used */
+    const char *kept;         /* folder of embeddings that outlive the rank (kept.h); or NULL */
     struct door *door;        /* is told of what is indexed: WIRE_INDEXED; its page is beaten */
 };
 
@@ -28,16 +29,19 @@ struct retrieve_conf { /* borrowed while it is open */
    than a chunk has; ERR_DATA: there is no such folder; ERR_MEMORY. */
 int retrieve_open(const struct retrieve_conf *c, struct retrieve **out, struct err *e);
 void retrieve_close(struct retrieve *r);
-/* Of the encoder and, once it is full, the library; programs are the model's (reader_conf). */
+/* Of the encoder, of kept embeddings' keys and, once it is full, the library; programs are the
+   model's (reader_conf). */
 int64_t retrieve_bytes(const struct retrieve *r);
-/* The same of one that is not opened, of a pod's memory or of a device's; 0: there are no documents.
-   Fails as retrieve_open, where that has to do with the encoder. */
+/* The same of one that is not opened, of a pod's memory or of a device's; 0: there are no
+   documents. Fails as retrieve_open, where that has to do with the encoder. */
 int retrieve_plan(const struct jobspec *spec, bool pods, int64_t *bytes, struct err *e);
 /* All documents there are. ERR_USER: they have more chunks than there may be; ERR_DRAINED: the
    agent has asked the rank to stop. */
 int retrieve_index(struct retrieve *r, struct err *e);
 /* The next step, if there is something to do: up to so many chunks. */
 int retrieve_step(struct retrieve *r, int chunks, struct err *e);
+/* Chunks that the encoder has read so far: not those whose embeddings were kept. */
+int64_t retrieve_embedded(const struct retrieve *r);
 /* Milliseconds until there is something to do; 0: there is now. */
 int64_t retrieve_wait(const struct retrieve *r);
 

@@ -88,7 +88,7 @@ const char jobspecs_pairs[] =
 const char jobspecs_serve[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, serve: {modelName: m, contextLength: 64, "
     "maxSequences: 3, maxQueue: 2, maxQueueTokens: 900, drainSeconds: 1, apiKeySecret: s, "
-    "kvCache: Q8_0, "
+    "kvCache: Q8_0, embeddingCache: /data/e, "
     "adapters: [{name: x, path: /data/x}, {name: z, path: /data/z}], "
     "speculation: {method: Draft, tokens: 3, model: {source: /data/d}}, "
     "classify: {file: /data/f, directory: null, state: /data/s, caFile: /data/c, webhookSecret: w, alerts: [{name: "

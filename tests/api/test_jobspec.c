@@ -597,6 +597,7 @@ START_TEST(test_who_serves_a_whole_model)
     json_destroy(encoded(jobspecs_serve, &s));
     ck_assert_str_eq(s.serve.retrieval.encoder.source, "/data/n");
     ck_assert_int_eq(s.serve.retrieval.answers, ANSWERS_CITED);
+    ck_assert_str_eq(s.serve.embedding_cache, "/data/e");
     ck_assert(jobspec_replicated(&s));
     s.parallelism.pipeline = 2; /* they share it */
     ck_assert(!jobspec_replicated(&s));

@@ -237,6 +237,11 @@ START_TEST(exchanged_and_removed_one_by_one)
     ck_assert_int_eq(io_exchange(in_folder("a"), in_folder("c"), &e), -ERR_USER);
     ck_assert_int_eq(io_remove(in_folder("a"), &e), -ERR_USER);
     ck_assert_int_eq(e.sys, ENOTEMPTY);
+    ck_assert_int_eq(io_rename_new(in_folder("a/f"), in_folder("b/f"), &e), -ERR_USER);
+    ck_assert_int_eq(e.sys, EEXIST);
+    ck_assert_int_eq(io_rename_new(in_folder("a/f"), in_folder("a/g"), &e), 0);
+    ck_assert(!io_exists(in_folder("a/f")) && io_exists(in_folder("a/g")));
+    ck_assert_int_eq(io_rename_new(in_folder("a/g"), in_folder("a/f"), &e), 0);
     ck_assert_int_eq(io_remove(in_folder("a/f"), &e), 0);
     ck_assert_int_eq(io_remove(in_folder("a/f"), &e), 0);
     ck_assert_int_eq(io_remove(in_folder("a"), &e), 0);
@@ -293,6 +298,8 @@ static int file_round(void *user)
     rc = rc ? rc : io_rename(path, in_folder("x/g"), &e);
     rc = rc ? rc : io_write_new(in_folder("x/h"), "other", 5, 0600, &e);
     rc = rc ? rc : io_exchange(in_folder("x/h"), in_folder("x/g"), &e);
+    rc = rc ? rc : io_rename_new(in_folder("x/h"), in_folder("x/i"), &e);
+    rc = rc ? rc : io_rename_new(in_folder("x/i"), in_folder("x/h"), &e);
     rc = rc ? rc : io_sync_folder(in_folder("x"), &e);
     rc = rc ? rc : io_is_mount(in_folder("x"), &e);
     rc = rc ? rc : io_remove(in_folder("x/g"), &e);

@@ -82,6 +82,33 @@ static void done(void)
     golden_remove(folder);
 }
 
+static struct json *ask(const char *body);
+
+/* Another start reads none of them again, and answers alike. */
+START_TEST(kept_items_are_not_embedded_again)
+{
+    static const char body[] = "{\"read\":\"recommend\",\"history\":[\"a\",\"c\"],\"top\":5}";
+    char cache[96];
+    struct buf first, again;
+    buf_init(&first, 1 << 16);
+    buf_init(&again, 1 << 16);
+    ck_assert_int_eq(recommend_embedded(rec), ITEMS);
+    snprintf(cache, sizeof cache, "%s/cache", folder);
+    serve.embedding_cache = cache;
+    for (int i = 0; i < 3; i++) {
+        recommend_close(rec);
+        ck_assert_msg(!recommend_open(&serve, r, 1 << 22, &rec, &e), "%s", e.text);
+        ck_assert_int_eq(recommend_embedded(rec), i ? 0 : ITEMS);
+        json_auto struct json *v = ask(body);
+        buf_reset(&again);
+        ck_assert(v && !json_print(v, i ? &again : &first));
+        ck_assert(!i || !strcmp(first.data, again.data));
+    }
+    buf_done(&first);
+    buf_done(&again);
+}
+END_TEST
+
 /* The answer's elements, as a list; NULL: it is refused, and e says why. */
 static struct json *ask(const char *body)
 {
@@ -273,5 +300,6 @@ int main(void)
 {
     return unit_run_with(&(struct unit){"recommend", 30, setup, done},
         (const TTest *const[]){scores_are_the_sums_of_their_parts, orders_are_those_worked_out,
-            what_is_wrong_is_refused, a_catalogue_must_fit, NULL});
+            what_is_wrong_is_refused, a_catalogue_must_fit, kept_items_are_not_embedded_again,
+            NULL});
 }

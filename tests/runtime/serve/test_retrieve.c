@@ -27,6 +27,7 @@ static struct dev *dev;
 static struct retrieve *r;
 static int64_t now_ms;
 static struct jobspec_retrieval spec;
+static char kept[96]; /* "": nothing is */
 
 static void put(const char *name, const char *text)
 {
@@ -42,6 +43,7 @@ static void setup(void)
     now_ms = 1700000000000;
     clock_set_fake(now_ms, now_ms);
     golden_folder(root);
+    *kept = 0;
     door_init(&door, -1, NULL);
     ck_assert_msg(!dev_open("cpu", 0, 2, &dev, &e), "%s", e.text);
     spec = (struct jobspec_retrieval){.documents = root,
@@ -60,6 +62,8 @@ static void done(void)
     r = NULL;
     dev_close(dev);
     golden_remove(root);
+    if (*kept)
+        golden_remove(kept);
     clock_set_real();
 }
 
@@ -67,6 +71,7 @@ static void done(void)
 static void check_plan(void)
 {
     struct jobspec job = {.precision = PRECISION_FP32, .serve.retrieval = spec};
+    job.serve.embedding_cache = *kept ? kept : NULL;
     int64_t bytes, device;
     ck_assert_msg(!retrieve_plan(&job, true, &bytes, &e), "%s", e.text);
     ck_assert_int_eq(bytes, retrieve_bytes(r));
@@ -78,7 +83,7 @@ static void check_plan(void)
 
 static int open_it(void)
 {
-    const struct retrieve_conf c = {&spec, dev, PRECISION_FP32, BUDGET, &door};
+    const struct retrieve_conf c = {&spec, dev, PRECISION_FP32, BUDGET, *kept ? kept : NULL, &door};
     int rc = retrieve_open(&c, &r, &e);
     return rc ? rc : retrieve_index(r, &e);
 }
@@ -250,7 +255,7 @@ START_TEST(what_cannot_be_is_refused)
     ck_assert_int_eq(open_it(), -ERR_USER);
     ck_assert_msg(strstr(e.text, "retrieval.encoder: the model tells labels"), "%s", e.text);
     spec = good;
-    const struct retrieve_conf c = {&spec, dev, PRECISION_FP32, 100000, &door};
+    const struct retrieve_conf c = {&spec, dev, PRECISION_FP32, 100000, NULL, &door};
     ck_assert_int_eq(retrieve_open(&c, &r, &e), -ERR_MEMORY);
 }
 END_TEST
@@ -284,6 +289,40 @@ START_TEST(a_folder_that_is_gone_changes_nothing)
 }
 END_TEST
 
+/* A restart, and a replica beside it, read nothing again; of what changes they read what is new. */
+START_TEST(kept_chunks_are_not_embedded_again)
+{
+    struct library_hit hits[4];
+    double cosines[2] = {0};
+    golden_folder(kept);
+    put("a.md", "# One\nanna was in berlin\n# Two\nin paris");
+    put("b.md", "the cat\n# Three\nthe dog");
+    for (int i = 0; i < 3; i++) {
+        ck_assert_msg(!open_it(), "%s", e.text);
+        ck_assert_int_eq(retrieve_embedded(r), i ? 0 : 4);
+        const struct retrieve_query q = {"in berlin", 1, 1, 4};
+        ck_assert_int_eq(retrieve_search(r, &q, hits, &e), 4);
+        ck_assert(!i || cosines[0] == hits[0].cosine);
+        cosines[0] = hits[0].cosine;
+        check_plan();
+        if (i < 2)
+            retrieve_close(r);
+    }
+    put("a.md", "# One\nanna was in berlin\n# Two\nin rome");
+    later(6);
+    check_found("rome", "a.md");
+    ck_assert_int_eq(retrieve_embedded(r), 1);
+    struct retrieve *first = r;
+    ck_assert(!open_it()); /* while the first one serves */
+    ck_assert_int_eq(retrieve_embedded(r), 0);
+    retrieve_close(first);
+    retrieve_close(r);
+    golden_remove(kept); /* all of it is made anew */
+    ck_assert(!open_it());
+    ck_assert_int_eq(retrieve_embedded(r), 4);
+}
+END_TEST
+
 int main(void)
 {
     return unit_run_with(&(struct unit){"retrieve", 60, setup, done},
@@ -291,5 +330,5 @@ int main(void)
             a_change_within_a_tick_is_seen, a_long_document_takes_many_steps_and_is_there_at_once,
             there_are_only_so_many_chunks, what_cannot_be_is_refused,
             who_is_to_stop_does_not_wait_for_an_index, a_folder_that_is_gone_changes_nothing,
-            NULL});
+            kept_chunks_are_not_embedded_again, NULL});
 }
