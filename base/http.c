@@ -14,14 +14,21 @@
 
 #include <assert.h>
 #include <curl/curl.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <strings.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #define DEFAULT_IN_FLIGHT 64
 #define DEFAULT_LIMIT     ((size_t)64 << 20)
 #define CONNECT_MS        10000
 #define CA_CACHE_SECONDS  60 /* a rotated CA file is read again after so long */
 #define EXTRA_FDS_MAX     16
+#define PROBE_SECONDS     2 /* of a peer that must show that it is there */
 
 struct http_transfer {
     struct http_transfer *next;
@@ -41,7 +48,8 @@ struct http_transfer {
 struct http {
     CURLM *multi;
     struct http_transfer *first, **tail; /* in the order of http_start */
-    int running, max_running, gather_ms;
+    int running, max_running, gather_ms, peer_ms;
+    int epoll; /* holds curl's sockets, of a watched client; else -1 */
     uint64_t started;
     char *strings[7]; /* copies of conf's */
     char *user_agent;
@@ -72,6 +80,31 @@ static void unlink_transfer(struct http *h, struct http_transfer *t)
         h->tail = at;
 }
 
+/* curl says what it waits for. A socket that is closed has left the set by itself. */
+static int watch_socket(CURL *easy, curl_socket_t fd, int what, void *user, void *known)
+{
+    const struct http *h = user;
+    struct epoll_event ev = {.data.fd = fd};
+    (void)easy;
+    (void)known;
+    ev.events = (what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0);
+    if (what == CURL_POLL_REMOVE)
+        epoll_ctl(h->epoll, EPOLL_CTL_DEL, fd, NULL);
+    else if (epoll_ctl(h->epoll, EPOLL_CTL_MOD, fd, &ev) && errno == ENOENT)
+        return epoll_ctl(h->epoll, EPOLL_CTL_ADD, fd, &ev);
+    return 0;
+}
+
+static int make_watched(struct http *h)
+{
+    h->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (h->epoll < 0)
+        return -1;
+    curl_multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, watch_socket);
+    curl_multi_setopt(h->multi, CURLMOPT_SOCKETDATA, h);
+    return 0;
+}
+
 int http_create(const struct http_conf *conf, struct http **out, struct err *e)
 {
     static bool ready;
@@ -82,6 +115,8 @@ int http_create(const struct http_conf *conf, struct http **out, struct err *e)
     if (!h)
         return err_set(e, ERR_MEMORY, "no memory for an HTTP client");
     h->tail = &h->first;
+    h->epoll = -1;
+    h->peer_ms = conf->peer_ms;
     h->max_running = conf->max_in_flight ? conf->max_in_flight : DEFAULT_IN_FLIGHT;
     h->gather_ms = conf->gather_ms;
     h->insecure = conf->insecure;
@@ -93,7 +128,7 @@ int http_create(const struct http_conf *conf, struct http **out, struct err *e)
             goto nomem;
     h->user_agent = h->strings[6];
     h->multi = curl_multi_init();
-    if (!h->multi)
+    if (!h->multi || (conf->watched && make_watched(h)))
         goto nomem;
     curl_multi_setopt(h->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_MULTIPLEX);
     curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, (long)h->max_running);
@@ -117,6 +152,8 @@ void http_destroy(struct http *h)
         transfer_free(h, t);
     }
     curl_multi_cleanup(h->multi);
+    if (h->epoll >= 0)
+        close(h->epoll);
     for (int i = 0; i < 7; i++)
         mem_free(h->strings[i]);
     mem_free(h);
@@ -202,6 +239,28 @@ static void set_tls(const struct http *h, CURL *c)
     curl_easy_setopt(c, CURLOPT_CA_CACHE_TIMEOUT, (long)CA_CACHE_SECONDS);
 }
 
+/* Before it connects. */
+static int set_patience(void *user, curl_socket_t fd, curlsocktype purpose)
+{
+    const struct http *h = user;
+    const unsigned patience_ms = (unsigned)h->peer_ms;
+    (void)purpose;
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience_ms, sizeof patience_ms);
+    return CURL_SOCKOPT_OK;
+}
+
+static void set_peer(const struct http *h, CURL *c)
+{
+    curl_easy_setopt(c, CURLOPT_TCP_KEEPALIVE, 1L);
+    curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, (long)(h->peer_ms ? h->peer_ms : CONNECT_MS));
+    if (!h->peer_ms)
+        return;
+    curl_easy_setopt(c, CURLOPT_TCP_KEEPIDLE, (long)PROBE_SECONDS);
+    curl_easy_setopt(c, CURLOPT_TCP_KEEPINTVL, (long)PROBE_SECONDS);
+    curl_easy_setopt(c, CURLOPT_SOCKOPTFUNCTION, set_patience);
+    curl_easy_setopt(c, CURLOPT_SOCKOPTDATA, h);
+}
+
 static int set_request(const struct http *h, struct http_transfer *t, const struct http_request *r)
 {
     CURL *c = t->easy;
@@ -225,10 +284,9 @@ static int set_request(const struct http *h, struct http_transfer *t, const stru
     curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(c, CURLOPT_TCP_NODELAY, 1L);
-    curl_easy_setopt(c, CURLOPT_TCP_KEEPALIVE, 1L);
+    set_peer(h, c);
     curl_easy_setopt(c, CURLOPT_NOPROXY, "*");
     curl_easy_setopt(c, CURLOPT_BUFFERSIZE, 32L << 10);
-    curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_MS);
     if (h->user_agent)
         curl_easy_setopt(c, CURLOPT_USERAGENT, h->user_agent);
     curl_easy_setopt(c, CURLOPT_HTTPHEADER, t->headers);
@@ -265,6 +323,22 @@ int http_start(struct http *h, const struct http_request *r, struct err *e)
     *h->tail = t;
     h->tail = &t->next;
     return 0;
+}
+
+void http_cancel(struct http *h, const void *user)
+{
+    for (struct http_transfer *t = h->first, *after; t; t = after) {
+        after = t->next;
+        if (t->user != user)
+            continue;
+        unlink_transfer(h, t);
+        transfer_free(h, t);
+    }
+}
+
+int http_fd(const struct http *h)
+{
+    return h->epoll;
 }
 
 int http_in_flight(const struct http *h)
@@ -369,10 +443,25 @@ static int promote(struct http *h, bool *any, struct err *e)
     return 0;
 }
 
+/* What the sockets that it waits for have to say, and what is due. */
+static CURLMcode act(struct http *h)
+{
+    struct epoll_event events[64];
+    int running, n = epoll_wait(h->epoll, events, 64, 0);
+    CURLMcode m = curl_multi_socket_action(h->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    for (int i = 0; i < n && !m; i++) {
+        int what = (events[i].events & EPOLLIN ? CURL_CSELECT_IN : 0) |
+            (events[i].events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
+            (events[i].events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
+        m = curl_multi_socket_action(h->multi, events[i].data.fd, what, &running);
+    }
+    return m;
+}
+
 static int perform(struct http *h, struct err *e)
 {
     int running;
-    CURLMcode m = curl_multi_perform(h->multi, &running);
+    CURLMcode m = h->epoll >= 0 ? act(h) : curl_multi_perform(h->multi, &running);
     if (m)
         return err_set(
             e, m == CURLM_OUT_OF_MEMORY ? ERR_MEMORY : ERR_BUG, "curl: %s", curl_multi_strerror(m));
@@ -403,8 +492,9 @@ int http_turn(struct http *h, const int *extra_fds, int extra_count, int64_t wai
         return 0;
     if (wait_ms < 0)
         wait_ms = 0;
-    CURLMcode m = curl_multi_poll(h->multi, extra, (unsigned)extra_count,
-        wait_ms > INT32_MAX ? INT32_MAX : (int)wait_ms, &ready);
+    CURLMcode m = h->epoll >= 0 ? CURLM_OK
+                                : curl_multi_poll(h->multi, extra, (unsigned)extra_count,
+                                      wait_ms > INT32_MAX ? INT32_MAX : (int)wait_ms, &ready);
     if (m)
         return err_set(
             e, m == CURLM_OUT_OF_MEMORY ? ERR_MEMORY : ERR_BUG, "curl: %s", curl_multi_strerror(m));

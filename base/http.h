@@ -26,6 +26,9 @@ struct http_conf {
     bool http2;
     int max_in_flight; /* further requests wait in order; 0: 64 */
     int gather_ms;     /* once something has come, wait so long for more before it is looked at */
+    int peer_ms;       /* a peer that does not take a connection, or acknowledge what was sent or a
+                          probe, for so long is gone; 0: 10 s, and what the system says */
+    bool watched;      /* another loop waits for http_fd, and calls http_turn with wait_ms 0 */
     const char *user_agent;
 };
 
@@ -57,6 +60,11 @@ int http_create(const struct http_conf *conf, struct http **out, struct err *e);
 /* done_fn of every request in flight is called with ERR_DRAINED. */
 void http_destroy(struct http *h);
 int http_start(struct http *h, const struct http_request *r, struct err *e);
+/* Ends what was started with this user; done_fn is not called. Not within a callback. */
+void http_cancel(struct http *h, const void *user);
+/* Of a watched client: readable when http_turn has something to do. What was started since, and
+ * deadlines, want a turn besides. */
+int http_fd(const struct http *h);
 int http_in_flight(const struct http *h);
 
 /* One turn: waits at most wait_ms for network activity or for extra_fds, runs callbacks. */

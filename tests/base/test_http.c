@@ -11,6 +11,8 @@
 #include "tests/fakehttp.h"
 #include "tests/unit.h"
 
+#include <poll.h>
+
 struct answers {
     int done, status;
     char body[4096], data[4096];
@@ -324,6 +326,62 @@ START_TEST(what_comes_in_quick_succession_is_looked_at_together)
 }
 END_TEST
 
+static bool is_readable(int fd, int wait_ms)
+{
+    return poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, wait_ms) == 1;
+}
+
+/* As a loop does that has other work: it is told when there is news, and waits for nothing else. */
+START_TEST(a_watched_client_wakes_whoever_watches_it)
+{
+    const struct http_conf conf = {.watched = true, .peer_ms = 2000};
+    struct fakehttp s;
+    struct answers a = {0}, silent = {0};
+    struct http *h = NULL;
+    struct err e;
+    fakehttp_start(&s, handle, &s);
+    ck_assert_int_eq(http_create(&conf, &h, &e), 0);
+    ck_assert(!is_readable(http_fd(h), 0));
+    begin(h, &s, "/silent", (struct http_request){0}, &silent);
+    begin(h, &s, "/rain", (struct http_request){.data_fn = data}, &a);
+    int turns = 0;
+    for (; !a.done; turns++) {
+        ck_assert_int_eq(http_turn(h, NULL, 0, 0, &e), 0);
+        ck_assert(a.done || is_readable(http_fd(h), 5000));
+    }
+    ck_assert_int_gt(turns, 10);
+    ck_assert_uint_eq(strlen(a.data), 500);
+    ck_assert_int_eq(http_turn(h, NULL, 0, 0, &e), 0);
+    ck_assert(!is_readable(http_fd(h), 0)); /* the silent one wakes nobody */
+    http_destroy(h);
+    ck_assert_int_eq(silent.done, 1);
+    fakehttp_stop(&s);
+}
+END_TEST
+
+START_TEST(what_is_cancelled_is_heard_of_no_more)
+{
+    struct fakehttp s;
+    struct answers drips = {0}, waits = {0}, a = {0};
+    struct err e;
+    fakehttp_start(&s, handle, &s);
+    struct http *h = client(1);
+    begin(h, &s, "/drip", (struct http_request){.data_fn = data}, &drips);
+    begin(h, &s, "/echo", (struct http_request){0}, &waits);
+    while (!*drips.data)
+        ck_assert_int_eq(http_turn(h, NULL, 0, 100, &e), 0);
+    http_cancel(h, &drips);
+    http_cancel(h, &waits);
+    ck_assert_int_eq(http_in_flight(h), 0);
+    begin(h, &s, "/echo", (struct http_request){0}, &a);
+    turn_until(h, &a.done, 1);
+    ck_assert_int_eq(a.status, 200);
+    http_destroy(h);
+    ck_assert_int_eq(drips.done + waits.done, 0);
+    fakehttp_stop(&s);
+}
+END_TEST
+
 START_TEST(once_blocks_for_one_answer)
 {
     struct fakehttp s;
@@ -346,4 +404,5 @@ END_TEST
 UNIT_MAIN("http", a_request_carries_all_it_was_given, many_are_in_flight_but_no_more_than_allowed,
     streams_arrive_in_pieces_and_can_be_stopped, deadlines_end_what_is_silent, failures_say_why,
     destroy_answers_what_is_in_flight, callbacks_may_start_requests_and_extra_descriptors_wake,
-    what_comes_in_quick_succession_is_looked_at_together, once_blocks_for_one_answer)
+    what_comes_in_quick_succession_is_looked_at_together, a_watched_client_wakes_whoever_watches_it,
+    what_is_cancelled_is_heard_of_no_more, once_blocks_for_one_answer)
