@@ -13,6 +13,7 @@
  */
 #include "agent/agent.h"
 
+#include "agent/forward.h"
 #include "agent/front.h"
 #include "agent/gate.h"
 #include "agent/lead.h"
@@ -99,6 +100,7 @@ struct agent {
     struct web *web;
     struct procs *procs;
     struct monitor *monitor; /* NULL: nothing is watched */
+    struct forward *forward; /* NULL: nothing is routed */
     struct front *front;
     struct member *member;
     struct gate *gate;
@@ -265,7 +267,10 @@ static int create_front(struct agent *a, struct err *e)
 {
     if (a->spec.task != TASK_SERVE || a->conf.replica != 0) /* rank 0 answers, in its pod */
         return 0;
+    const struct forward_conf route = {.web = a->web, .serve = &a->spec.serve, .pod = a->conf.pod};
     int rc = monitor_create(&a->spec, a->conf.job_dir, a->conf.run_dir, &a->monitor, e);
+    if (!rc && a->spec.serve.routing.prefix_affinity && a->conf.alone)
+        rc = forward_create(&route, &a->forward, e);
     if (rc)
         return rc;
     struct front_conf conf = {.web = a->web,
@@ -276,6 +281,7 @@ static int create_front(struct agent *a, struct err *e)
         .adapter_count = a->spec.serve.adapter_count,
         .keys = &a->keys,
         .monitor = a->monitor,
+        .forward = a->forward,
         .max_queue = a->spec.serve.max_queue,
         .max_queue_tokens = a->spec.serve.max_queue_tokens,
         .max_at_rank = a->spec.serve.max_sequences + LIMIT_RANK_REQUESTS - LIMIT_RANK_TURNS,
@@ -350,6 +356,7 @@ static int create(struct agent *a, struct err *e)
     a->status = (struct agent_status){.token = a->pod_token,
         .lead = a->lead,
         .front = a->front,
+        .forward = a->forward,
         .monitor = a->monitor,
         .member = a->member};
     status_register();
@@ -359,6 +366,7 @@ static int create(struct agent *a, struct err *e)
 static void destroy(struct agent *a)
 {
     procs_destroy(a->procs);
+    forward_destroy(a->forward);
     web_destroy(a->web);
     lead_destroy(a->lead);
     gate_destroy(a->gate);
@@ -404,6 +412,7 @@ static int run(struct agent *a, struct err *e)
         int rc = web_turn(a->web, TURN_MS, e);
         if (rc)
             return rc;
+        forward_tick(a->forward);
         int64_t now_ms = clock_ms();
         procs_tick(a->procs, now_ms);
         if (a->leave_ms && now_ms >= a->leave_ms) {

@@ -81,6 +81,8 @@ struct front {
     struct stores stores; /* documents that it answers from */
 };
 
+static void serve_here(void *user, struct web_exchange *x);
+
 int front_create(const struct front_conf *conf, struct front **out, struct err *e)
 {
     struct front *f = mem_zalloc(sizeof *f);
@@ -99,6 +101,7 @@ int front_create(const struct front_conf *conf, struct front **out, struct err *
         share_weigh(&f->share, i, f->conf.keys->key[i].weight);
     f->next_id = 1;
     meter_register(conf->model);
+    forward_bind(conf->forward, serve_here, f);
     *out = f;
     return 0;
 }
@@ -591,8 +594,9 @@ static struct front_request *request_create(struct front *f, struct web_exchange
     return r;
 }
 
-/* What the model answers. */
-static void on_asked(struct front *f, struct web_exchange *x, enum openai_place place)
+/* What the model answers, here, or of another replica. */
+static void on_asked(
+    struct front *f, struct web_exchange *x, enum openai_place place, struct forward *forward)
 {
     struct share_cost cost = {.key = key_of(f, x), .answers = 1};
     struct openai_conf api = api_of(f, cost.key);
@@ -604,6 +608,8 @@ static void on_asked(struct front *f, struct web_exchange *x, enum openai_place 
     buf_init(&frame, LIMIT_FRAME_BYTES);
     if (!admit(f, &cost, false, &why) &&
         !openai_read(&api, f->next_id, place, 0, body, cost.bytes, &asked, &frame, &why)) {
+        if (forward_take(forward, x, &asked, f->share.answers))
+            return;
         cost.answers = asked.choices;
         cost.tokens = (int64_t)cost.bytes / TOKEN_BYTES +
             asked.choices * share_usual(&f->share, cost.key, asked.most_tokens);
@@ -622,6 +628,11 @@ static void on_asked(struct front *f, struct web_exchange *x, enum openai_place 
     count_queue(f);
     web_set_user(x, r, on_gone);
     hand_waiting(f);
+}
+
+static void serve_here(void *user, struct web_exchange *x)
+{
+    on_asked(user, x, openai_place_of(web_path(x)), NULL);
 }
 
 /* Before the body is read. A browser asks without the key whether it may send it (OPTIONS). */
@@ -665,8 +676,10 @@ static void on_request(void *user, struct web_exchange *x)
         const struct readings r = {api_of(f, 0), &f->stores, front_serving(f)};
         if (!readings_answer(&r, x, &why))
             reply_error(x, &why);
+    } else if (place && post && !forward_admits(f->conf.forward, x, f->share.answers)) {
+        web_answer(x, 421, "text/plain", "", 0, NULL);
     } else if (place && post) {
-        on_asked(f, x, place);
+        on_asked(f, x, place, f->conf.forward);
     } else {
         reply_no_method(x, place ? "POST, OPTIONS" : read ? "GET, HEAD, OPTIONS" : NULL);
     }
@@ -711,6 +724,8 @@ void front_lost(struct front *f)
         openai_refuse(&why, 503, NULL, NULL, "the model was stopped");
         end_with_error(f->head, &why);
     }
+    if (f->draining || f->leaving)
+        forward_end(f->conf.forward);
 }
 
 void front_does(struct front *f, enum wire_does does, struct openai_members members)
@@ -726,6 +741,7 @@ void front_leave(struct front *f)
     for (struct front_request *r = f->head; r; r = r->next)
         if (!r->begun) /* the others' clients were told that they may ask again, and may */
             web_last(r->x);
+    forward_leave(f->conf.forward);
 }
 
 void front_drain(struct front *f)
@@ -755,6 +771,7 @@ int front_in_flight(const struct front *f)
 bool front_done(const struct front *f)
 {
     return !f->share.answers && !monitor_streams(f->conf.monitor) &&
+        !forward_in_flight(f->conf.forward) &&
         (!f->leaving || clock_ms() - f->ended_ms >= QUIET_MS);
 }
 

@@ -18,6 +18,7 @@
 #ifndef AGENT_FRONT_H
 #define AGENT_FRONT_H
 
+#include "agent/forward.h"
 #include "agent/keys.h"
 #include "agent/monitor.h"
 #include "agent/openai_answer.h"
@@ -41,6 +42,7 @@ struct front_conf {
     int adapter_count;
     const struct api_keys *keys; /* borrowed */
     struct monitor *monitor;     /* borrowed; NULL: no stream is watched */
+    struct forward *forward;     /* borrowed; NULL: all that comes is served here */
     int max_queue;               /* answers in flight, at most LIMIT_QUEUE_REQUESTS */
     int64_t max_queue_tokens;    /* that they are thought to take; 0: any */
     int max_at_rank;             /* of these, handed to the rank; at least 1 */

@@ -66,6 +66,18 @@ static struct metric members_missing = {.name = NAME_METRIC_MISSING,
 static struct metric recommended = {
     .name = NAME_METRIC_RECOMMENDED, .help = "Items that were recommended", .kind = METRIC_COUNTER};
 
+static struct metric routed[] = {
+    [METER_FORWARDED] = {.name = NAME_METRIC_FORWARDED,
+        .help = "Requests that the replica with their prefix answered, by way of this one",
+        .kind = METRIC_COUNTER},
+    [METER_KEPT] = {.name = NAME_METRIC_KEPT,
+        .help = "Requests whose prefix is this replica's",
+        .kind = METRIC_COUNTER},
+    [METER_FALLBACK] = {.name = NAME_METRIC_FALLBACK,
+        .help = "Requests that were another's, which was gone, not ready or had too long a queue",
+        .kind = METRIC_COUNTER},
+};
+
 static struct metric documents = {.name = NAME_METRIC_DOCUMENTS,
     .help = "Documents that answers are made from",
     .kind = METRIC_GAUGE};
@@ -128,6 +140,8 @@ void meter_register(const char *model)
     snprintf(length_labels, sizeof length_labels, "%s,finished_reason=\"length\"", labels);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         metric_register(all[i]);
+    for (size_t i = 0; i < sizeof routed / sizeof *routed; i++)
+        metric_register(&routed[i]);
     for (size_t i = 0; i < sizeof vllm / sizeof *vllm; i++)
         metric_register(&vllm[i]);
 }
@@ -147,6 +161,11 @@ void meter_queue(int in_flight_now, int waiting_now)
     metric_set(&in_flight, in_flight_now);
     metric_set(&waiting, waiting_now);
     metric_set(&vllm_running, in_flight_now - waiting_now);
+}
+
+void meter_routed(enum meter_route r)
+{
+    metric_add(&routed[r], 1);
 }
 
 void meter_members(int there, int of)

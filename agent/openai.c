@@ -7,6 +7,7 @@
 #include "agent/openai_internal.h"
 #include "agent/openai_items.h"
 #include "agent/responses.h"
+#include "agent/route.h"
 #include "agent/stores.h"
 
 #include "api/limits.h"
@@ -463,6 +464,8 @@ int openai_read(const struct openai_conf *conf, uint64_t id, enum openai_place p
         translate(place, &v, r) || read_stream(v, out, r) || read_choices(conf, v, out, r))
         return -1;
     assert(choice < out->choices);
+    if (!(place & (OPENAI_RENDERED | OPENAI_ITEMS)))
+        out->prefix = route_prefix(conf, v, out);
     jsonw_init(&w, frame);
     jsonw_open(&w, NULL, '{');
     jsonw_int(&w, "id", (int64_t)id);

@@ -157,6 +157,7 @@ struct openai_request { /* what the rank need not know */
     int priority;        /* the lower goes first */
     int64_t most_tokens; /* of an answer */
     int calls;           /* of tools, that an answer may have; 0: what looks like one is text */
+    uint64_t prefix;     /* of what generates: what its prompt begins with (route.h); else 0 */
 };
 
 /* Fills r; -1, for `return openai_refuse(...)`. param may be NULL. */

@@ -61,7 +61,10 @@ static void put_desired(struct agent_status *s, struct web_exchange *x)
     arena_auto struct arena *a = arena_create(LIMIT_REPORT_BYTES);
     int rc = a ? json_parse_within(body, len, LIMIT_FRAME_VALUES, &v, &e)
                : err_set(&e, ERR_MEMORY, "out of memory");
-    if (rc || (rc = desired_decode(v, a, &d, &e)) || (rc = lead_desired(s->lead, &d, &e)))
+    if (!rc && !(rc = desired_decode(v, a, &d, &e)))
+        rc = s->forward && !d.release ? forward_told(s->forward, &d, &e)
+                                      : lead_desired(s->lead, &d, &e);
+    if (rc)
         answer_text(x, rc == -ERR_MEMORY ? 503 : 400, e.text);
     else
         web_answer(x, 204, "text/plain", "", 0, NULL);

@@ -1,7 +1,8 @@
 /*
  * status: HTTP on the agent's port.
  *
- *   PUT /v1/desired   token; the coordinator's wish list (api/report.h); 204
+ *   PUT /v1/desired   token; the coordinator's wish list, or of a model whose requests are routed
+ *                     the replicas that are ready (api/report.h); 204
  *   GET /v1/job       token; the coordinator's report
  *   GET /healthz      the loop turns
  *   GET /readyz       this pod's ranks are in a world, or it serves
@@ -23,6 +24,7 @@ struct agent_status {
     const char *token;
     struct lead *lead;             /* or NULL */
     struct front *front;           /* or NULL */
+    struct forward *forward;       /* or NULL */
     const struct monitor *monitor; /* or NULL */
     const struct member *member;
 };

@@ -186,6 +186,11 @@ static bool has_draft(const void *spec)
     return ((const struct jobspec *)spec)->serve.speculation.model;
 }
 
+static bool has_routing(const void *spec)
+{
+    return ((const struct jobspec *)spec)->serve.routing.prefix_affinity;
+}
+
 static bool has_retrieval(const void *spec)
 {
     return ((const struct jobspec *)spec)->serve.retrieval.documents;
@@ -535,6 +540,10 @@ static const struct field spec_rows[] = {
         RANGE(1, LIMIT_RETRIEVAL_NOT_FOUND)},
     {ROW("serve.retrieval.scanSeconds", INT, serve.retrieval.scan_seconds, "10"),
         RANGE(1, LIMIT_WAIT_SECONDS)},
+    {GROUP("serve.routing", has_routing)},
+    {ROW("serve.routing.prefixAffinity", BOOL, serve.routing.prefix_affinity, NULL)},
+    {ROW("serve.routing.maxAhead", INT, serve.routing.max_ahead, "2"),
+        RANGE(0, LIMIT_QUEUE_REQUESTS)},
 
     {GROUP("run", has_run)},
     {ROW("run.command", STRINGS, run.command, NULL), RANGE(1, LIMIT_RUN_ARGS),

@@ -300,6 +300,10 @@ struct jobspec_serve {
         int feature_count;
     } recommend;
     struct jobspec_retrieval retrieval;
+    struct { /* of replicas that have the model each, by whom a request is answered */
+        bool prefix_affinity; /* by the one that its prompt's beginning names */
+        int max_ahead;        /* by which that one's queue may be longer */
+    } routing;
 };
 
 struct jobspec_run {

@@ -10,6 +10,7 @@
 #define LIMIT_PATH_BYTES         1024
 #define LIMIT_ADDRESS_BYTES      80   /* "[v6]:port" plus NUL */
 #define LIMIT_REPLICAS           5000 /* members dialled by one coordinator */
+#define LIMIT_ROUTED_REPLICAS    64   /* each of which knows all others */
 #define LIMIT_RANKS_PER_REPLICA  64
 #define LIMIT_REASON_BYTES       256 /* why a layout was chosen, plus NUL */
 #define LIMIT_STORAGE            16

@@ -181,6 +181,8 @@
 #define NAME_PATH_METRICS "/metrics"
 #define NAME_HEADER_TOKEN \
     "X-Llmjob-Token" /* as Authorization: Bearer, but survives the API server's proxy */
+/* From one replica to another, with a request that is to be served there: how many wait here. */
+#define NAME_HEADER_FORWARDED "X-Llmjob-Forwarded"
 
 /* metrics of an agent */
 #define NAME_METRIC_INCARNATION    "llmjob_incarnation"
@@ -205,6 +207,9 @@
 #define NAME_METRIC_ITEMS          "llmjob_texts_read_total"
 #define NAME_METRIC_ITEM_TOKENS    "llmjob_texts_read_tokens_total"
 #define NAME_METRIC_RECOMMENDED    "llmjob_recommended_items_total"
+#define NAME_METRIC_FORWARDED      "llmjob_requests_forwarded_total"
+#define NAME_METRIC_KEPT           "llmjob_requests_kept_total"
+#define NAME_METRIC_FALLBACK       "llmjob_requests_fallback_total"
 #define NAME_METRIC_MEMBERS        "llmjob_ensemble_members"
 #define NAME_METRIC_MISSING        "llmjob_ensemble_members_missing"
 #define NAME_METRIC_DOCUMENTS      "llmjob_documents"

@@ -640,6 +640,7 @@ static const char *reason_of(int status)
         {411, "Length Required"},
         {413, "Content Too Large"},
         {417, "Expectation Failed"},
+        {421, "Misdirected Request"},
         {426, "Upgrade Required"},
         {429, "Too Many Requests"},
         {431, "Request Header Fields Too Large"},

@@ -132,5 +132,6 @@ int plan_fill_places(const struct observed *o, const struct outlook *look, int p
 void plan_again(struct plan *p, int64_t delay_ms);
 int plan_count(const struct plan *p, enum action_kind kind);
 bool plan_pod_ended(const struct pod *p); /* Succeeded or Failed: it does not run again */
+bool plan_pod_answers(const struct observed_pod *p); /* it is ready, and was not asked to go */
 
 #endif

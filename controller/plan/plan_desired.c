@@ -3,7 +3,8 @@
  * what else of the spec may change while it runs, and the members that exist. It is sent when it is
  * not what this very agent process accepted last (a hash over it, the pod and its restarts), or
  * when the agent's report follows another generation. Pods that coordinate themselves have their
- * orders from the start, and hear of the end alone. Pure.
+ * orders from the start, and hear of the end alone; and where requests are routed, which pods of
+ * their version are ready. Pure.
  */
 #include "controller/plan/plan.h"
 
@@ -11,12 +12,12 @@
 #include "base/hash.h"
 #include "base/net.h"
 
-static const char *address_of(const struct pod *p, struct arena *a)
+static const char *address_of(const struct pod *p, unsigned port, struct arena *a)
 {
     if (!*p->ip)
         return "";
     char text[NET_TEXT_BYTES];
-    net_write(p->ip, NAME_PORT_AGENT, text);
+    net_write(p->ip, port, text);
     return arena_strdup(a, text);
 }
 
@@ -27,19 +28,25 @@ static bool is_member(const struct observed_pod *p)
         !plan_pod_ended(p->pod) && !p->node_lost;
 }
 
-static int list_members(const struct observed *o, struct arena *a, struct desired *d, struct err *e)
+/* routed: of those of the present version that answer, where they serve; NULL: of all, their
+ * agents. */
+static int list_members(const struct observed *o, const struct serving *routed, struct arena *a,
+    struct desired *d, struct err *e)
 {
     d->members = arena_array(a, (size_t)o->pod_count + 1, sizeof *d->members);
+    d->member_count = 0;
     if (!d->members)
         return err_set(e, ERR_MEMORY, "no memory for the members");
     for (int i = 0; i < o->pod_count; i++) {
         const struct pod *p = o->pods[i].pod;
-        if (!is_member(&o->pods[i]))
+        if (!is_member(&o->pods[i]) ||
+            (routed && (!plan_pod_answers(&o->pods[i]) || p->revision != routed->revision)))
             continue;
         if (d->member_count && d->members[d->member_count - 1].replica == p->replica)
             continue; /* a label that somebody has forged */
         struct desired_member *m = &d->members[d->member_count++];
-        *m = (struct desired_member){p->replica, p->name, p->uid, p->node, address_of(p, a)};
+        const char *at = address_of(p, routed ? NAME_PORT_SERVE : NAME_PORT_AGENT, a);
+        *m = (struct desired_member){p->replica, p->name, p->uid, p->node, at};
         if (!m->address)
             return err_set(e, ERR_MEMORY, "no memory for the members");
     }
@@ -71,17 +78,22 @@ static int send_desired(const struct desired *d, const struct observed_pod *to, 
     return a->body ? 0 : err_set(e, ERR_MEMORY, "no memory for the desired state");
 }
 
-/* Each is replica 0 of a world of its own, in the term that it gave itself. */
-static int release_pods(const struct observed *o, struct desired *d, struct plan *p, struct err *e)
+/* Each is replica 0 of a world of its own, in the term that it gave itself. One of an earlier
+ * version may know of no routing: to it, these would be members. */
+static int tell_pods(const struct observed *o, const struct serving *s, struct desired *d,
+    struct plan *p, struct err *e)
 {
-    for (int i = 0; i < o->pod_count && d->release; i++) {
+    bool routed = o->job->spec.serve.routing.prefix_affinity && s;
+    for (int i = 0; i < o->pod_count && (d->release || routed); i++) {
         const struct observed_pod *pod = &o->pods[i];
         struct desired_member self = {0, pod->pod->name, pod->pod->uid, pod->pod->node, ""};
-        if (!observed_runs(pod) || pod->pod->deleting)
+        if (!observed_runs(pod) || pod->pod->deleting ||
+            (!d->release && pod->pod->revision != s->revision))
             continue;
         d->term = d->replicas = d->member_count = 1;
         d->members = &self;
-        int rc = send_desired(d, pod, pod->desired_sent, true, p, e);
+        int rc = d->release ? 0 : list_members(o, s, p->arena, d, e);
+        rc = rc ? rc : send_desired(d, pod, pod->desired_sent, true, p, e);
         if (rc)
             return rc;
     }
@@ -104,10 +116,10 @@ int plan_desired(
         .health = s->health,
     };
     if (jobspec_replicated(s))
-        return release_pods(o, &d, p, e);
+        return tell_pods(o, look->serving, &d, p, e);
     if (!coordinator || !d.term || (look->outcome != OUTCOME_NONE && !look->finished))
         return 0;
-    int rc = list_members(o, p->arena, &d, e);
+    int rc = list_members(o, NULL, p->arena, &d, e);
     bool follows = !o->report || !o->report_is_current || o->report->generation == s->generation;
     return rc ? rc : send_desired(&d, coordinator, o->desired_sent, follows, p, e);
 }

@@ -11,7 +11,7 @@
 #include "api/names.h"
 #include "controller/plan/podspec.h"
 
-static bool pod_answers(const struct observed_pod *p)
+bool plan_pod_answers(const struct observed_pod *p)
 {
     const struct pod *d = p->pod;
     return p->ours && d->ready && !d->deleting && !p->node_lost && !plan_pod_ended(d);
@@ -51,8 +51,8 @@ int plan_serving_look(const struct observed *o, struct serving *out, struct err 
         if (!pod_is_live(p))
             continue;
         s.live++;
-        s.ready += pod_answers(p);
-        s.updated += pod_answers(p) && present && placed;
+        s.ready += plan_pod_answers(p);
+        s.updated += plan_pod_answers(p) && present && placed;
         s.stale |= !present && placed;
         if (!present || !pod_gave_up(p))
             continue;
@@ -71,7 +71,7 @@ static int replace_useless(
     const struct pod *d = pod->pod;
     bool of_old = d->revision != s->revision;
     bool spent = pod_gave_up(pod) && !gave_up_for_good(pod) && s->ready > 0;
-    if (!pod_is_live(pod) || pod_answers(pod) || (!of_old && !spent))
+    if (!pod_is_live(pod) || plan_pod_answers(pod) || (!of_old && !spent))
         return plan_replace_ended(look, pod, p, e);
     int rc = plan_delete_pod(p, pod, e);
     if (rc)
@@ -91,9 +91,10 @@ static int retire_surplus(
     for (int i = o->pod_count - 1; i >= 0; i--) {
         const struct observed_pod *pod = &o->pods[i];
         bool ending = pod->pod->deleting && !pod->node_lost;
-        if (!pod->ours || ending || has_place(pod, places) || (pod_answers(pod) && *ready <= want))
+        if (!pod->ours || ending || has_place(pod, places) ||
+            (plan_pod_answers(pod) && *ready <= want))
             continue;
-        *ready -= pod_answers(pod);
+        *ready -= plan_pod_answers(pod);
         int rc = plan_delete_pod(p, pod, e);
         if (rc)
             return rc;
@@ -110,7 +111,7 @@ static int retire_old(const struct observed *o, const struct serving *s, int pla
 {
     for (int i = 0; i < o->pod_count && ready > o->job->spec.replicas; i++) {
         const struct observed_pod *pod = &o->pods[i];
-        if (!pod_answers(pod) || !has_place(pod, places) || pod->pod->revision == s->revision)
+        if (!plan_pod_answers(pod) || !has_place(pod, places) || pod->pod->revision == s->revision)
             continue;
         ready--;
         int rc = plan_delete_pod(p, pod, e);

@@ -31,14 +31,16 @@ static struct arena *arena; /* of the report */
 /* Let go of when all are known: one that was let go of may come again. */
 static void find_ports(void)
 {
-    int fds[AGENTS_COUNT + 2];
-    for (int i = 0; i <= AGENTS_COUNT + 1; i++) {
-        fds[i] = io_listen(
-            "127.0.0.1", 0, i <= AGENTS_COUNT ? &agents.ports[i] : &agents.serve_port, &e);
+    int fds[2 * AGENTS_COUNT + 1];
+    for (int i = 0; i <= 2 * AGENTS_COUNT; i++) {
+        uint16_t *port =
+            i <= AGENTS_COUNT ? &agents.ports[i] : &agents.serve_ports[i - AGENTS_COUNT - 1];
+        fds[i] = io_listen("127.0.0.1", 0, port, &e);
         ck_assert_int_ge(fds[i], 0);
     }
-    for (int i = 0; i <= AGENTS_COUNT + 1; i++)
+    for (int i = 0; i <= 2 * AGENTS_COUNT; i++)
         io_close(fds[i]);
+    agents.serve_port = agents.serve_ports[0];
 }
 
 void agents_write(const char *name, const char *text)
@@ -75,8 +77,10 @@ void agents_start(int i)
     char listen[32], listener[16], serve[32], replica[8], run_dir[128], pod[16], uid[16], node[16];
     snprintf(listen, sizeof listen, "127.0.0.1:%u", agents.ports[i]);
     snprintf(listener, sizeof listener, "%d", agents.listener);
-    snprintf(serve, sizeof serve, "127.0.0.1:%u", agents.serve_port);
-    snprintf(replica, sizeof replica, "%d", i == AGENTS_TWIN ? 0 : i);
+    bool first = i == AGENTS_TWIN || agents.alone; /* each is of a world of its own */
+    snprintf(serve, sizeof serve, "127.0.0.1:%u",
+        agents.alone ? agents.serve_ports[i] : agents.serve_port);
+    snprintf(replica, sizeof replica, "%d", first ? 0 : i);
     snprintf(run_dir, sizeof run_dir, "%s/run-%d", agents.dir, i);
     snprintf(pod, sizeof pod, "t-%d", i);
     snprintf(uid, sizeof uid, "uid-%d", i);

@@ -27,9 +27,10 @@ extern struct agents {
     char dir[64];
     pid_t pid[AGENTS_COUNT + 1];
     uint16_t ports[AGENTS_COUNT + 1], serve_port;
-    int listener; /* that those that start inherit; 0: none */
-    bool alone;   /* those that start serve without a controller's word, and linger for a second */
-    int lead;     /* the agent that the controller takes for the coordinator, and its term */
+    uint16_t serve_ports[AGENTS_COUNT]; /* of those that serve alone; the first is serve_port */
+    int listener;                       /* that those that start inherit; 0: none */
+    bool alone; /* those that start serve without a controller's word, and linger for a second */
+    int lead;   /* the agent that the controller takes for the coordinator, and its term */
     int64_t term;
     struct report report; /* the last one */
 } agents;

@@ -102,7 +102,7 @@ const char jobspecs_serve[] = JOBSPECS_HEAD
 const char jobspecs_ensemble[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, serve: {modelName: m, ensemble: {members: "
     "[{name: a, source: /data/a, adapter: /data/x}, {name: b}], average: Probabilities, "
-    "allowMissing: true, ranks: 1}}}}";
+    "allowMissing: true, ranks: 1}, routing: {prefixAffinity: true, maxAhead: 5}}}}";
 const char jobspecs_run[] = JOBSPECS_HEAD "{run: {command: [a, b], args: [c], env: {A: b}}}}";
 const char jobspecs_convert[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, convert: {format: GGUF, quantize: "

@@ -3,7 +3,8 @@
 #
 # Goal: as many replicas as are wanted answer, by one name, and no request is lost while a new version is rolled out and while replicas are
 # scaled down and up; a version that cannot be loaded takes nothing away; a replica whose rank hangs is named in status and comes back; one whose
-# rank is killed answers within 5 s. Method: the sample as it stands; clients in a node's network (steady.py) ask the Service's ClusterIP all the
+# rank is killed answers within 5 s; a conversation finds what it began with in a cache, whichever replica is asked, and no request that was sent on
+# is lost with the replica that it was for. Method: the sample as it stands; clients in a node's network (steady.py) ask the Service's ClusterIP all the
 # time; the fewest ready pods are read from a watch of the EndpointSlices.
 . "$(dirname "$0")/../e2e/lib.sh"
 need_llmjob
@@ -48,20 +49,52 @@ end_load() { # how many ready replicas at least
 answers() { curl -sS --max-time 20 "http://$1:8000/v1/completions" -H 'content-type: application/json' \
 	-d '{"model": "smol", "prompt": "The capital of France is", "max_tokens": 3, "temperature": 0}' | jq -e '.choices[0].text | contains("Paris")'; }
 
+# Conversations, asked from a node: of the Service, or of replicas by their addresses.
+converse() { # conversations turns url...
+	nsenter -t "$(cat "$state/node-0/init")" -n -- python3 -IS "$top/tests/prove/affinity.py" smol "$@"
+}
+found() { jq -r .found "$work/$1"; }
+address_of() { kn get pod "smol-many-$1" -o jsonpath='{.status.podIP}'; }
+metric() { curl -sS --max-time 20 "http://$(address_of "$1"):7070/metrics" | awk -v name="$2" '$1 == name { print $2 }'; } # replica name
+counted() { for i in 0 1 2; do metric $i "$1"; done | awk '{ n += $1 } END { print n }'; }
+routes() { # they know each other
+	converse 1 1 "http://$service:8000/v1"
+	[ "$(counted llmjob_requests_kept_total)" -gt 0 ] && [ "$(counted llmjob_requests_forwarded_total)" -gt 0 ]
+}
+sent_on() { [ "$(metric 2 llmjob_requests_total)" -gt "$asked" ]; }
+
 kn apply -f manifests/samples/serve-replicas.yaml >/dev/null
 check "three replicas are served" poll 180 "three replicas" settled 3
 service=$(kn get service smol-many -o jsonpath='{.spec.clusterIP}')
 check "the Service leads to three pods" ready_is 3
 check "of which each answers" eval 'for at in $(endpoints); do answers $at || exit 1; done'
 
+check "they know each other" poll 60 "a request that was sent on" routes
+check "conversations are answered" eval 'converse 12 4 "http://$service:8000/v1" >"$work/with"'
+check "nine tenths of what they say again are found" jq -en "$(found with) > 0.9"
+echo "found with routing: $(found with); sent on $(counted llmjob_requests_forwarded_total), kept $(counted llmjob_requests_kept_total)," \
+	"fallen back $(counted llmjob_requests_fallback_total)"
+asked=$(metric 2 llmjob_requests_total)
+converse 24 4 "http://$(address_of 0):8000/v1" "http://$(address_of 1):8000/v1" >"$work/killed" 2>"$work/losses" & talking=$!
+poll 60 "a request that was sent on" sent_on
+kill -9 $(pod_pids smol-many-2 llmjob-agent) $(pod_pids smol-many-2 llmjob-rank)
+lost=0
+wait $talking || lost=$?
+check "no request is lost with the replica that it was sent to" equal "$lost $(cat "$work/losses")" "0 "
+cat "$work/killed"
+check "three answer again" poll 60 "three replicas" settled 3
+
 begin_load
 before=$(uids)
 began=$SECONDS
-kn patch llmjob smol-many --type=merge -p '{"spec": {"serve": {"maxSequences": 2}}}' >/dev/null
+kn patch llmjob smol-many --type=merge -p '{"spec": {"serve": {"maxSequences": 2, "routing": null}}}' >/dev/null
 check "another version is rolled out under load" poll 240 "the new version" settled 3
 echo "rolled out in $((SECONDS - began)) s"
 check "every pod is another one" [ -z "$(comm -12 <(uids) <(echo "$before"))" ]
 end_load 3
+check "conversations are answered without routing, too" eval 'converse 12 4 "http://$service:8000/v1" >"$work/without"'
+echo "found without routing: $(found without)"
+check "and find less" jq -en "$(found without) < $(found with) - 0.2"
 
 begin_load
 kn scale llmjob smol-many --replicas=1 >/dev/null

@@ -289,6 +289,61 @@ START_TEST(who_gave_up_is_made_anew_or_ends_the_job)
 }
 END_TEST
 
+/* Which of the pods a plan tells, and of whom; a space behind each. */
+static void told(const struct plan *p, const char *whom, const char *of_whom)
+{
+    char names[64] = "";
+    for (int i = 0; i < p->count; i++) {
+        const struct action *a = &p->actions[i];
+        if (a->kind != ACTION_DESIRED)
+            continue;
+        snprintf(names + strlen(names), sizeof names - strlen(names), "%s ", a->name);
+        ck_assert_ptr_null(strstr(a->body, "\"release\":true"));
+        for (int pod = 0; pod < 4; pod++) {
+            char name[8], at[24];
+            snprintf(name, sizeof name, "j-%d", pod);
+            snprintf(at, sizeof at, "\"10.0.0.%d:8000\"", pod + 1);
+            ck_assert_msg(
+                !strstr(a->body, at) == !strstr(of_whom, name), "%s: %s", a->name, a->body);
+        }
+    }
+    ck_assert_str_eq(names, whom);
+}
+
+static void told_in_a_pass(const char *whom, const char *of_whom)
+{
+    struct plan *p = world_plan(&w);
+    told(p, whom, of_whom);
+    carry_out(p);
+    world_free(p);
+}
+
+/* Pods of another version may not know what that is, and may be of another model. */
+START_TEST(where_requests_are_routed_pods_hear_who_is_ready)
+{
+    begin(3);
+    w.job->spec.serve.routing.prefix_affinity = true;
+    w.job->spec.serve.routing.max_ahead = 2;
+    told_in_a_pass("", "");
+    kubelets();
+    world_find(&w, "j-1")->pod.ready = false;
+    told_in_a_pass("j-0 j-1 j-2 ", "j-0 j-2");
+    told_in_a_pass("", "");
+    world_find(&w, "j-1")->pod.ready = true;
+    told_in_a_pass("j-0 j-1 j-2 ", "j-0 j-1 j-2");
+    world_find(&w, "j-2")->pod.restarts++; /* who begins anew has heard of nobody */
+    told_in_a_pass("j-2 ", "j-0 j-1 j-2");
+    edit(9);
+    told_in_a_pass("", "");
+    kubelets();
+    told_in_a_pass("j-3 ", "j-3");
+    settle();
+    check_settled();
+    told_in_a_pass("", "");
+    world_done(&w);
+}
+END_TEST
+
 /* Its verdict is the pod's that has one. */
 START_TEST(a_replica_that_hangs_is_named)
 {
@@ -446,5 +501,5 @@ END_TEST
 UNIT_MAIN("plan_serving", each_place_has_a_pod_that_coordinates_itself,
     a_new_pod_is_ready_before_an_old_one_goes, what_may_change_alone_changes_no_pod,
     a_version_that_fails_takes_nothing_away, who_gave_up_is_made_anew_or_ends_the_job,
-    a_replica_that_hangs_is_named, suspended_and_scaled_to_none_they_go_at_once,
-    enough_answer_in_random_worlds)
+    where_requests_are_routed_pods_hear_who_is_ready, a_replica_that_hangs_is_named,
+    suspended_and_scaled_to_none_they_go_at_once, enough_answer_in_random_worlds)

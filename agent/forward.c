@@ -1,0 +1,394 @@
+/*
+ * forward: a parcel a request, known to the HTTP client by its address. The client's sockets are
+ * watched by web's loop, which they wake; forward_tick does the work. A replica that could not be
+ * reached is not asked again for SHY_MS, so that one that is dead costs few requests a wait.
+ */
+#include "agent/forward.h"
+
+#include "agent/dialect.h"
+#include "agent/meter.h"
+#include "agent/reply.h"
+#include "agent/route.h"
+#include "api/limits.h"
+#include "api/names.h"
+#include "base/clock.h"
+#include "base/http.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define FORWARDED    "x-llmjob-forwarded" /* as NAME_HEADER_FORWARDED is read */
+#define PEER_MS      2000
+#define SHY_MS       2000
+#define ANSWER_BYTES (16 << 20)
+#define HEADER_BYTES 1024     /* of a credential */
+#define LONGEST_MS   86400000 /* of an answer: a backstop, since any of the above ends it before */
+
+struct forward_peer {
+    const char *name, *uid, *address; /* of the arena */
+    int64_t shy_ms;                   /* until then */
+};
+
+struct parcel {
+    struct forward *of;
+    struct parcel *next;
+    struct web_exchange *x;
+    char uid[LIMIT_NAME_BYTES]; /* of the pod that it went to */
+    enum openai_place place;
+    bool stream, begun;
+    bool line, event; /* of a stream: what was sent ends with a line, with an event */
+    struct openai_answer a;
+};
+
+struct forward {
+    struct forward_conf conf;
+    struct http *http;
+    struct parcel *first;
+    int in_flight;
+    struct arena *arena; /* of the peers */
+    struct forward_peer *peers;
+    const char **names; /* theirs */
+    int count;
+    void (*serve_fn)(void *user, struct web_exchange *x);
+    void *user;
+};
+
+static void look_again(void *user, int fd)
+{
+    (void)user;
+    (void)fd; /* its only work was to end the wait */
+}
+
+int forward_create(const struct forward_conf *conf, struct forward **out, struct err *e)
+{
+    struct forward *f = mem_zalloc(sizeof *f);
+    if (!f)
+        return err_set(e, ERR_MEMORY, "no memory for routing");
+    f->conf = *conf;
+    const struct http_conf client = {.user_agent = "llmjob",
+        .max_in_flight = conf->serve->max_queue,
+        .peer_ms = PEER_MS,
+        .watched = true};
+    int rc = http_create(&client, &f->http, e);
+    if (!rc)
+        rc = web_watch_fd(conf->web, http_fd(f->http), look_again, f, e);
+    if (rc)
+        forward_destroy(f);
+    else
+        *out = f;
+    return rc;
+}
+
+static void take_out(struct parcel *p)
+{
+    struct parcel **at = &p->of->first;
+    while (*at != p)
+        at = &(*at)->next;
+    *at = p->next;
+    p->of->in_flight--;
+}
+
+void forward_destroy(struct forward *f)
+{
+    if (!f)
+        return;
+    while (f->first) {
+        struct parcel *p = f->first;
+        http_cancel(f->http, p);
+        take_out(p);
+        mem_free(p);
+    }
+    if (f->http)
+        web_unwatch_fd(f->conf.web, http_fd(f->http));
+    http_destroy(f->http);
+    arena_destroy(f->arena);
+    mem_free(f);
+}
+
+void forward_bind(
+    struct forward *f, void (*serve_fn)(void *user, struct web_exchange *x), void *user)
+{
+    if (!f)
+        return;
+    f->serve_fn = serve_fn;
+    f->user = user;
+}
+
+/* -- what comes back -- */
+
+/* It is the caller's again. */
+static void hand_back(struct parcel *p)
+{
+    struct forward *f = p->of;
+    struct web_exchange *x = p->x;
+    take_out(p);
+    mem_free(p);
+    meter_routed(METER_FALLBACK);
+    web_set_user(x, NULL, NULL);
+    f->serve_fn(f->user, x);
+}
+
+static void end_with_error(struct parcel *p, const char *why)
+{
+    struct openai_refusal r;
+    buf_auto struct buf out;
+    buf_init(&out, 8192);
+    openai_refuse(&r, 503, NULL, NULL, "%s", why);
+    if (p->begun) {
+        buf_str(&out, p->event ? "" : "\n\n");
+        dialect_error_event(&out, p->place, &p->a, &r);
+        web_stream_data(p->x, buf_cstr(&out), out.len);
+        web_stream_end(p->x);
+    } else {
+        reply_error(p->x, &r);
+    }
+    take_out(p);
+    mem_free(p);
+}
+
+static void on_gone(void *user)
+{
+    struct parcel *p = user;
+    http_cancel(p->of->http, p);
+    take_out(p);
+    mem_free(p);
+}
+
+static int on_piece(void *user, const char *data, size_t len)
+{
+    struct parcel *p = user;
+    if (!p->begun)
+        web_stream_begin(p->x, 200, "text/event-stream");
+    p->begun = true;
+    for (size_t i = 0; i < len; i++) { /* an empty line ends an event */
+        p->event = data[i] == '\n' && p->line;
+        p->line = data[i] == '\n';
+        p->a.told.events += p->event;
+    }
+    return web_stream_data(p->x, data, len);
+}
+
+/* What a replica says that served it; what else it may say is of its own state. */
+static bool is_answer(int status)
+{
+    return status == 200 || status == 400 || status == 500;
+}
+
+static struct forward_peer *find_peer(struct forward *f, const char *uid)
+{
+    for (int i = 0; i < f->count; i++)
+        if (!strcmp(f->peers[i].uid, uid))
+            return &f->peers[i];
+    return NULL;
+}
+
+static void on_answer(void *user, const struct http_response *r)
+{
+    struct parcel *p = user;
+    struct forward_peer *peer = find_peer(p->of, p->uid);
+    if (r->error.code && peer && r->error.code != ERR_DRAINED) {
+        peer->shy_ms = clock_ms() + SHY_MS;
+        log_warn("a replica did not answer", LOG_S("pod", peer->name), LOG_ERR(&r->error));
+    }
+    if (p->begun && r->error.code) {
+        end_with_error(p,
+            r->error.code == ERR_DRAINED ? "the client does not take its answer"
+                                         : "the model was stopped");
+        return;
+    }
+    if (!p->begun && (r->error.code || !is_answer(r->status) || (p->stream && r->status == 200))) {
+        hand_back(p);
+        return;
+    }
+    meter_routed(METER_FORWARDED);
+    if (p->begun)
+        web_stream_end(p->x);
+    else
+        web_answer(p->x, r->status, "application/json", r->body, r->len, NULL);
+    take_out(p);
+    mem_free(p);
+}
+
+/* -- what goes out -- */
+
+static int beyond_places(const struct forward *f, int answers)
+{
+    int waiting = answers - f->conf.serve->max_sequences;
+    return waiting > 0 ? waiting : 0;
+}
+
+bool forward_admits(const struct forward *f, const struct web_exchange *x, int answers)
+{
+    const char *told = web_header(x, FORWARDED);
+    if (!f || !told)
+        return true;
+    long theirs = strtol(told, NULL, 10); /* whatever a stranger says */
+    theirs = theirs < 0 ? 0 : theirs > LIMIT_QUEUE_REQUESTS ? LIMIT_QUEUE_REQUESTS : theirs;
+    return beyond_places(f, answers) <= theirs + f->conf.serve->routing.max_ahead;
+}
+
+static int send_to(struct parcel *p, const struct forward_peer *peer, int answers, struct err *e)
+{
+    static const char *const credentials[] = {"authorization", "x-api-key"};
+    char url[LIMIT_ADDRESS_BYTES + 64], told[64], lines[2][HEADER_BYTES];
+    const char *headers[4] = {told};
+    struct forward *f = p->of;
+    int count = 1;
+    size_t len;
+    const char *body = web_body(p->x, &len);
+    snprintf(url, sizeof url, "http://%s%s", peer->address, web_path(p->x));
+    snprintf(told, sizeof told, NAME_HEADER_FORWARDED ": %d", beyond_places(f, answers));
+    for (int i = 0; i < 2; i++) {
+        const char *value = web_header(p->x, credentials[i]);
+        if (!value)
+            continue;
+        int n = snprintf(lines[i], HEADER_BYTES, "%s: %s", credentials[i], value);
+        if (n >= HEADER_BYTES)
+            return err_set(e, ERR_USER, "a credential of %d bytes", n);
+        headers[count++] = lines[i];
+    }
+    const struct http_request r = {.method = "POST",
+        .url = url,
+        .content_type = "application/json",
+        .headers = headers,
+        .body = body,
+        .body_len = len,
+        .timeout_ms = LONGEST_MS,
+        .limit = ANSWER_BYTES,
+        .data_fn = p->stream ? on_piece : NULL,
+        .done_fn = on_answer,
+        .user = p};
+    return http_start(f->http, &r, e);
+}
+
+/* The replica that it is for, if that is another; count: as it is then. */
+static struct forward_peer *peer_for(struct forward *f, uint64_t prefix)
+{
+    struct forward_peer *peer = &f->peers[route_pick(prefix, f->names, f->count)];
+    if (!strcmp(peer->name, f->conf.pod)) {
+        meter_routed(METER_KEPT);
+        return NULL;
+    }
+    if (clock_ms() >= peer->shy_ms && f->in_flight < f->conf.serve->max_queue)
+        return peer;
+    meter_routed(METER_FALLBACK);
+    return NULL;
+}
+
+bool forward_take(
+    struct forward *f, struct web_exchange *x, const struct openai_request *asked, int answers)
+{
+    if (!f || !f->count || !asked->prefix || web_header(x, FORWARDED))
+        return false;
+    struct forward_peer *peer = peer_for(f, asked->prefix);
+    struct parcel *p = peer ? mem_zalloc(sizeof *p) : NULL;
+    struct err e = {0};
+    if (!p)
+        return false;
+    *p = (struct parcel){.of = f,
+        .x = x,
+        .next = f->first,
+        .place = asked->place,
+        .stream = asked->stream,
+        .a = {.chat = asked->place != OPENAI_TEXT,
+            .created = clock_wall_ms() / 1000,
+            .model = asked->model}};
+    snprintf(p->uid, sizeof p->uid, "%s", peer->uid);
+    if (send_to(p, peer, answers, &e)) {
+        log_warn("a request is not forwarded", LOG_S("pod", peer->name), LOG_ERR(&e));
+        meter_routed(METER_FALLBACK);
+        mem_free(p);
+        return false;
+    }
+    f->first = p;
+    f->in_flight++;
+    web_set_user(x, p, on_gone);
+    return true;
+}
+
+/* -- who there is -- */
+
+static int copy_peers(
+    struct arena *a, const struct desired *d, struct forward_peer *peers, const char **names)
+{
+    for (int i = 0; i < d->member_count; i++) {
+        const struct desired_member *m = &d->members[i];
+        peers[i] = (struct forward_peer){.name = arena_strdup(a, m->pod),
+            .uid = arena_strdup(a, m->uid),
+            .address = arena_strdup(a, m->address)};
+        names[i] = peers[i].name;
+        if (!peers[i].name || !peers[i].uid || !peers[i].address)
+            return -ERR_MEMORY;
+    }
+    return 0;
+}
+
+/* Those under way to whom is not ready any more; what has begun ends as it will. */
+static void call_back(struct forward *f)
+{
+    struct parcel *p = f->first;
+    while (p) {
+        if (p->begun || find_peer(f, p->uid)) {
+            p = p->next;
+            continue;
+        }
+        http_cancel(f->http, p);
+        hand_back(p);
+        p = f->first; /* the list may be another */
+    }
+}
+
+int forward_told(struct forward *f, const struct desired *d, struct err *e)
+{
+    size_t n = (size_t)d->member_count + 1;
+    struct arena *a = arena_create(LIMIT_REPORT_BYTES);
+    struct forward_peer *peers = a ? arena_array(a, n, sizeof *peers) : NULL;
+    const char **names = peers ? arena_array(a, n, sizeof *names) : NULL;
+    if (!names || copy_peers(a, d, peers, names)) {
+        arena_destroy(a);
+        return err_set(e, ERR_MEMORY, "no memory for the replicas");
+    }
+    for (int i = 0; i < d->member_count; i++) {
+        const struct forward_peer *before = find_peer(f, peers[i].uid);
+        peers[i].shy_ms = before ? before->shy_ms : 0;
+    }
+    arena_destroy(f->arena);
+    f->arena = a;
+    f->peers = peers;
+    f->names = names;
+    f->count = d->member_count;
+    log_info("replicas that are ready", LOG_I("count", f->count));
+    call_back(f);
+    return 0;
+}
+
+/* -- life -- */
+
+int forward_in_flight(const struct forward *f)
+{
+    return f ? f->in_flight : 0;
+}
+
+void forward_leave(struct forward *f)
+{
+    for (struct parcel *p = f ? f->first : NULL; p; p = p->next)
+        if (!p->begun)
+            web_last(p->x);
+}
+
+void forward_end(struct forward *f)
+{
+    while (f && f->first) {
+        http_cancel(f->http, f->first);
+        end_with_error(f->first, "the model was stopped");
+    }
+}
+
+void forward_tick(struct forward *f)
+{
+    struct err e = {0};
+    if (f && http_turn(f->http, NULL, 0, 0, &e))
+        log_warn("forwarding failed", LOG_ERR(&e));
+}

@@ -1,0 +1,415 @@
+/*
+ * Goal: of replicas that serve one model a prompt's beginning has one, whichever is asked; what is
+ * sent on arrives as it was asked, by who may ask, and once; and no request is lost because the
+ * replica that it was for is busy, hangs or dies.
+ * Method: three real agents as child processes (agents) with testranks, told of each other as the
+ * controller does; who answered is read from their metrics.
+ * needs: faults
+ */
+#include "agent/forward.h"
+
+#include "api/names.h"
+#include "base/io.h"
+#include "tests/agent/agents.h"
+#include "tests/agent/testrank.h"
+#include "tests/unit.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define ALL (1 << AGENTS_COUNT)
+
+static struct err e;
+
+/* -- the replicas -- */
+
+static double metric(int agent, const char *name)
+{
+    buf_auto struct buf out;
+    char line[96];
+    buf_init(&out, 1 << 20);
+    agents.lead = agent;
+    ck_assert_int_eq(agents_request("GET", "/metrics", NULL, NULL, &out), 200);
+    snprintf(line, sizeof line, "\n%s ", name);
+    const char *at = strstr(out.data, line);
+    ck_assert_msg(at != NULL, "no %s", name);
+    return strtod(at + strlen(line), NULL);
+}
+
+static double sum(const char *name)
+{
+    double n = 0;
+    for (int i = 0; i < AGENTS_COUNT; i++)
+        n += metric(i, name);
+    return n;
+}
+
+/* ready, to: bits. */
+static void tell(int ready, int to)
+{
+    struct desired_member members[AGENTS_COUNT];
+    char pod[AGENTS_COUNT][8], uid[AGENTS_COUNT][8], at[AGENTS_COUNT][32];
+    struct desired d = {.generation = 1,
+        .term = 1,
+        .replicas = 1,
+        .members = members,
+        .health = {.hang_seconds = 9}};
+    buf_auto struct buf body;
+    buf_init(&body, 1 << 16);
+    for (int i = 0; i < AGENTS_COUNT; i++) {
+        snprintf(pod[i], sizeof pod[i], "t-%d", i);
+        snprintf(uid[i], sizeof uid[i], "uid-%d", i);
+        snprintf(at[i], sizeof at[i], "127.0.0.1:%u", agents.serve_ports[i]);
+        if (ready & 1 << i)
+            members[d.member_count++] = (struct desired_member){i, pod[i], uid[i], "node", at[i]};
+    }
+    ck_assert_int_eq(desired_encode(&d, &body, &e), 0);
+    for (int i = 0; i < AGENTS_COUNT; i++) {
+        buf_auto struct buf out;
+        buf_init(&out, 1 << 16);
+        agents.lead = i;
+        if (to & 1 << i)
+            ck_assert_int_eq(
+                agents_request("PUT", NAME_PATH_DESIRED, agents_token(i), body.data, &out), 204);
+    }
+}
+
+static void begin(const char *serve)
+{
+    char task[256];
+    agents_setup("token_ms=2");
+    agents_write(NAME_API_KEY_FILE, "key\n");
+    snprintf(
+        task, sizeof task, "\"serve\":{\"modelName\":\"tiny\",\"apiKeySecret\":\"s\",%s}", serve);
+    agents_job(task);
+    agents.alone = true;
+    for (int i = 0; i < AGENTS_COUNT; i++)
+        agents_start(i);
+    for (agents.lead = 0; agents.lead < AGENTS_COUNT; agents.lead++)
+        agents_until(agents.report.state == JOB_SERVING);
+    tell(ALL - 1, ALL - 1);
+}
+
+/* -- their clients -- */
+
+struct asked {
+    const char *key, *headers; /* "": the right one, none */
+    int tokens;
+    bool stream;
+};
+
+static int ask(int agent, const char *prompt, struct asked a)
+{
+    char text[1024], body[256];
+    int fd = io_connect("127.0.0.1", agents.serve_ports[agent], clock_ms() + AGENTS_WAIT_MS, &e);
+    ck_assert_msg(fd >= 0, "%s", e.text);
+    int n = snprintf(body, sizeof body,
+        "{\"model\":\"tiny\",\"prompt\":\"%s\",\"max_tokens\":%d,\"stream\":%s}", prompt, a.tokens,
+        a.stream ? "true" : "false");
+    int all = snprintf(text, sizeof text,
+        "POST /v1/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n%s"
+        "Connection: close\r\nContent-Length: %d\r\n\r\n%s",
+        a.key ? a.key : "key", a.headers ? a.headers : "", n, body);
+    ck_assert_int_eq(write(fd, text, (size_t)all), all);
+    return fd;
+}
+
+/* Until `last` has come, NULL: to the connection's end. */
+static void hear(int fd, const char *last, struct buf *out)
+{
+    char text[4096];
+    struct timeval patience = {.tv_sec = AGENTS_WAIT_MS / 1000};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    while (!last || !strstr(buf_cstr(out), last)) {
+        ssize_t n = read(fd, text, sizeof text);
+        ck_assert_msg(n > 0 || (!n && !last), "no end: %s", buf_cstr(out));
+        if (!n)
+            break;
+        ck_assert_int_eq(buf_add(out, text, (size_t)n), 0);
+    }
+}
+
+/* To the end; true: an answer of so many tokens. */
+static bool answered(int fd, int tokens)
+{
+    buf_auto struct buf out;
+    char usage[48];
+    buf_init(&out, 4 << 20);
+    hear(fd, NULL, &out);
+    close(fd);
+    snprintf(usage, sizeof usage, "\"completion_tokens\":%d", tokens);
+    return !strncmp(out.data, "HTTP/1.1 200 ", 13) && strstr(out.data, usage);
+}
+
+/* Of (agent) replicas the one that prompt is for. */
+static int owner_of(const char *prompt)
+{
+    double before[AGENTS_COUNT];
+    int owner = -1;
+    for (int i = 0; i < AGENTS_COUNT; i++)
+        before[i] = metric(i, NAME_METRIC_REQUESTS);
+    ck_assert(answered(ask(0, prompt, (struct asked){.tokens = 1}), 1));
+    for (int i = 0; i < AGENTS_COUNT; i++)
+        if (metric(i, NAME_METRIC_REQUESTS) > before[i]) {
+            ck_assert_int_eq(owner, -1);
+            owner = i;
+        }
+    ck_assert_int_ge(owner, 0);
+    return owner;
+}
+
+/* A prompt that is for that replica. */
+static const char *prompt_of(int owner)
+{
+    static char prompt[16];
+    for (int i = 0; i < 100; i++) {
+        snprintf(prompt, sizeof prompt, "Once %d", i);
+        if (owner_of(prompt) == owner)
+            return prompt;
+    }
+    ck_abort_msg("none of 100 is for replica %d", owner);
+}
+
+#define ROUTED "\"routing\":{\"prefixAffinity\":true}"
+
+START_TEST(a_beginning_has_one_replica)
+{
+    int of[AGENTS_COUNT] = {0}, requests = 0;
+    begin(ROUTED);
+    for (int k = 0; k < 12; k++) {
+        char prompt[16];
+        snprintf(prompt, sizeof prompt, "Tell %d", k);
+        int owner = owner_of(prompt);
+        double before = metric(owner, NAME_METRIC_REQUESTS);
+        of[owner]++;
+        requests += 3;
+        for (int i = 1; i < AGENTS_COUNT; i++)
+            ck_assert(answered(ask(i, prompt, (struct asked){.tokens = 7}), 7));
+        ck_assert_double_eq(metric(owner, NAME_METRIC_REQUESTS), before + 2);
+    }
+    for (int i = 0; i < AGENTS_COUNT; i++)
+        ck_assert_int_gt(of[i], 0);
+    ck_assert_double_eq(sum(NAME_METRIC_REQUESTS), requests);
+    ck_assert_double_eq(sum(NAME_METRIC_KEPT), requests / 3);
+    ck_assert_double_eq(sum(NAME_METRIC_FORWARDED), requests - requests / 3);
+    ck_assert_double_eq(sum(NAME_METRIC_FALLBACK), 0);
+}
+END_TEST
+
+START_TEST(a_stream_passes_as_it_is)
+{
+    buf_auto struct buf near, far;
+    buf_init(&near, 1 << 20);
+    buf_init(&far, 1 << 20);
+    begin(ROUTED);
+    const char *prompt = prompt_of(1);
+    hear(ask(1, prompt, (struct asked){.tokens = 20, .stream = true}), NULL, &near);
+    hear(ask(2, prompt, (struct asked){.tokens = 20, .stream = true}), NULL, &far);
+    int events[2] = {0};
+    for (const char *at = near.data; (at = strstr(at, "data: ")); at++)
+        events[0]++;
+    for (const char *at = far.data; (at = strstr(at, "data: ")); at++)
+        events[1]++;
+    ck_assert_int_gt(events[0], 5);
+    ck_assert_int_eq(events[0], events[1]);
+    ck_assert_msg(strstr(far.data, "text/event-stream") && strstr(far.data, "data: [DONE]\n\n"),
+        "%s", far.data);
+    ck_assert_double_ge(metric(2, NAME_METRIC_FORWARDED), 1);
+}
+END_TEST
+
+START_TEST(strangers_are_not_sent_on_and_nothing_twice)
+{
+    buf_auto struct buf out;
+    buf_init(&out, 1 << 16);
+    begin(ROUTED);
+    const char *prompt = prompt_of(1);
+    double sent = sum(NAME_METRIC_FORWARDED), served = metric(1, NAME_METRIC_REQUESTS);
+    hear(ask(0, prompt, (struct asked){.tokens = 1, .key = "guess"}), NULL, &out);
+    ck_assert_msg(!strncmp(out.data, "HTTP/1.1 401 ", 13), "%s", out.data);
+    const struct asked again = {.tokens = 1, .headers = NAME_HEADER_FORWARDED ": 0\r\n"};
+    ck_assert(answered(ask(0, prompt, again), 1));
+    ck_assert_double_eq(sum(NAME_METRIC_FORWARDED), sent);
+    ck_assert_double_eq(metric(1, NAME_METRIC_REQUESTS), served);
+    tell(1 << 0 | 1 << 2, ALL - 1); /* who is not ready gets nothing */
+    ck_assert(answered(ask(0, prompt, (struct asked){.tokens = 1}), 1));
+    ck_assert_double_eq(metric(1, NAME_METRIC_REQUESTS), served);
+}
+END_TEST
+
+START_TEST(a_longer_queue_sends_back)
+{
+    begin("\"maxSequences\":1,\"routing\":{\"prefixAffinity\":true,\"maxAhead\":1}");
+    const char *prompt = prompt_of(1);
+    double served = metric(1, NAME_METRIC_REQUESTS), fell = metric(0, NAME_METRIC_FALLBACK);
+    int long_ones[3];
+    for (int i = 0; i < 3; i++) { /* two wait: one more than may be ahead */
+        long_ones[i] = ask(1, prompt, (struct asked){.tokens = 400});
+        while (metric(1, NAME_METRIC_IN_FLIGHT) < i + 1)
+            usleep(1000);
+    }
+    ck_assert(answered(ask(0, prompt, (struct asked){.tokens = 1}), 1));
+    ck_assert_double_eq(metric(1, NAME_METRIC_REQUESTS), served + 3);
+    ck_assert_double_eq(metric(0, NAME_METRIC_FALLBACK), fell + 1);
+    for (int i = 0; i < 3; i++)
+        ck_assert(answered(long_ones[i], 400));
+    ck_assert(answered(ask(0, prompt, (struct asked){.tokens = 1}), 1));
+    ck_assert_double_eq(metric(1, NAME_METRIC_REQUESTS), served + 4);
+}
+END_TEST
+
+static void await_at(int agent, int in_flight)
+{
+    int64_t until_ms = clock_ms() + AGENTS_WAIT_MS;
+    while (metric(agent, NAME_METRIC_IN_FLIGHT) != in_flight) {
+        ck_assert_int_lt(clock_ms(), until_ms);
+        usleep(2000);
+    }
+}
+
+START_TEST(who_goes_away_takes_its_request_along)
+{
+    buf_auto struct buf out;
+    buf_init(&out, 1 << 20);
+    begin(ROUTED);
+    const char *prompt = prompt_of(1);
+    double ended = metric(1, NAME_METRIC_ANSWER "_count");
+    int stream = ask(0, prompt, (struct asked){.tokens = 4096, .stream = true});
+    int whole = ask(2, prompt, (struct asked){.tokens = 4096});
+    hear(stream, "data: ", &out);
+    await_at(1, 2);
+    close(stream);
+    await_at(1, 1);
+    close(whole);
+    await_at(1, 0);
+    ck_assert_double_eq(metric(1, NAME_METRIC_ANSWER "_count"), ended); /* none by itself */
+}
+END_TEST
+
+/* One that dies, one that has not begun, and those that come later. */
+START_TEST(a_dead_replica_costs_no_request)
+{
+    buf_auto struct buf out;
+    buf_init(&out, 1 << 20);
+    begin(ROUTED);
+    const char *prompt = prompt_of(1);
+    double fell = metric(0, NAME_METRIC_FALLBACK);
+    int whole = ask(0, prompt, (struct asked){.tokens = 500});
+    int stream = ask(0, prompt, (struct asked){.tokens = 1000, .stream = true});
+    hear(stream, "data: ", &out);
+    await_at(1, 2);
+    kill(agents.pid[1], SIGKILL);
+    ck_assert_int_eq(agents_wait(1), 128 + SIGKILL);
+    hear(stream, NULL, &out); /* what the client has of it cannot be taken back */
+    ck_assert_msg(strstr(out.data, "\"error\":") && strstr(out.data, "the model was stopped") &&
+            !strcmp(out.data + out.len - 5, "0\r\n\r\n"),
+        "%s", out.data);
+    close(stream);
+    ck_assert(answered(whole, 500));
+    int64_t began_ms = clock_ms();
+    for (int i = 0; i < 5; i++) {
+        bool streams = i % 2;
+        int fd = ask(0, prompt, (struct asked){.tokens = 3, .stream = streams});
+        if (!streams) {
+            ck_assert(answered(fd, 3));
+            continue;
+        }
+        buf_reset(&out);
+        hear(fd, NULL, &out);
+        close(fd);
+        ck_assert_msg(
+            strstr(out.data, "data: [DONE]") && !strstr(out.data, "\"error\""), "%s", out.data);
+    }
+    ck_assert_int_lt(clock_ms() - began_ms, 3000);
+    ck_assert_double_eq(metric(0, NAME_METRIC_FALLBACK), fell + 6);
+}
+END_TEST
+
+/* It takes connections, and says nothing; that it is not ready is for the controller to see. */
+START_TEST(what_hangs_is_called_back)
+{
+    begin(ROUTED);
+    const char *prompt = prompt_of(1);
+    kill(agents.pid[1], SIGSTOP);
+    double fell = metric(0, NAME_METRIC_FALLBACK);
+    int whole = ask(0, prompt, (struct asked){.tokens = 9});
+    int stream = ask(0, prompt, (struct asked){.tokens = 9, .stream = true});
+    tell(1 << 0 | 1 << 2, 1 << 0 | 1 << 2);
+    ck_assert(answered(whole, 9));
+    buf_auto struct buf out;
+    buf_init(&out, 1 << 16);
+    hear(stream, "data: [DONE]", &out);
+    close(stream);
+    ck_assert_double_le(metric(0, NAME_METRIC_FALLBACK), fell + 2);
+}
+END_TEST
+
+/* It waits for what is under way elsewhere as for what is its own. */
+START_TEST(who_is_asked_to_go_brings_the_answer_first)
+{
+    begin(ROUTED);
+    const char *prompt = prompt_of(1);
+    int whole = ask(0, prompt, (struct asked){.tokens = 900});
+    await_at(1, 1);
+    kill(agents.pid[0], SIGTERM);
+    ck_assert(answered(whole, 900));
+    ck_assert_int_eq(agents_wait(0), 0);
+}
+END_TEST
+
+/* Twice, so that the second takes the place of the first. */
+static int create_and_tell(void *user)
+{
+    const struct jobspec_serve serve = {.max_queue = 4, .max_sequences = 1};
+    struct desired_member members[] = {
+        {0, "t-0", "uid-0", "node", "127.0.0.1:1"}, {1, "t-1", "uid-1", "node", "127.0.0.1:2"}};
+    const struct desired d = {.members = members, .member_count = 2};
+    struct forward *f = NULL;
+    int rc =
+        forward_create(&(struct forward_conf){.web = user, .serve = &serve, .pod = "t-0"}, &f, &e);
+    for (int i = 0; i < 2 && !rc; i++)
+        rc = forward_told(f, &d, &e);
+    ck_assert_int_eq(forward_in_flight(f), 0);
+    forward_destroy(f);
+    return rc;
+}
+
+START_TEST(failed_calls_are_reported)
+{
+    struct web *w = NULL;
+    ck_assert_int_eq(web_create(NULL, &w, &e), 0);
+    fault_each(FAULT_MEM, create_and_tell, w);
+    web_destroy(w);
+}
+END_TEST
+
+int main(void)
+{
+    if (getenv("TESTRANK")) /* started by an agent: be the rank */
+        return testrank_main();
+    Suite *suite = suite_create("forward");
+    TCase *tc = tcase_create("agents");
+    tcase_add_checked_fixture(tc, NULL, agents_teardown);
+    tcase_set_timeout(tc, 60);
+    tcase_add_test(tc, a_beginning_has_one_replica);
+    tcase_add_test(tc, a_stream_passes_as_it_is);
+    tcase_add_test(tc, strangers_are_not_sent_on_and_nothing_twice);
+    tcase_add_test(tc, a_longer_queue_sends_back);
+    tcase_add_test(tc, who_goes_away_takes_its_request_along);
+    tcase_add_test(tc, a_dead_replica_costs_no_request);
+    tcase_add_test(tc, what_hangs_is_called_back);
+    tcase_add_test(tc, who_is_asked_to_go_brings_the_answer_first);
+    suite_add_tcase(suite, tc);
+    TCase *alone = tcase_create("alone");
+    tcase_add_test(alone, failed_calls_are_reported);
+    suite_add_tcase(suite, alone);
+    SRunner *r = srunner_create(suite);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
+}
