@@ -111,11 +111,28 @@ else
 	bad "kubectl scale"
 fi
 
+# ---- scale: what an autoscaler reads and writes, of the job that hpa.yaml names -------------------
+scale=/apis/llmjob.dev/v1alpha1/namespaces/$namespace/llmjobs
+target=$(sed -n 's/^ *name: *\([-a-z]*\) .*samples.*/\1/p' "$top/manifests/hpa.yaml")
+scaled() { # job replicas: by its scale alone
+	"${kubectl[@]}" get --raw "$scale/$1/scale" | jq ".spec.replicas = $2" | "${kubectl[@]}" replace --raw "$scale/$1/scale" -f - 2>&1
+}
+if said=$(scaled "$target" 5) && [ "$(k get llmj "$target" -o 'jsonpath={.spec.replicas}')" = 5 ]; then ok; else bad "scale of $target: $said"; fi
+if said=$(scaled "$target" 65); then
+	bad "65 replicas whose requests are routed were accepted"
+elif grep -qF spec.serve.routing.prefixAffinity <<<"$said"; then
+	ok
+else
+	bad "65 replicas: $said"
+fi
+
 # ---- status: every column has its place ----------------------------------------------------------
 status='{"status":{"task":"Train","ready":"2/2","state":"Training","restarts":1,"replicas":2,"selector":"a=b",
  "progress":{"step":12,"loss":3.0625,"tokensPerSecond":812},"layout":{"summary":"dp2"},"checkpoint":{"step":10},
  "verdict":{"kind":"Straggler"}}}'
 k patch llmj kjv --subresource=status --type=merge -p "$status" >/dev/null || bad "status could not be written"
+seen=$("${kubectl[@]}" get --raw "$scale/kjv/scale" | jq -c '[.spec.replicas, .status.replicas, .status.selector]')
+if [ "$seen" = '[3,2,"a=b"]' ]; then ok; else bad "an autoscaler sees $seen"; fi
 row=$(k get llmj kjv -o wide --no-headers | awk '{ $9 = "AGE"; print }')
 want="kjv Train 2/2 Training 12 3.0625 812 1 AGE dp2 10 Straggler"
 if [ "$row" = "$want" ]; then ok; else bad "columns: wanted '$want', got '$row'"; fi

@@ -4,7 +4,7 @@
 # Goal: as many replicas as are wanted answer, by one name, and no request is lost while a new version is rolled out and while replicas are
 # scaled down and up; a version that cannot be loaded takes nothing away; a replica whose rank hangs is named in status and comes back; one whose
 # rank is killed answers within 5 s; a conversation finds what it began with in a cache, whichever replica is asked, and no request that was sent on
-# is lost with the replica that it was for. Method: the sample as it stands; clients in a node's network (steady.py) ask the Service's ClusterIP all the
+# is lost with the replica that it was for; an autoscaler finds the replicas and changes their number. Method: the sample as it stands; clients in a node's network (steady.py) ask the Service's ClusterIP all the
 # time; the fewest ready pods are read from a watch of the EndpointSlices.
 . "$(dirname "$0")/../e2e/lib.sh"
 need_llmjob
@@ -102,6 +102,15 @@ check "replicas are scaled down under load" poll 120 "one replica" settled 1
 kn scale llmjob smol-many --replicas=2 >/dev/null
 check "and up" poll 120 "two replicas" settled 2
 end_load 1
+
+able() { kn get hpa smol-many -o jsonpath='{.status.conditions[?(@.type=="AbleToScale")].status}' | grep -x True; }
+wants() { [ "$(kn get llmjob smol-many -o jsonpath='{.spec.replicas}')" = "$1" ]; }
+sed 's/maxReplicas: .*/maxReplicas: 1/' manifests/hpa.yaml | kn create -f - >/dev/null
+check "an autoscaler finds the replicas" poll 120 "a scale" able
+check "and takes them to the most that it allows" poll 60 "one replica" wants 1
+kn delete hpa smol-many >/dev/null
+kn scale llmjob smol-many --replicas=2 >/dev/null
+check "two are wanted again" poll 120 "two replicas" settled 2
 
 before=$(uids)
 kn patch llmjob smol-many --type=merge -p '{"spec": {"model": {"source": "/data/models/none.gguf"}}}' >/dev/null
