@@ -484,6 +484,13 @@ static void on_finished(struct front *f, const struct wire_frame *frame)
     next_turn(f, id, v);
 }
 
+static void on_adapters(const struct wire_frame *frame)
+{
+    json_auto struct json *v = NULL;
+    if (!json_parse_within(frame->data, frame->len, LIMIT_FRAME_VALUES, &v, NULL))
+        meter_adapters(v);
+}
+
 void front_frame(struct front *f, const struct wire_frame *frame)
 {
     if (monitor_frame(f->conf.monitor, frame))
@@ -494,6 +501,8 @@ void front_frame(struct front *f, const struct wire_frame *frame)
         on_logprobs(f, frame);
     else if (frame->type == WIRE_FINISHED)
         on_finished(f, frame);
+    else if (frame->type == WIRE_ADAPTERS)
+        on_adapters(frame);
     else if (frame->type == WIRE_INDEXED)
         stores_hear(&f->stores, frame);
 }

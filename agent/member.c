@@ -295,6 +295,7 @@ static void on_rank_frame(void *user, struct proc *p, const struct wire_frame *f
     case WIRE_FAILED:
         on_failed(l, frame);
         break;
+    case WIRE_ADAPTERS:
     case WIRE_INDEXED:
         if (m->conf.front)
             front_frame(m->conf.front, frame);

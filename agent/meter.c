@@ -77,6 +77,23 @@ static struct metric routed[] = {
         .help = "Requests that were another's, which was gone, not ready or had too long a queue",
         .kind = METRIC_COUNTER},
 };
+static struct metric adapters = {.name = NAME_METRIC_ADAPTERS,
+    .help = "Adapters that are in memory (spec.serve.adapterMemory)",
+    .kind = METRIC_GAUGE};
+static struct metric adapter_bytes = {
+    .name = NAME_METRIC_ADAPTER_BYTES, .help = "What they take", .kind = METRIC_GAUGE};
+static struct metric adapter_loads = {.name = NAME_METRIC_ADAPTER_LOADS,
+    .help = "Adapters that were loaded because a request wanted them",
+    .kind = METRIC_COUNTER};
+static struct metric adapter_drops = {.name = NAME_METRIC_ADAPTER_DROPS,
+    .help = "Adapters that made room for others",
+    .kind = METRIC_COUNTER};
+static struct metric adapter_failures = {.name = NAME_METRIC_ADAPTER_WRONG,
+    .help = "Adapters that could not be loaded",
+    .kind = METRIC_COUNTER};
+static struct metric adapter_load = {.name = NAME_METRIC_ADAPTER_LOAD,
+    .help = "To load an adapter, from when its turn came",
+    .kind = METRIC_HISTOGRAM};
 
 static struct metric documents = {.name = NAME_METRIC_DOCUMENTS,
     .help = "Documents that answers are made from",
@@ -133,6 +150,7 @@ void meter_register(const char *model)
     struct metric *all[] = {&requests, &refused, &tokens, &prompt_tokens, &cached_tokens,
         &guessed_tokens, &right_tokens, &first_token, &next_token, &whole, &in_flight, &waiting,
         &oldest, &texts, &text_tokens, &recommended, &members, &members_missing, &documents,
+        &adapters, &adapter_bytes, &adapter_loads, &adapter_drops, &adapter_failures, &adapter_load,
         &documents_passed_over, &chunks, &indexing, &searches, &vllm_running, &vllm_stopped,
         &vllm_cut};
     snprintf(labels, sizeof labels, VLLM_LABELS, model);
@@ -185,6 +203,26 @@ void meter_read(const struct json *finished)
     metric_add(&texts, (double)count);
     metric_add(&text_tokens, count ? json_num(finished, "prompt_tokens", 0) : 0);
     metric_add(&recommended, json_num(finished, "recommended", 0));
+}
+
+/* Since the rank began; one that begins again counts from 0 on. */
+static void follow(struct metric *m, double *last, double now)
+{
+    metric_add(m, now < *last ? now : now - *last);
+    *last = now;
+}
+
+void meter_adapters(const struct json *told)
+{
+    static double loads, drops, failures;
+    double before = loads;
+    metric_set(&adapters, json_num(told, "loaded", 0));
+    metric_set(&adapter_bytes, json_num(told, "bytes", 0));
+    follow(&adapter_loads, &loads, json_num(told, "loads", 0));
+    follow(&adapter_drops, &drops, json_num(told, "drops", 0));
+    follow(&adapter_failures, &failures, json_num(told, "failures", 0));
+    if (loads != before)
+        metric_observe(&adapter_load, json_num(told, "seconds", 0));
 }
 
 void meter_indexed(int64_t files, int64_t passed_over, int64_t chunks_now, double seconds)

@@ -23,6 +23,7 @@ void meter_routed(enum meter_route r);
 void meter_oldest(int64_t since_ms);   /* the request came that the rank was not handed; 0: none */
 void meter_members(int there, int of); /* models that are averaged, of so many; 0: there is one */
 void meter_read(const struct json *finished); /* what a WIRE_FINISHED says of texts and items */
+void meter_adapters(const struct json *told); /* what a WIRE_ADAPTERS says */
 /* Documents: files that are found or were passed over, their chunks, and how long the last look at
  * what had changed took; a search in them. */
 void meter_indexed(int64_t files, int64_t passed_over, int64_t chunks, double seconds);

@@ -494,6 +494,7 @@ static const struct field spec_rows[] = {
     {OBJECT_NAME("serve.apiKeySecret", serve.api_key_secret, field_none)},
     {ROW("serve.adapters", INLINE, serve.adapters, ""), RANGE(0, LIMIT_ADAPTERS),
         COUNTED(serve.adapter_count), .info = &served_adapter_table},
+    {ROW("serve.adapterMemory", CUSTOM, serve.adapter_memory, ""), .info = &jobspec_bytes_field},
     {GROUP("serve.speculation", has_speculation)},
     {ROW("serve.speculation.method", ENUM, serve.speculation.method, NULL),
         .info = speculation_names},

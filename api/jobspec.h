@@ -272,7 +272,8 @@ struct jobspec_serve {
     const char *api_key_secret;  /* Secret with key "apiKey", or NULL */
     struct jobspec_served_adapter adapters[LIMIT_ADAPTERS]; /* beside the model */
     int adapter_count;
-    struct { /* tokens that are guessed ahead */
+    int64_t adapter_memory; /* bytes of those that are in memory at once; 0: all are */
+    struct {                /* tokens that are guessed ahead */
         enum speculation method;
         int tokens;        /* of a sequence in a step, at most */
         const char *model; /* that guesses: folder or file; NULL but of a draft */

@@ -85,7 +85,10 @@ enum wire_type {
     WIRE_LOGPROBS,  /* binary, see above */
     WIRE_BALANCED,  /* {step, text}; from rank 0, when shares are sized by measured speed: to what,
                        and which rank stands out */
-    WIRE_INDEXED,   /* {files, passed_over, chunks, bytes, seconds}: of spec.serve.retrieval, before
+    WIRE_ADAPTERS, /* {loaded, bytes, loads, drops, failures, seconds}: of spec.serve.adapters, when
+                       which of them are loaded has changed: how many are, and what they take; since
+                       the start; how long the last load took */
+    WIRE_INDEXED,  /* {files, passed_over, chunks, bytes, seconds}: of spec.serve.retrieval, before
                        WIRE_SERVING and when it has changed; how long it took */
 };
 

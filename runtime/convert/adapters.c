@@ -7,12 +7,23 @@
 #include "base/mem.h"
 #include "runtime/convert/merge.h"
 #include "runtime/door/beat.h"
+#include "runtime/files/hash.h"
 #include "runtime/model/dora.h"
 #include "runtime/model/lora.h"
 
 #include <string.h>
 
 #define LENGTH_ROWS 64 /* of a matrix in host memory at once */
+
+struct adapter_folder {
+    const struct jobspec_served_adapter *of;
+    struct tensors all; /* the model's, and, of a rank that has a share, */
+    struct tensors own; /* that one's; else empty */
+    struct merge *merge;
+    float **gain; /* (all.count) host; NULL: it has none */
+    uint64_t digest;
+    int next; /* of all: not put yet */
+};
 
 int adapters_find(const struct jobspec_serve *s, const char *name)
 {
@@ -22,10 +33,11 @@ int adapters_find(const struct jobspec_serve *s, const char *name)
     return 0;
 }
 
-/* Where AdaLoRA kept no value there is nothing to add. */
-static bool adds(const struct merge_factors *f)
+/* What it adds to the i-th tensor; NULL: nothing, as where AdaLoRA kept no value. */
+static const struct merge_factors *factors_of(const struct adapter_folder *f, int i)
 {
-    return f && f->rank;
+    const struct merge_factors *x = merge_of(f->merge, &f->all.at[i]);
+    return x && x->rank ? x : NULL;
 }
 
 static struct beside_shape shape_of(const struct merge_factors *f)
@@ -33,20 +45,7 @@ static struct beside_shape shape_of(const struct merge_factors *f)
     return (struct beside_shape){.rank = f->rank, .scale = f->scale, .gains = f->m};
 }
 
-static int describe(
-    const struct merge *m, int i, const struct tensors *all, struct beside *b, struct err *e)
-{
-    for (int k = 0; k < all->count; k++) {
-        const struct merge_factors *f = merge_of(m, &all->at[k]);
-        if (!adds(f))
-            continue;
-        struct beside_shape s = shape_of(f);
-        int rc = beside_describe(b, i, &all->at[k], &s, e);
-        if (rc)
-            return rc;
-    }
-    return 0;
-}
+/* -- reading -- */
 
 /* gain (rows) = m / |W + s B A| by rows; a row of no length stays as it is. */
 static int find_gains(struct weights *w, const struct tensor *t, const struct merge_factors *f,
@@ -69,65 +68,169 @@ static int find_gains(struct weights *w, const struct tensor *t, const struct me
     return 0;
 }
 
-static int fill(const struct merge *m, int i, const struct tensors *all, struct weights *w,
-    struct beside *b, struct err *e)
+static void add_digest(
+    struct adapter_folder *f, const struct tensor *t, const struct merge_factors *x)
 {
-    for (int k = 0; k < all->count; k++) {
-        const struct tensor *t = &all->at[k];
-        const struct merge_factors *f = merge_of(m, t);
-        if (!adds(f))
+    const size_t each = sizeof(float);
+    const uint64_t parts[] = {f->digest, (uint64_t)t->order, (uint64_t)x->rank,
+        hash_xxh3(&x->scale, sizeof x->scale),
+        hash_xxh3(x->a, (size_t)(x->rank * t->shape[1]) * each),
+        hash_xxh3(x->b, (size_t)(t->shape[0] * x->rank) * each),
+        x->m ? hash_xxh3(x->m, (size_t)t->shape[0] * each) : 0};
+    f->digest = hash_xxh3(parts, sizeof parts);
+}
+
+static int read_numbers(struct adapter_folder *f, struct weights *w, struct err *e)
+{
+    f->gain = mem_array((size_t)f->all.count, sizeof *f->gain);
+    if (!f->gain)
+        return err_set(e, ERR_MEMORY, "no memory for a table of matrices");
+    for (int i = 0; i < f->all.count; i++) {
+        const struct tensor *t = &f->all.at[i];
+        const struct merge_factors *x = factors_of(f, i);
+        if (!x)
             continue;
-        struct beside_shape s = shape_of(f);
-        mem_autofree float *gain = f->m ? mem_array((size_t)t->shape[0], sizeof *gain) : NULL;
-        if (f->m && !gain)
-            return err_set(e, ERR_MEMORY, "no memory for lengths of rows");
-        int rc = f->m ? find_gains(w, t, f, gain, e) : 0;
-        if (rc ||
-            (rc = beside_put(
-                 b, i, t, &s, &(struct beside_values){.a = f->a, .b = f->b, .gain = gain}, e)))
+        add_digest(f, t, x);
+        if (!x->m)
+            continue;
+        f->gain[i] = mem_array((size_t)t->shape[0], sizeof *f->gain[i]);
+        int rc = f->gain[i] ? find_gains(w, t, x, f->gain[i], e)
+                            : err_set(e, ERR_MEMORY, "no memory for lengths of rows");
+        if (rc)
             return rc;
     }
     return 0;
 }
 
-/* Of adapter i: it is described, or with w filled. */
-static int visit(const struct jobspec_serve *s, int i, const struct model_config *c,
-    struct weights *w, struct beside *b, struct err *e)
+static int open_folder(struct adapter_folder *f, const struct adapter_model *m, struct err *e)
 {
-    const struct jobspec_served_adapter *x = &s->adapters[i];
-    struct tensors all = {0};
-    struct merge *m = NULL;
-    int rc = tensors_create(c, &all, e);
-    rc = rc ? rc : merge_open(x->path, c, &all, &m, e);
-    if (!rc)
-        rc = w ? fill(m, i, &all, w, b, e) : describe(m, i, &all, b, e);
-    merge_close(m);
-    tensors_done(&all);
-    return rc ? err_wrap(e, "%s", x->name) : 0;
+    const char *path = f->of->path;
+    int rc;
+    if ((rc = tensors_create(m->whole, &f->all, e)) ||
+        (model_config_is_share(m->own) && (rc = tensors_create(m->own, &f->own, e))))
+        return rc;
+    if (!m->weights)
+        return merge_open_shapes(path, m->whole, &f->all, &f->merge, e);
+    rc = merge_open(path, m->whole, &f->all, &f->merge, e);
+    return rc ? rc : read_numbers(f, m->weights, e);
 }
+
+int adapter_folder_open(const struct jobspec_served_adapter *of, const struct adapter_model *m,
+    struct adapter_folder **out, struct err *e)
+{
+    struct adapter_folder *f = mem_zalloc(sizeof *f);
+    if (!f)
+        return err_set(e, ERR_MEMORY, "%s: no memory to read it", of->name);
+    f->of = of;
+    int rc = open_folder(f, m, e);
+    if (rc) {
+        adapter_folder_close(f);
+        return err_wrap(e, "%s", of->name);
+    }
+    *out = f;
+    return 0;
+}
+
+void adapter_folder_close(struct adapter_folder *f)
+{
+    if (!f)
+        return;
+    for (int i = 0; f->gain && i < f->all.count; i++)
+        mem_free(f->gain[i]);
+    mem_free(f->gain);
+    merge_close(f->merge);
+    tensors_done(&f->own);
+    tensors_done(&f->all);
+    mem_free(f);
+}
+
+uint64_t adapter_folder_digest(const struct adapter_folder *f)
+{
+    return f->digest;
+}
+
+int adapter_folder_describe(const struct adapter_folder *f, struct beside *b, int i, struct err *e)
+{
+    for (int k = 0; k < f->all.count; k++) {
+        const struct merge_factors *x = factors_of(f, k);
+        const struct beside_shape s = x ? shape_of(x) : (struct beside_shape){0};
+        int rc = x ? beside_describe(b, i, &f->all.at[k], &s, e) : 0;
+        if (rc)
+            return err_wrap(e, "%s", f->of->name);
+    }
+    return 0;
+}
+
+/* The k-th tensor's, of which the rank may have a part or nothing; it leaves host memory. */
+static int put_tensor(struct adapter_folder *f, int k, struct beside *b, int i, struct err *e)
+{
+    const struct tensor *t = &f->all.at[k], *own = t;
+    const struct merge_factors *x = factors_of(f, k);
+    if (f->own.count)
+        own = tensors_find(&f->own, t->name);
+    const struct beside_shape s = shape_of(x);
+    int rc =
+        own ? beside_put(b, i, own, &s, &(struct beside_values){x->a, x->b, f->gain[k]}, e) : 0;
+    merge_forget(f->merge, t);
+    mem_free(f->gain[k]);
+    f->gain[k] = NULL;
+    return rc;
+}
+
+int adapter_folder_put(struct adapter_folder *f, struct beside *b, int i, int64_t most_bytes,
+    bool *left, struct err *e)
+{
+    int64_t bytes = 0;
+    for (; f->next < f->all.count && bytes < most_bytes; f->next++) {
+        const struct tensor *t = &f->all.at[f->next];
+        const struct merge_factors *x = factors_of(f, f->next);
+        if (!x)
+            continue;
+        bytes += x->rank * (t->shape[0] + t->shape[1]) * (int64_t)sizeof(float);
+        int rc = put_tensor(f, f->next, b, i, e);
+        if (rc)
+            return err_wrap(e, "%s", f->of->name);
+    }
+    *left = f->next < f->all.count;
+    return 0;
+}
+
+/* -- all of them -- */
 
 int adapters_describe(
     const struct jobspec_serve *s, const struct model_config *c, struct beside **out, struct err *e)
 {
+    const struct adapter_model m = {.whole = c, .own = c};
     struct beside *b;
-    int rc = beside_create(c, s->adapter_count, &b, e);
+    int rc = beside_create(c, s->adapter_count, 0, &b, e);
     if (rc)
         return rc;
-    for (int i = 0; i < s->adapter_count; i++)
-        if ((rc = visit(s, i, c, NULL, b, e))) {
-            beside_destroy(b);
-            return rc;
-        }
+    for (int i = 0; i < s->adapter_count && !rc; i++) {
+        struct adapter_folder *f = NULL;
+        rc = adapter_folder_open(&s->adapters[i], &m, &f, e);
+        rc = rc ? rc : adapter_folder_describe(f, b, i, e);
+        adapter_folder_close(f);
+    }
+    if (rc) {
+        beside_destroy(b);
+        return rc;
+    }
     *out = b;
     return 0;
 }
 
-int adapters_load(const struct jobspec_serve *s, struct weights *w, struct beside *b,
-    struct wire_page *page, struct err *e)
+int adapters_load(const struct jobspec_serve *s, const struct model_config *own, struct weights *w,
+    struct dev *d, struct beside *b, struct wire_page *page, struct err *e)
 {
+    const struct adapter_model m = {weights_config(w), own, w};
     int rc = 0;
     for (int i = 0; i < s->adapter_count && !rc; i++) {
-        rc = visit(s, i, weights_config(w), w, b, e);
+        struct adapter_folder *f = NULL;
+        bool left;
+        rc = beside_open(b, i, own, d, e);
+        rc = rc ? rc : adapter_folder_open(&s->adapters[i], &m, &f, e);
+        rc = rc ? rc : adapter_folder_put(f, b, i, INT64_MAX, &left, e);
+        adapter_folder_close(f);
         beat(page);
     }
     return rc;

@@ -27,6 +27,7 @@ struct merge {
     struct merge_factors *tensors; /* (all->count), by order */
     bool *used;                    /* of the file's tensors */
     bool adaptive;                 /* AdaLoRA */
+    bool shapes;                   /* no numbers are wanted */
 };
 
 /* -- adapter_config.json -- */
@@ -113,10 +114,12 @@ static int check_shape(const struct merge *m, const struct safetensors_tensor *t
     return err_set(e, ERR_DATA, "%s: tensor %.150s does not fit the model", m->folder, t->name);
 }
 
-static float *decoded(const struct safetensors_tensor *t, int64_t first, int64_t count)
+static float *decoded(
+    const struct merge *m, const struct safetensors_tensor *t, int64_t first, int64_t count)
 {
-    float *out = mem_array((size_t)count + 1, sizeof *out); /* of nothing, too */
-    if (out)
+    size_t room = m->shapes ? 0 : (size_t)count;
+    float *out = mem_array(room + 1, sizeof *out); /* of nothing, too */
+    if (out && !m->shapes)
         quant_decode(t->type, t->data + first * dtype_block_bytes(t->type), count, out);
     return out;
 }
@@ -138,8 +141,8 @@ static int take_factors(struct merge *m, const struct tensor *t, const struct fa
     double root = json_bool(m->config, "use_rslora", false) ? sqrt((double)rank) : (double)rank;
     x->scale = (float)(alpha_of(m, module) / root);
     x->rank = rank;
-    x->a = decoded(a, 0, rank * t->shape[1]);
-    x->b = decoded(b, p->first * rank, t->shape[0] * rank);
+    x->a = decoded(m, a, 0, rank * t->shape[1]);
+    x->b = decoded(m, b, p->first * rank, t->shape[0] * rank);
     m->used[at_a] = m->used[at_b] = true;
     return x->a && x->b ? 0 : err_set(e, ERR_MEMORY, "%s: no memory to merge it", m->folder);
 }
@@ -171,7 +174,9 @@ static int take_values(
         m->used[at_count] = true;
     }
     x->scale = lora_adaptive_scale(json_num(m->config, "lora_alpha", 8), count);
-    mem_autofree float *values = decoded(safetensors_at(m->file, at), 0, rank);
+    if (m->shapes)
+        return 0;
+    mem_autofree float *values = decoded(m, safetensors_at(m->file, at), 0, rank);
     if (!values)
         return err_set(e, ERR_MEMORY, "%s: no memory to merge it", m->folder);
     lora_apply_values(x->a, values, rank, t->shape[1]);
@@ -189,7 +194,7 @@ static int take_lengths(
     bool typed = x->type == DTYPE_F32 || x->type == DTYPE_F16 || x->type == DTYPE_BF16;
     if (!typed || x->dims != 1 || x->shape[0] != p->shape[p->transposed ? 1 : 0])
         return err_set(e, ERR_DATA, "%s: tensor %.150s does not fit the model", m->folder, x->name);
-    m->tensors[t->order].m = decoded(x, p->first, t->shape[0]);
+    m->tensors[t->order].m = decoded(m, x, p->first, t->shape[0]);
     m->used[at] = true;
     return m->tensors[t->order].m ? 0
                                   : err_set(e, ERR_MEMORY, "%s: no memory to merge it", m->folder);
@@ -247,14 +252,15 @@ static int open_all(struct merge *m, const struct model_config *c, struct err *e
     return take_tensors(m, c, e);
 }
 
-int merge_open(const char *folder, const struct model_config *c, const struct tensors *all,
-    struct merge **out, struct err *e)
+static int open_merge(const char *folder, const struct model_config *c, const struct tensors *all,
+    bool shapes, struct merge **out, struct err *e)
 {
     struct merge *m = mem_zalloc(sizeof *m);
     if (!m)
         return err_set(e, ERR_MEMORY, "%s: no memory to merge it", folder);
     snprintf(m->folder, sizeof m->folder, "%s", folder);
     m->all = all;
+    m->shapes = shapes;
     int rc = open_all(m, c, e);
     if (rc) {
         merge_close(m);
@@ -264,15 +270,37 @@ int merge_open(const char *folder, const struct model_config *c, const struct te
     return 0;
 }
 
+int merge_open(const char *folder, const struct model_config *c, const struct tensors *all,
+    struct merge **out, struct err *e)
+{
+    return open_merge(folder, c, all, false, out, e);
+}
+
+int merge_open_shapes(const char *folder, const struct model_config *c, const struct tensors *all,
+    struct merge **out, struct err *e)
+{
+    return open_merge(folder, c, all, true, out, e);
+}
+
+static void forget_factors(struct merge_factors *x)
+{
+    mem_free(x->a);
+    mem_free(x->b);
+    mem_free(x->m);
+    *x = (struct merge_factors){0};
+}
+
+void merge_forget(struct merge *m, const struct tensor *t)
+{
+    forget_factors(&m->tensors[t->order]);
+}
+
 void merge_close(struct merge *m)
 {
     if (!m)
         return;
-    for (int i = 0; m->tensors && i < m->all->count; i++) {
-        mem_free(m->tensors[i].a);
-        mem_free(m->tensors[i].b);
-        mem_free(m->tensors[i].m);
-    }
+    for (int i = 0; m->tensors && i < m->all->count; i++)
+        forget_factors(&m->tensors[i]);
     mem_free(m->tensors);
     mem_free(m->used);
     safetensors_close(m->file);

@@ -24,7 +24,13 @@ struct merge_factors { /* of a tensor (rows, columns); host */
 /* all: the model's own tensors, borrowed until close. */
 int merge_open(const char *folder, const struct model_config *c, const struct tensors *all,
     struct merge **out, struct err *e);
+/* The same without the numbers: what merge_of gives has ranks, scales and whether there are
+   lengths, and points to nothing that may be read. */
+int merge_open_shapes(const char *folder, const struct model_config *c, const struct tensors *all,
+    struct merge **out, struct err *e);
 void merge_close(struct merge *m); /* NULL is fine */
+/* The tensor's numbers leave memory: it is changed no more. */
+void merge_forget(struct merge *m, const struct tensor *t);
 /* Whether it changes the tensor; a NULL merge changes none. */
 bool merge_changes(const struct merge *m, const struct tensor *t);
 /* What it adds to the tensor, until close; NULL: nothing. */

@@ -108,9 +108,13 @@ static int read_job(struct forecast *o, const char *file, struct arena *a, struc
     if (o->serves && o->pods)
         o->model.programs = memplan_programs(o->model.config.vocab);
     o->world = ranks_of(&o->spec);
-    if (o->spec.serve.adapter_count &&
-        (rc = adapters_describe(&o->spec.serve, &o->model.config, &o->beside, e)))
-        return err_wrap(e, "spec.serve.adapters");
+    const struct jobspec_serve *v = &o->spec.serve;
+    if (v->adapter_memory)
+        rc = beside_create(&o->model.config, v->adapter_count, v->adapter_memory, &o->beside, e);
+    else if (v->adapter_count && (rc = adapters_describe(v, &o->model.config, &o->beside, e)))
+        err_wrap(e, "spec.serve.adapters");
+    if (rc)
+        return rc;
     o->model.beside = o->beside;
     rc = tokens_at_once(o, e);
     return rc ? rc : count_draft(o, e);
@@ -150,7 +154,7 @@ static void print_head(const struct forecast *o)
         (long long)o->model.kv_capacity);
     if (o->beside)
         fprintf(o->out, "adapters: %d, of %.1f MiB, which each sum includes\n\n",
-            beside_count(o->beside), (double)beside_bytes(o->beside) / (1 << 20));
+            beside_count(o->beside), (double)beside_bytes(o->beside, &o->model.config) / (1 << 20));
     if (o->draft)
         fprintf(o->out, "draft: %.1f MiB, which each sum includes\n\n",
             (double)o->model.draft_bytes / (1 << 20));

@@ -54,8 +54,8 @@ struct batch {
     const struct beside *beside; /* adapters that rows may have (beside.h); or NULL */
     const struct beside_group *group; /* (groups) of rows that have one */
     int groups;
-    float *beside_u, *beside_v; /* (N, r), (N, columns): scratch; r the greatest rank */
-    batch_watch_fn *watch_fn;   /* sees what each product reads; or NULL */
+    float *beside_v;          /* (N, columns): scratch */
+    batch_watch_fn *watch_fn; /* sees what each product reads; or NULL */
     void *watcher;
 
     /* training, where ranks have chunks of each sequence: whose; tokens are a rank's */

@@ -1,49 +1,57 @@
 /*
- * beside: a table of what each adapter has of each matrix, and one block of device memory that all
- * of it is cut from by the walk that counted it.
+ * beside: of each adapter a table of what it has of each matrix, and one block of device memory
+ * that all of it, and what its products take between, is cut from by the walk that counted it.
  */
 #include "runtime/model/beside.h"
 
 #include "base/mem.h"
 #include "runtime/model/carve.h"
+#include "runtime/model/engine.h"
 
 #include <assert.h>
 
 struct adapted {               /* of one matrix (rows, in) */
     struct beside_shape shape; /* rank 0: it is as the model has it */
-    int64_t rows, in;
-    float *a, *b, *gain; /* as in beside_values, on the device; once it is open */
+    float *a, *b, *gain; /* as in beside_values, on the device, of this rank; once it is open */
+};
+
+struct beside_adapter {
+    struct adapted *place; /* (L, LINEARS, LINEAR_PIECES) of the whole model; NULL: not described */
+    struct carve memory;
+    float *u;        /* (ENGINE_ROWS, the greatest rank) between both products */
+    struct dev *dev; /* NULL: not open */
 };
 
 struct beside {
-    struct dev *dev; /* NULL: not open */
-    struct model_config config;
+    struct model_config config; /* the whole model's */
+    int64_t limit_bytes;
     int adapters;
-    struct adapted *place; /* (adapters, L, LINEARS, LINEAR_PIECES) */
-    struct carve memory;
+    struct beside_adapter *adapter; /* (adapters) */
 };
 
-static int64_t places_of_one(const struct beside *b)
+static int64_t places_of(const struct model_config *whole)
 {
-    return b->config.layers * LINEARS * LINEAR_PIECES;
+    return whole->layers * LINEARS * LINEAR_PIECES;
 }
 
 static struct adapted *place_at(
-    const struct beside *b, int adapter, enum linear_kind kind, int64_t layer, int i)
+    const struct beside_adapter *x, enum linear_kind kind, int64_t layer, int i)
 {
-    return b->place + adapter * places_of_one(b) + (layer * LINEARS + kind) * LINEAR_PIECES + i;
+    return x->place ? x->place + (layer * LINEARS + kind) * LINEAR_PIECES + i : NULL;
 }
 
 /* -- life -- */
 
-int beside_create(const struct model_config *c, int adapters, struct beside **out, struct err *e)
+int beside_create(const struct model_config *c, int adapters, int64_t limit_bytes,
+    struct beside **out, struct err *e)
 {
     struct beside *b = mem_zalloc(sizeof *b);
     if (!b)
         return err_set(e, ERR_MEMORY, "no memory for adapters");
-    *b = (struct beside){.config = *c, .adapters = adapters};
-    b->place = mem_array((size_t)(adapters * places_of_one(b)), sizeof *b->place);
-    if (!b->place) {
+    assert(!model_config_is_share(c));
+    *b = (struct beside){.config = *c, .limit_bytes = limit_bytes, .adapters = adapters};
+    b->adapter = mem_array((size_t)adapters, sizeof *b->adapter);
+    if (!b->adapter) {
         beside_destroy(b);
         return err_set(e, ERR_MEMORY, "no memory for a table of %d adapters", adapters);
     }
@@ -51,50 +59,60 @@ int beside_create(const struct model_config *c, int adapters, struct beside **ou
     return 0;
 }
 
+void beside_drop(struct beside *b, int adapter)
+{
+    struct beside_adapter *x = &b->adapter[adapter];
+    if (x->dev)
+        carve_close(&x->memory, x->dev);
+    mem_free(x->place);
+    *x = (struct beside_adapter){0};
+}
+
 void beside_destroy(struct beside *b)
 {
     if (!b)
         return;
-    if (b->dev)
-        carve_close(&b->memory, b->dev);
-    mem_free(b->place);
+    for (int i = 0; b->adapter && i < b->adapters; i++)
+        beside_drop(b, i);
+    mem_free(b->adapter);
     mem_free(b);
 }
 
-/* NULL: it is no matrix of a layer that every token goes through. */
-static struct adapted *find_place(const struct beside *b, int adapter, const struct tensor *t)
+/* Where a tensor of the model c stands in the table; false: it is no matrix of a layer that every
+   token goes through. */
+static bool find_place(
+    const struct model_config *c, const struct tensor *t, enum linear_kind *kind, int *piece)
 {
     if (t->part != TENSOR_WEIGHT || t->dims != 2 || t->layer < 0)
-        return NULL;
+        return false;
     for (enum linear_kind k = 0; k < LINEARS; k++) {
         struct linear_shape s;
-        linear_shape(&b->config, k, &s);
+        linear_shape(c, k, &s);
         for (int i = 0; i < s.pieces; i++)
-            if (s.role[i] == t->role && s.rows[i] == t->shape[0] && s.in == t->shape[1])
-                return place_at(b, adapter, k, t->layer, i);
+            if (s.role[i] == t->role && s.rows[i] == t->whole[0] && s.in == t->whole[1]) {
+                *kind = k;
+                *piece = i;
+                return true;
+            }
     }
-    return NULL;
-}
-
-/* Counts, or cuts. */
-static void carve_place(struct adapted *p, struct carve *c)
-{
-    if (!p->shape.rank)
-        return;
-    p->a = carve_tensor(c, p->shape.rank, p->in, DTYPE_F32);
-    p->b = carve_tensor(c, p->rows, p->shape.rank, DTYPE_F32);
-    p->gain = p->shape.gains ? carve_tensor(c, p->rows, 1, DTYPE_F32) : NULL;
+    return false;
 }
 
 int beside_describe(struct beside *b, int adapter, const struct tensor *t,
     const struct beside_shape *s, struct err *e)
 {
-    struct adapted *p = find_place(b, adapter, t);
-    assert(!b->dev && s->rank >= 1);
-    if (!p)
+    struct beside_adapter *x = &b->adapter[adapter];
+    enum linear_kind kind;
+    int piece;
+    assert(!x->dev && s->rank >= 1);
+    if (!find_place(&b->config, t, &kind, &piece))
         return err_set(
             e, ERR_DATA, "%s: what is served has adapters of dense matrices of layers", t->name);
-    *p = (struct adapted){.shape = *s, .rows = t->shape[0], .in = t->shape[1]};
+    if (!x->place)
+        x->place = mem_array((size_t)places_of(&b->config), sizeof *x->place);
+    if (!x->place)
+        return err_set(e, ERR_MEMORY, "no memory for a table of matrices");
+    *place_at(x, kind, t->layer, piece) = (struct adapted){.shape = *s};
     return 0;
 }
 
@@ -103,49 +121,117 @@ int beside_count(const struct beside *b)
     return b ? b->adapters : 0;
 }
 
-int64_t beside_bytes(const struct beside *b)
+static int64_t rank_of(const struct beside *b, const struct beside_adapter *x)
 {
-    struct carve c = {0};
-    for (int64_t i = 0; b && i < b->adapters * places_of_one(b); i++) {
-        struct adapted counted = b->place[i];
-        carve_place(&counted, &c);
-    }
-    return c.size;
+    int64_t most = 0;
+    for (int64_t i = 0; x->place && i < places_of(&b->config); i++)
+        most = x->place[i].shape.rank > most ? x->place[i].shape.rank : most;
+    return most;
 }
 
 int64_t beside_rank(const struct beside *b)
 {
     int64_t most = 0;
-    for (int64_t i = 0; b && i < b->adapters * places_of_one(b); i++)
-        most = b->place[i].shape.rank > most ? b->place[i].shape.rank : most;
+    for (int i = 0; i < beside_count(b); i++) {
+        int64_t rank = rank_of(b, &b->adapter[i]);
+        most = rank > most ? rank : most;
+    }
     return most;
 }
 
-int beside_open(struct beside *b, struct dev *d, struct err *e)
+/* Counts, or cuts. */
+static void carve_place(struct adapted *p, int64_t rows, int64_t in, struct carve *c)
 {
-    assert(!b->dev);
-    b->memory = (struct carve){.size = beside_bytes(b)};
-    int rc = carve_open(&b->memory, d, e);
+    if (!p->shape.rank)
+        return;
+    p->a = carve_tensor(c, p->shape.rank, in, DTYPE_F32);
+    p->b = carve_tensor(c, rows, p->shape.rank, DTYPE_F32);
+    p->gain = p->shape.gains ? carve_tensor(c, rows, 1, DTYPE_F32) : NULL;
+}
+
+/* Of what a rank with the model c has; kept: the table learns of it. */
+static void carve_adapter(const struct beside *b, struct beside_adapter *x,
+    const struct model_config *c, bool kept, struct carve *to)
+{
+    if (!x->place)
+        return;
+    float *u = carve_tensor(to, ENGINE_ROWS, rank_of(b, x), DTYPE_F32);
+    x->u = kept ? u : x->u;
+    for (int64_t l = 0; l < c->layers; l++)
+        for (enum linear_kind k = 0; k < LINEARS; k++) {
+            struct linear_shape s;
+            linear_shape(c, k, &s);
+            for (int i = 0; i < s.pieces; i++) {
+                struct adapted *p = place_at(x, k, model_config_layer(c, l), i), counted = *p;
+                carve_place(kept ? p : &counted, s.rows[i], s.in, to);
+            }
+        }
+}
+
+int64_t beside_bytes_of(const struct beside *b, int adapter, const struct model_config *c)
+{
+    struct carve counted = {0};
+    carve_adapter(b, &b->adapter[adapter], c, false, &counted);
+    return counted.size;
+}
+
+int64_t beside_bytes(const struct beside *b, const struct model_config *c)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < beside_count(b); i++)
+        sum = carve_plus(sum, beside_bytes_of(b, i, c));
+    return b && b->limit_bytes ? b->limit_bytes : sum;
+}
+
+int beside_open(
+    struct beside *b, int adapter, const struct model_config *c, struct dev *d, struct err *e)
+{
+    struct beside_adapter *x = &b->adapter[adapter];
+    assert(!x->dev);
+    x->memory = (struct carve){.size = beside_bytes_of(b, adapter, c)};
+    int rc = carve_open(&x->memory, d, e);
     if (rc)
         return rc;
-    b->dev = d;
-    for (int64_t i = 0; i < b->adapters * places_of_one(b); i++)
-        carve_place(&b->place[i], &b->memory);
+    x->dev = d;
+    carve_adapter(b, x, c, true, &x->memory);
     return 0;
+}
+
+bool beside_is_open(const struct beside *b, int adapter)
+{
+    return b->adapter[adapter].dev;
+}
+
+/* Of A (rank, in of the whole) the columns of t. */
+static void put_columns(
+    struct dev *d, const struct tensor *t, int64_t rank, const float *whole, float *a)
+{
+    int64_t in = t->shape[1];
+    if (in == t->whole[1]) {
+        dev_upload(d, a, whole, (size_t)(rank * in) * sizeof *a);
+        return;
+    }
+    for (int64_t r = 0; r < rank; r++)
+        dev_upload(d, a + r * in, whole + r * t->whole[1] + t->begin[1], (size_t)in * sizeof *a);
 }
 
 int beside_put(struct beside *b, int adapter, const struct tensor *t, const struct beside_shape *s,
     const struct beside_values *v, struct err *e)
 {
-    struct adapted *p = find_place(b, adapter, t);
-    assert(b->dev);
+    struct beside_adapter *x = &b->adapter[adapter];
+    enum linear_kind kind;
+    int piece;
+    assert(x->dev);
+    bool known = find_place(&b->config, t, &kind, &piece);
+    struct adapted *p = known ? place_at(x, kind, t->layer, piece) : NULL;
     if (!p || p->shape.rank != s->rank || p->shape.gains != s->gains)
         return err_set(e, ERR_DATA, "%s: the adapter changed while it was read", t->name);
     p->shape.scale = s->scale;
-    dev_upload(b->dev, p->a, v->a, (size_t)(s->rank * p->in) * sizeof(float));
-    dev_upload(b->dev, p->b, v->b, (size_t)(p->rows * s->rank) * sizeof(float));
+    int64_t first = t->begin[0], rows = t->shape[0];
+    put_columns(x->dev, t, s->rank, v->a, p->a);
+    dev_upload(x->dev, p->b, v->b + first * s->rank, (size_t)(rows * s->rank) * sizeof(float));
     if (p->gain)
-        dev_upload(b->dev, p->gain, v->gain, (size_t)p->rows * sizeof(float));
+        dev_upload(x->dev, p->gain, v->gain + first, (size_t)rows * sizeof(float));
     return 0;
 }
 
@@ -158,24 +244,27 @@ static void multiply(const struct batch *s, int64_t m, int64_t n, int64_t k, con
     OP(s, quant_matmul, .m = m, .n = n, .k = k, .x = x, .w = w, .w_type = DTYPE_F32, .y = y);
 }
 
-static void forward_place(
-    const struct batch *s, const struct adapted *p, int64_t n, const float *x, float *y)
+/* Of n rows, and a matrix (rows, in). */
+static void forward_place(const struct batch *s, const struct adapted *p, float *u, int64_t n,
+    int64_t rows, int64_t in, const float *x, float *y)
 {
-    multiply(s, n, p->shape.rank, p->in, x, p->a, s->beside_u);             /* (n, in) -> (n, r) */
-    multiply(s, n, p->rows, p->shape.rank, s->beside_u, p->b, s->beside_v); /* -> (n, rows) */
-    OP(s, axpby, .count = n * p->rows, .x = s->beside_v, .x_type = DTYPE_F32, .y = y,
+    multiply(s, n, p->shape.rank, in, x, p->a, u);             /* (n, in) -> (n, r) */
+    multiply(s, n, rows, p->shape.rank, u, p->b, s->beside_v); /* -> (n, rows) */
+    OP(s, axpby, .count = n * rows, .x = s->beside_v, .x_type = DTYPE_F32, .y = y,
         .y_type = DTYPE_F32, .a = p->shape.scale, .b = 1);
     if (p->gain)
-        OP(s, scale, .n = n, .c = p->rows, .x = y, .w = p->gain, .y = y, .t = DTYPE_F32);
+        OP(s, scale, .n = n, .c = rows, .x = y, .w = p->gain, .y = y, .t = DTYPE_F32);
 }
 
 void beside_forward(const struct batch *s, enum linear_kind kind, int64_t layer, int i,
     const struct linear_shape *shape, const float *x, float *y)
 {
+    int64_t rows = shape->rows[i], in = shape->in;
     for (int k = 0; k < s->groups; k++) {
         const struct beside_group *g = &s->group[k];
-        const struct adapted *p = place_at(s->beside, g->adapter, kind, layer, i);
-        if (p->shape.rank)
-            forward_place(s, p, g->rows, x + g->row * shape->in, y + g->row * shape->rows[i]);
+        const struct beside_adapter *a = &s->beside->adapter[g->adapter];
+        const struct adapted *p = place_at(a, kind, layer, i);
+        if (p && p->shape.rank)
+            forward_place(s, p, a->u, g->rows, rows, in, x + g->row * in, y + g->row * rows);
     }
 }

@@ -8,7 +8,10 @@
  * of the operation quant_matmul with F32 factors: where dev_rows_alike says so, what a row gets
  * does not depend on the others.
  *
- * One is described before there is a device: matrix by matrix, then opened, then filled.
+ * One is described before there is a device: matrix by matrix, as the whole model has them; then
+ * opened, then filled, and perhaps dropped again, whatever the others are. Of a model that ranks
+ * share each has what belongs to its part of a matrix (W's rows: B's rows; W's columns: A's), so
+ * that what is added up of the one is added up of the other with it.
  */
 #ifndef RUNTIME_MODEL_BESIDE_H
 #define RUNTIME_MODEL_BESIDE_H
@@ -30,24 +33,35 @@ struct beside_shape { /* of one matrix (rows, in) of an adapter */
     bool gains;
 };
 
-struct beside_values { /* of the same, host */
+struct beside_values { /* of the same, of the whole matrix; host */
     const float *a;    /* (rank, in) */
     const float *b;    /* (rows, rank) */
     const float *gain; /* (rows); NULL where there are none */
 };
 
-/* For `adapters` of a model c, none of which changes anything yet. */
-int beside_create(const struct model_config *c, int adapters, struct beside **out, struct err *e);
+/* For `adapters` of a model c, the whole one, none of which changes anything yet. limit_bytes: what
+   they take together at any time; 0: all that are described. */
+int beside_create(const struct model_config *c, int adapters, int64_t limit_bytes,
+    struct beside **out, struct err *e);
 void beside_destroy(struct beside *b); /* frees what it has of the device; NULL is fine */
-/* The adapter has this part beside a tensor of the model. -ERR_DATA: adapters are not for it. */
+/* The adapter, which is not open, has this part beside a tensor of the whole model. -ERR_DATA:
+   adapters are not for it. */
 int beside_describe(struct beside *b, int adapter, const struct tensor *t,
     const struct beside_shape *s, struct err *e);
-int beside_count(const struct beside *b);     /* of adapters */
-int64_t beside_bytes(const struct beside *b); /* that beside_open takes; NULL: 0 */
-int64_t beside_rank(const struct beside *b);  /* the greatest; NULL: 0 */
-/* d is borrowed until destroy. */
-int beside_open(struct beside *b, struct dev *d, struct err *e);
-/* Fills what was described. -ERR_DATA: it was not, or otherwise. */
+int beside_count(const struct beside *b); /* of adapters; NULL: 0 */
+/* That one takes when it is open, of a rank whose model is c: the whole one, or a share of it. */
+int64_t beside_bytes_of(const struct beside *b, int adapter, const struct model_config *c);
+/* That all take, or the limit; NULL: 0. */
+int64_t beside_bytes(const struct beside *b, const struct model_config *c);
+int64_t beside_rank(const struct beside *b); /* the greatest that is described; NULL: 0 */
+/* d is borrowed until it is dropped, or destroy. */
+int beside_open(
+    struct beside *b, int adapter, const struct model_config *c, struct dev *d, struct err *e);
+bool beside_is_open(const struct beside *b, int adapter);
+/* It is not described any more, and has no memory. No pass has it. */
+void beside_drop(struct beside *b, int adapter);
+/* Fills what was described; t: what this rank has of the tensor. -ERR_DATA: it was not described,
+   or otherwise. */
 int beside_put(struct beside *b, int adapter, const struct tensor *t, const struct beside_shape *s,
     const struct beside_values *v, struct err *e);
 

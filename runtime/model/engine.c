@@ -110,10 +110,8 @@ static void engine_carve(struct engine *g)
     g->token = carve_take(c, (int64_t)sizeof *g->token);
     g->token_pages = carve_tensor(c, g->pages, 1, DTYPE_I32);
     s->zeros = carve_tensor(c, s->n > w ? s->n : w, 1, DTYPE_F32);
-    if (s->beside) {
-        s->beside_u = carve_tensor(c, s->n, beside_rank(s->beside), DTYPE_F32);
+    if (s->beside)
         s->beside_v = carve_tensor(c, s->n, w, DTYPE_F32);
-    }
     net_carve(&g->net, s, &g->memory);
 }
 
@@ -349,6 +347,7 @@ static int group_rows(struct engine *g, const struct engine_part *parts, int n)
         assert(parts[i].adapter >= 0 && parts[i].adapter <= beside_count(g->batch.beside));
         if (!parts[i].adapter)
             continue;
+        assert(beside_is_open(g->batch.beside, parts[i].adapter - 1));
         if (i && parts[i].adapter == parts[i - 1].adapter)
             g->group[groups - 1].rows += parts[i].count;
         else

@@ -47,7 +47,7 @@ struct engine_part {
     const int32_t *ids; /* (count) */
     int64_t count, past;
     const int32_t *pages;           /* of its tokens, these included */
-    int adapter;                    /* of the model's (beside.h), from 1 on; 0: none */
+    int adapter;                    /* of the model's (beside.h), open, from 1 on; 0: none */
     const struct sample_draw *draw; /* the token that follows the last is drawn; NULL: it is not */
     int32_t next;                   /* the drawn one; unchanged on failure */
     float *logits;                  /* (V) F32, host, of the last token; NULL: not wanted */

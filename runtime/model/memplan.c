@@ -102,7 +102,7 @@ static int plan_serving(struct model *m, const struct weights *w, struct memplan
         return rc;
     model_carve_stored(m, w, &stored);
     p->weights = carve_plus(stored.size, carve_times(m->added.elements, 4));
-    p->beside = beside_bytes(m->conf.beside);
+    p->beside = beside_bytes(m->conf.beside, &m->conf.config);
     p->draft = m->conf.draft_bytes;
     p->programs = m->conf.programs;
     return m->conf.encodes ? encoder_plan(m, p, e) : engine_plan(m, p, e);

@@ -179,10 +179,11 @@ static int load_voice(struct ensemble *s, int i, int64_t pages, struct err *e)
     struct voice *v = &s->voice[i];
     int rc;
     v->conf.kv_pages = pages;
-    if ((v->beside && (rc = beside_open(v->beside, s->conf.dev, e))) ||
-        (rc = model_create(s->conf.dev, &v->conf, &v->model, e)) ||
+    if ((rc = model_create(s->conf.dev, &v->conf, &v->model, e)) ||
         (rc = model_load(v->model, w, e)) ||
-        (v->beside && (rc = adapters_load(&v->adapter, w, v->beside, s->conf.page, e))))
+        (v->beside &&
+            (rc = adapters_load(
+                 &v->adapter, &v->conf.config, w, s->conf.dev, v->beside, s->conf.page, e))))
         return rc;
     log_info("member", LOG_S("name", s->members.at[i].is->name), LOG_S("path", weights_path(w)),
         LOG_I("parameters", model_parameters(v->model)), LOG_I("bytes", v->plan.total));

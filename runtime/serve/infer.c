@@ -16,6 +16,7 @@
 #include "runtime/serve/batcher.h"
 #include "runtime/serve/draft.h"
 #include "runtime/serve/ensemble.h"
+#include "runtime/serve/loras.h"
 #include "runtime/serve/team.h"
 #include "runtime/serve/turn.h"
 
@@ -35,6 +36,7 @@ struct infer {
     struct chat *chat; /* or NULL */
     struct err no_chat;
     struct beside *beside; /* adapters; or NULL */
+    struct loras *loras;   /* which of them are in memory; NULL: all are */
     struct draft *draft;   /* or NULL */
     struct model *model;
     struct engine *engine;
@@ -46,11 +48,15 @@ struct infer {
     struct batcher_drawn *drawn; /* (most) */
     int most;                    /* sequences at once, */
     int places;                  /* and beside them those that give way to each other */
+    int taken;                   /* of these, */
+    int waiting;                 /* and of these, those that wait for their adapter */
     struct served {
         struct turn_conf *turns;
         struct turn turn;
-        struct batcher_seq *seq;
-    } * served; /* (places) those without a request are free */
+        struct batcher_seq *seq; /* NULL: it waits for its adapter */
+        struct loras_ticket ticket;
+        bool waits, adapted; /* for that; it has it */
+    } * served;              /* (places) those without a request are free */
 };
 
 /* -- requests -- */
@@ -64,6 +70,12 @@ static int end_turn(
         v->turn.guessed = batcher_guessed(v->seq, &v->turn.right);
         batcher_remove(s->batcher, v->seq);
     }
+    if (v->adapted)
+        loras_end(s->loras, v->turn.adapter);
+    if (v->waits)
+        loras_give_up(s->loras, &v->ticket);
+    s->waiting -= v->waits;
+    s->taken--;
     int rc = turn_finish(&s->turns, &v->turn, reason, message, e);
     inbox_finish(s->conf.inbox, v->turn.q);
     turn_done(&v->turn);
@@ -79,45 +91,82 @@ static struct served *free_place(struct infer *s)
     return &s->served[i];
 }
 
+/* What it asks for it cannot have, or the rank is at fault. */
+static int end_refused(struct infer *s, struct served *v, const struct err *fault, struct err *e)
+{
+    if (fault->code == ERR_USER || fault->code == ERR_DATA)
+        return end_turn(s, v, "error", fault->text, e);
+    *e = *fault;
+    return -(int)fault->code;
+}
+
+static int begin_sequence(struct infer *s, struct served *v, struct err *e)
+{
+    struct err fault = {0};
+    if (!batcher_add(s->batcher, v->turn.prompt.id, v->turn.prompt.count, &v->turn.draws,
+            &v->turn.terms, v, &v->seq, &fault))
+        return 0;
+    return end_refused(s, v, &fault, e);
+}
+
+/* One that waits, if its adapter is there: keys that were computed with one are found by what it
+   held. */
+static int begin_adapted(struct infer *s, struct served *v, struct err *e)
+{
+    struct err fault = {0};
+    int rc = loras_begin(s->loras, &v->ticket, &fault);
+    if (rc == -ERR_RETRY)
+        return 0;
+    v->waits = false;
+    s->waiting--;
+    if (rc)
+        return end_turn(s, v, "error", fault.text, e);
+    v->turn.terms.salt ^= loras_digest(s->loras, v->turn.adapter);
+    v->adapted = true;
+    return begin_sequence(s, v, e);
+}
+
 static int begin_turn(struct infer *s, struct inbox_request *q, struct err *e)
 {
     struct served *v = free_place(s);
     struct err fault = {0};
     turn_init(&v->turn, q);
     v->turns = &s->turns;
+    s->taken++;
     if (atomic_load(&q->cancelled)) /* while it waited */
         return end_turn(s, v, "cancelled", "", e);
-    if (!turn_read(&s->turns, &v->turn, &fault)) {
-        if (v->turn.reason)
-            return end_turn(s, v, v->turn.reason, "", e);
-        if (!batcher_add(s->batcher, v->turn.prompt.id, v->turn.prompt.count, &v->turn.draws,
-                &v->turn.terms, v, &v->seq, &fault))
-            return 0;
-    }
-    if (fault.code == ERR_USER || fault.code == ERR_DATA)
-        return end_turn(s, v, "error", fault.text, e);
-    *e = fault;
-    return -(int)fault.code;
+    if (turn_read(&s->turns, &v->turn, &fault))
+        return end_refused(s, v, &fault, e);
+    if (v->turn.reason)
+        return end_turn(s, v, v->turn.reason, "", e);
+    if (!s->loras || !v->turn.adapter)
+        return begin_sequence(s, v, e);
+    v->ticket = loras_wait(s->loras, v->turn.adapter);
+    v->waits = true;
+    s->waiting++;
+    return begin_adapted(s, v, e);
 }
 
-/* How long to wait for one, while there is none. */
+/* How long to wait for one, while none runs. */
 static int64_t idle_ms(const struct infer *s)
 {
     int64_t index = s->turns.retrieve ? retrieve_wait(s->turns.retrieve) : IDLE_MS;
-    return atomic_load(&s->conf.door->stop) ? 0 : index < IDLE_MS ? index : IDLE_MS;
+    bool ends = atomic_load(&s->conf.door->stop) && !s->waiting;
+    bool works = s->loras && !loras_rests(s->loras);
+    return ends || works ? 0 : index < IDLE_MS ? index : IDLE_MS;
 }
 
 /* As many as there are places for; one alone while others wait for their next token. */
 static int take_requests(struct infer *s, struct err *e)
 {
     int rc = 0, before = batcher_count(s->batcher);
-    while (!rc && batcher_count(s->batcher) < s->places) {
+    while (!rc && s->taken < s->places) {
         bool idle = batcher_count(s->batcher) == 0;
         if (idle)
             beat_phase(s->conf.door->page, WIRE_PHASE_SERVE_IDLE);
         bool stop = atomic_load(&s->conf.door->stop);
         struct inbox_request *q = inbox_take(s->conf.inbox, idle ? idle_ms(s) : 0);
-        if (!q && idle && stop) {
+        if (!q && idle && stop && !s->waiting) {
             rc = team_end(s->team, e);
             return rc ? rc : err_set(e, ERR_DRAINED, "stopped on request");
         }
@@ -129,6 +178,55 @@ static int take_requests(struct infer *s, struct err *e)
     }
     return rc;
 }
+
+/* -- adapters -- */
+
+/* The one that has waited longest, behind the number `after`; NULL: there is none. */
+static struct served *next_waiting(struct infer *s, int64_t after)
+{
+    struct served *next = NULL;
+    for (int i = 0; i < s->places; i++) {
+        struct served *v = &s->served[i];
+        if (v->waits && v->ticket.number > after &&
+            (!next || v->ticket.number < next->ticket.number))
+            next = v;
+    }
+    return next;
+}
+
+static int begin_waiting(struct infer *s, struct err *e)
+{
+    int rc = 0;
+    struct served *v = next_waiting(s, 0);
+    for (int64_t at; v && !rc; v = next_waiting(s, at)) {
+        at = v->ticket.number;
+        rc = begin_adapted(s, v, e);
+    }
+    return rc;
+}
+
+static int tell_adapters(const struct infer *s, struct err *e)
+{
+    struct loras_figures f;
+    loras_tell(s->loras, &f);
+    return door_send_fields(s->conf.door, WIRE_ADAPTERS,
+        (struct door_field[]){{"loaded", (double)f.there, NULL}, {"bytes", (double)f.bytes, NULL},
+            {"loads", (double)f.loaded, NULL}, {"drops", (double)f.dropped, NULL},
+            {"failures", (double)f.failed, NULL}, {"seconds", f.seconds, NULL}, {NULL, 0, NULL}},
+        e);
+}
+
+/* Those that requests wait for are loaded, a little at a time. */
+static int keep_adapters(struct infer *s, struct err *e)
+{
+    if (!s->loras)
+        return 0;
+    bool changed = loras_step(s->loras, batcher_count(s->batcher) > 0);
+    int rc = changed ? tell_adapters(s, e) : 0;
+    return rc ? rc : begin_waiting(s, e);
+}
+
+/* -- steps -- */
 
 static int end_cancelled(struct infer *s, struct err *e)
 {
@@ -235,9 +333,13 @@ static int describe_adapters(struct infer *s, struct model_conf *c, struct err *
 {
     if (!s->spec->serve.adapter_count)
         return 0;
+    const struct jobspec_serve *v = &s->spec->serve;
+    const struct model_config *whole = weights_config(s->weights);
     if (s->team)
         return err_set(e, ERR_USER, "spec.serve.adapters: not with ranks that share the model");
-    int rc = adapters_describe(&s->spec->serve, &c->config, &s->beside, e);
+    int rc = v->adapter_memory
+        ? beside_create(whole, v->adapter_count, v->adapter_memory, &s->beside, e)
+        : adapters_describe(v, whole, &s->beside, e);
     c->beside = s->beside;
     return rc ? err_wrap(e, "spec.serve.adapters") : 0;
 }
@@ -260,14 +362,26 @@ static int describe_draft(struct infer *s, struct model_conf *c, struct err *e)
     return 0;
 }
 
-static int open_adapters(struct infer *s, struct err *e)
+static int open_adapters(struct infer *s, const struct model_config *own, struct err *e)
 {
-    int rc = s->beside ? beside_open(s->beside, s->conf.dev, e) : 0;
-    if (rc || !s->beside)
-        return rc;
+    const struct jobspec_serve *v = &s->spec->serve;
+    if (!s->beside)
+        return 0;
+    if (v->adapter_memory) {
+        const struct loras_conf c = {.serve = v,
+            .own = weights_config(s->weights),
+            .weights = s->weights,
+            .dev = s->conf.dev,
+            .beside = s->beside,
+            .inbox = s->conf.inbox};
+        log_info("adapters are loaded when they are wanted", LOG_I("adapters", v->adapter_count),
+            LOG_I("bytes", v->adapter_memory));
+        return loras_create(&c, &s->loras, e);
+    }
     log_info("adapters beside the model", LOG_I("adapters", beside_count(s->beside)),
-        LOG_I("bytes", beside_bytes(s->beside)), LOG_I("greatest_rank", beside_rank(s->beside)));
-    rc = adapters_load(&s->spec->serve, s->weights, s->beside, s->conf.door->page, e);
+        LOG_I("bytes", beside_bytes(s->beside, own)),
+        LOG_I("greatest_rank", beside_rank(s->beside)));
+    int rc = adapters_load(v, own, s->weights, s->conf.dev, s->beside, s->conf.door->page, e);
     return rc ? err_wrap(e, "spec.serve.adapters") : 0;
 }
 
@@ -311,7 +425,7 @@ static int open_model(struct infer *s, struct err *e)
     if ((rc = engine_context(&c.config, s->spec->serve.context_length, &c.kv_capacity, e)) ||
         (rc = describe_draft(s, &c, e)) || (rc = plan_pages(s, &c, e)) ||
         (rc = model_create(s->conf.dev, &c, &s->model, e)) ||
-        (rc = model_load(s->model, s->weights, e)) || (rc = open_adapters(s, e)) ||
+        (rc = model_load(s->model, s->weights, e)) || (rc = open_adapters(s, &c.config, e)) ||
         (s->draft && (rc = draft_load(s->draft, s->conf.dev, c.kv_pages, s->conf.door->page, e))) ||
         (rc = engine_create(s->model, &s->engine, e)))
         return rc;
@@ -448,10 +562,12 @@ static void close_all(struct infer *s)
     draft_close(s->draft);
     engine_destroy(s->engine);
     model_destroy(s->model);
+    bool left = !loras_destroy(s->loras);
     beside_destroy(s->beside);
     chat_close(s->chat);
     tok_close(s->tok);
-    weights_close(s->weights);
+    if (!left)
+        weights_close(s->weights);
     turn_conf_done(&s->turns);
 }
 
@@ -461,7 +577,7 @@ static int serve(struct infer *s, struct err *e)
     int rc = 0;
     if (!team_leads(s->team))
         return team_follow(s->team, s->engine, s->ensemble, s->conf.door->page, e);
-    while (!rc && !(rc = take_requests(s, e)) && !(rc = step(s, e)))
+    while (!rc && !(rc = take_requests(s, e)) && !(rc = step(s, e)) && !(rc = keep_adapters(s, e)))
         rc = keep_indexed(s, e);
     if (rc == -ERR_DRAINED)
         tell_figures(s);

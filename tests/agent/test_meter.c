@@ -39,6 +39,13 @@ START_TEST(both_names_show_it)
     meter_ended("tool_calls", 2000, false, told);
     meter_indexed(3, 1, 40, 0.5);
     meter_searched(0.25);
+    static const char loaded[] =
+        "{\"loaded\":2,\"bytes\":4096,\"loads\":5,\"drops\":3,\"failures\":"
+        "1,\"seconds\":0.5}";
+    json_auto struct json *adapters = NULL;
+    ck_assert(!json_parse(loaded, sizeof loaded - 1, &adapters, NULL));
+    meter_adapters(adapters);
+    meter_adapters(adapters); /* nothing was loaded in between */
     static const char *const lines[] = {"llmjob_requests_total 1",
         "llmjob_requests_refused_total 1", "llmjob_requests_in_flight 5",
         "llmjob_requests_waiting 2", "vllm:num_requests_waiting" OF "2",
@@ -57,6 +64,9 @@ START_TEST(both_names_show_it)
         "vllm:request_success_total{model_name=\"org/m\",engine=\"0\",finished_reason=\"stop\"} 1",
         "vllm:request_success_total{model_name=\"org/m\",engine=\"0\","
         "finished_reason=\"length\"} 1",
+        "llmjob_adapters_loaded 2", "llmjob_adapters_bytes 4096", "llmjob_adapter_loads_total 5",
+        "llmjob_adapter_drops_total 3", "llmjob_adapter_load_failures_total 1",
+        "llmjob_adapter_load_seconds_count 1", "llmjob_adapter_load_seconds_sum 0.500",
         "llmjob_documents 3", "llmjob_documents_passed_over 1", "llmjob_document_chunks 40",
         "llmjob_index_seconds_sum 0.500", "llmjob_search_seconds_sum 0.250",
         "llmjob_search_seconds_count 1", "# TYPE vllm:inter_token_latency_seconds histogram"};

@@ -89,7 +89,7 @@ const char jobspecs_serve[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, serve: {modelName: m, contextLength: 64, "
     "maxSequences: 3, maxQueue: 2, maxQueueTokens: 900, drainSeconds: 1, apiKeySecret: s, "
     "kvCache: Q8_0, embeddingCache: /data/e, "
-    "adapters: [{name: x, path: /data/x}, {name: z, path: /data/z}], "
+    "adapters: [{name: x, path: /data/x}, {name: z, path: /data/z}], adapterMemory: 64Mi, "
     "speculation: {method: Draft, tokens: 3, model: {source: /data/d}}, "
     "classify: {file: /data/f, directory: null, state: /data/s, caFile: /data/c, webhookSecret: w, alerts: [{name: "
     "a, label: spam, windowSeconds: 60, share: 0.5, clearShare: 0.25, forSeconds: 5, minItems: 3, "

@@ -66,10 +66,11 @@ static void open_engine(struct served *s)
     asked = 0;
     ck_assert_msg(!model_create(s->d, &c, &s->m, &e), "%s", e.text);
     ck_assert_msg(!model_load(s->m, s->w, &e), "%s", e.text);
-    ck_assert_msg(!beside_open(s->beside, s->d, &e), "%s", e.text);
+    for (int i = 0; i < beside_count(s->beside); i++)
+        ck_assert_msg(!beside_open(s->beside, i, &c.config, s->d, &e), "%s", e.text);
     ck_assert_msg(!engine_create(s->m, &s->engine, &e), "%s", e.text);
     ck_assert_int_eq(asked, p.total);
-    ck_assert_int_eq(p.beside, beside_bytes(s->beside));
+    ck_assert_int_eq(p.beside, beside_bytes(s->beside, &c.config));
     ck_assert_int_gt(p.beside, 0);
     ck_assert(!memplan_require(&p, p.total, &e));
     ck_assert_int_eq(memplan_require(&p, p.total - 1, &e), -ERR_MEMORY);
@@ -164,7 +165,7 @@ START_TEST(losses_are_pefts)
     ck_assert_int_eq(n, 2 * T);
     open_files(&s);
     ck_assert_msg(!safetensors_open(GOLDEN "tiny_lora.safetensors", &golden, &e), "%s", e.text);
-    ck_assert_msg(!beside_create(weights_config(s.w), 2, &s.beside, &e), "%s", e.text);
+    ck_assert_msg(!beside_create(weights_config(s.w), 2, 0, &s.beside, &e), "%s", e.text);
     put_golden(&s, golden, 1, false);
     ck_assert_int_eq(beside_rank(s.beside), 4);
     ck_assert_int_eq(beside_count(s.beside), 2);
@@ -199,10 +200,11 @@ START_TEST(what_none_is_for_is_refused)
     struct beside_shape shape = {.rank = 3, .scale = 1};
     struct served s;
     open_files(&s);
-    ck_assert_int_eq(beside_bytes(NULL) + beside_rank(NULL) + beside_count(NULL), 0);
+    const struct model_config *c = weights_config(s.w);
+    ck_assert_int_eq(beside_bytes(NULL, c) + beside_rank(NULL) + beside_count(NULL), 0);
     beside_destroy(NULL);
-    ck_assert_msg(!beside_create(weights_config(s.w), 1, &s.beside, &e), "%s", e.text);
-    ck_assert_int_eq(beside_bytes(s.beside), 0);
+    ck_assert_msg(!beside_create(weights_config(s.w), 1, 0, &s.beside, &e), "%s", e.text);
+    ck_assert_int_eq(beside_bytes(s.beside, c), 0);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const struct tensor *t = tensors_find(&s.all, names[i]);
         ck_assert_int_eq(beside_describe(s.beside, 0, t, &shape, &e), -ERR_DATA);
@@ -211,7 +213,7 @@ START_TEST(what_none_is_for_is_refused)
     const struct tensor *q = tensors_find(&s.all, "model.layers.1.self_attn.q_proj.weight");
     const struct beside_values v = {0};
     ck_assert(!beside_describe(s.beside, 0, q, &shape, &e));
-    ck_assert(!beside_open(s.beside, s.d, &e));
+    ck_assert(!beside_open(s.beside, 0, c, s.d, &e));
     shape.rank = 4;
     ck_assert_int_eq(beside_put(s.beside, 0, q, &shape, &v, &e), -ERR_DATA);
     ck_assert_msg(strstr(e.text, "changed while it was read"), "%s", e.text);

@@ -11,6 +11,7 @@
 #include "runtime/serve/batcher.h"
 #include "runtime/serve/draft.h"
 #include "runtime/serve/ensemble.h"
+#include "runtime/serve/loras.h"
 #include "runtime/serve/team.h"
 #include "tests/runtime/coll/ranks.h"
 #include "tests/runtime/golden.h"
@@ -34,6 +35,9 @@ static char adapter_folder[64];
 struct served {
     struct team *team; /* NULL: it has the whole model */
     struct beside *beside;
+    struct loras *loras; /* NULL: all adapters are there */
+    struct jobspec_serve spec;
+    struct inbox *inbox; /* that loras wakes */
     struct dev *d;
     struct weights *w;
     struct model *m;
@@ -58,8 +62,9 @@ static inline const char *folder_of(int family)
     return blocks;
 }
 
-/* What of the adapters s is to have: all, or one alone; 0: none. */
-enum { ALL_ADAPTERS = -1 };
+/* What of the adapters s is to have: all, all of which one is there at a time, or one alone; 0:
+   none. */
+enum { ALL_ADAPTERS = -1, ONE_AT_A_TIME = -2 };
 
 static inline struct jobspec_serve adapters_of(const struct model_config *c, int which)
 {
@@ -76,18 +81,38 @@ static inline struct jobspec_serve adapters_of(const struct model_config *c, int
             .type = i ? DTYPE_BF16 : DTYPE_F32,
             .dora = i};
         peft_write(&p);
-        if (which == ALL_ADAPTERS || which == i + 1)
+        if (which < 0 || which == i + 1)
             s.adapters[s.adapter_count++] = (struct jobspec_served_adapter){names[i], path[i]};
     }
     return s;
 }
 
+/* The greatest has room. */
+static inline void limit_adapters(struct served *s)
+{
+    const struct model_config *c = weights_config(s->w);
+    struct beside *all;
+    ck_assert_msg(!adapters_describe(&s->spec, c, &all, &e), "%s", e.text);
+    for (int i = 0; i < ADAPTERS; i++) {
+        int64_t bytes = beside_bytes_of(all, i, c);
+        s->spec.adapter_memory = bytes > s->spec.adapter_memory ? bytes : s->spec.adapter_memory;
+    }
+    beside_destroy(all);
+    ck_assert(!inbox_create(1, &s->inbox, &e));
+    ck_assert(!beside_create(c, ADAPTERS, s->spec.adapter_memory, &s->beside, &e));
+}
+
 static inline void describe_adapters(struct served *s, struct model_conf *c, int which)
 {
-    const struct jobspec_serve serve = adapters_of(&c->config, which);
-    ck_assert_msg(!adapters_describe(&serve, &c->config, &s->beside, &e), "%s", e.text);
-    ck_assert_msg(!beside_open(s->beside, s->d, &e), "%s", e.text);
-    ck_assert_msg(!adapters_load(&serve, s->w, s->beside, NULL, &e), "%s", e.text);
+    s->spec = adapters_of(weights_config(s->w), which);
+    if (which == ONE_AT_A_TIME) {
+        limit_adapters(s);
+        c->beside = s->beside;
+        return;
+    }
+    ck_assert_msg(!adapters_describe(&s->spec, weights_config(s->w), &s->beside, &e), "%s", e.text);
+    ck_assert_msg(
+        !adapters_load(&s->spec, &c->config, s->w, s->d, s->beside, NULL, &e), "%s", e.text);
     c->beside = s->beside;
 }
 
@@ -116,6 +141,13 @@ static inline struct served served_share(
     ck_assert_msg(!model_load(s.m, s.w, &e), "%s", e.text);
     ck_assert_msg(!engine_create(s.m, &s.engine, &e), "%s", e.text);
     return s;
+}
+
+/* s, which stands still now, loads them when they are wanted. */
+static inline void served_load_wanted(struct served *s)
+{
+    const struct loras_conf c = {&s->spec, weights_config(s->w), s->w, s->d, s->beside, s->inbox};
+    ck_assert_msg(!loras_create(&c, &s->loras, &e), "%s", e.text);
 }
 
 static inline void open_draft(struct served *s, int family, enum dtype t)
@@ -163,6 +195,8 @@ static inline struct served served_members(
 
 static inline void served_close(struct served *s)
 {
+    ck_assert(loras_destroy(s->loras));
+    inbox_destroy(s->inbox);
     ensemble_destroy(s->ensemble);
     tok_close(s->tok);
     draft_close(s->draft);

@@ -5,7 +5,8 @@
  * blocks: requests that begin alike or not, of several keys and priorities, come and go at any
  * step, in more pages than they need or hardly enough, some with logits that their request shapes,
  * some of a grammar, some with one of two adapters, some that go on with what another said; in most
- * schedules next tokens are guessed, by what stands before them or by a draft. Each one's tokens
+ * schedules next tokens are guessed, by what stands before them or by a draft; in some adapters are
+ * loaded when they are wanted, and one has room at a time. Each one's tokens
  * are compared with those that an engine of its own draws one by one, of an adapter one that has no
  * other. What came to pass (stops, tokens found, batches, guesses that came true and that did not)
  * is counted, so that a schedule that shows nothing fails. Logits that are told, of prompts and of
@@ -49,6 +50,8 @@ struct request {
     uint64_t told[CONTEXT]; /* digests of the logits after each token */
     int64_t scored;         /* of the prompt's */
     struct batcher_seq *seq;
+    struct loras_ticket ticket;
+    bool waits, has; /* for its adapter, where not all are there; it has it */
 };
 
 static void setup(void)
@@ -242,7 +245,20 @@ static struct batcher_conf make_conf(const struct served *s, uint64_t *random)
     return c;
 }
 
-static void take_drawn(struct batcher *b, const struct batcher_drawn *drawn, int n)
+static void end_request(const struct served *s, struct batcher *b, struct request *r)
+{
+    if (r->seq)
+        batcher_remove(b, r->seq);
+    r->seq = NULL;
+    if (r->waits)
+        loras_give_up(s->loras, &r->ticket);
+    if (r->has)
+        loras_end(s->loras, r->terms.adapter);
+    r->waits = r->has = false;
+}
+
+static void take_drawn(
+    const struct served *s, struct batcher *b, const struct batcher_drawn *drawn, int n)
 {
     for (int i = 0; i < n; i++) {
         struct request *r = batcher_user(drawn[i].seq);
@@ -254,8 +270,7 @@ static void take_drawn(struct batcher *b, const struct batcher_drawn *drawn, int
         r->drawn[r->count++] = drawn[i].id;
         if (!form(r, drawn[i].id) && r->prompt + r->count < r->tokens)
             continue;
-        batcher_remove(b, r->seq);
-        r->seq = NULL;
+        end_request(s, b, r);
     }
 }
 
@@ -264,7 +279,7 @@ static void follow_another(struct request *r, const struct request *first)
 {
     const struct request *x = r;
     while (r->follows && x-- > first)
-        if (!x->seq && x->count > 1) {
+        if (!x->seq && !x->waits && x->count > 1) {
             int64_t all = x->prompt + x->count - 1;
             memcpy(r->ids, x->ids,
                 (size_t)(r->prompt < x->prompt ? r->prompt : x->prompt) * sizeof *r->ids);
@@ -276,28 +291,62 @@ static void follow_another(struct request *r, const struct request *first)
         }
 }
 
-static void run_schedule(struct batcher *b, int places, struct request *requests)
+static void add_request(struct batcher *b, struct request *r)
 {
-    int begun = 0;
-    for (int64_t step = 0; begun < REQUESTS || batcher_count(b); step++) {
+    ck_assert_msg(
+        !batcher_add(b, r->ids, r->prompt, &r->draws, &r->terms, r, &r->seq, &e), "%s", e.text);
+}
+
+/* Those whose adapter has come; how many still wait. Who has nothing else to do waits for it. */
+static int add_waiting(const struct served *s, struct batcher *b, struct request *requests)
+{
+    int waiting = 0;
+    if (!s->loras)
+        return 0;
+    if (!batcher_count(b) && loras_rests(s->loras))
+        ck_assert_ptr_null(inbox_take(s->inbox, 10));
+    (void)loras_step(s->loras, batcher_count(b) > 0);
+    for (struct request *r = requests; r < requests + REQUESTS; r++) {
+        if (!r->waits)
+            continue;
+        int rc = loras_begin(s->loras, &r->ticket, &e);
+        ck_assert_msg(!rc || rc == -ERR_RETRY, "%s", e.text);
+        r->has = !rc;
+        r->waits = rc;
+        waiting += r->waits;
+        if (r->has)
+            add_request(b, r);
+    }
+    return waiting;
+}
+
+static void run_schedule(
+    const struct served *s, struct batcher *b, int places, struct request *requests)
+{
+    int begun = 0, waiting = 0;
+    for (int64_t step = 0; begun < REQUESTS || batcher_count(b) || waiting; step++) {
         struct batcher_drawn drawn[MOST];
         int n;
         ck_assert_int_lt(step, 20000);
         for (int i = 0; i < begun; i++)
-            if (requests[i].seq && step >= requests[i].cancelled_at) {
-                batcher_remove(b, requests[i].seq);
-                requests[i].seq = NULL;
-            }
-        while (begun < REQUESTS && batcher_count(b) < places && requests[begun].arrives <= step) {
+            if ((requests[i].seq || requests[i].waits) && step >= requests[i].cancelled_at)
+                end_request(s, b, &requests[i]);
+        waiting = add_waiting(s, b, requests);
+        while (begun < REQUESTS && batcher_count(b) + waiting < places &&
+            requests[begun].arrives <= step) {
             struct request *r = &requests[begun++];
             follow_another(r, requests);
             open_format(r);
-            ck_assert_msg(!batcher_add(b, r->ids, r->prompt, &r->draws, &r->terms, r, &r->seq, &e),
-                "%s", e.text);
+            r->waits = s->loras && r->terms.adapter;
+            waiting += r->waits;
+            if (r->waits)
+                r->ticket = loras_wait(s->loras, r->terms.adapter);
+            else
+                add_request(b, r);
         }
         ck_assert_msg(!batcher_step(b, drawn, &n, &e), "%s", e.text);
         while (n) {
-            take_drawn(b, drawn, n);
+            take_drawn(s, b, drawn, n);
             ck_assert_msg(!batcher_next(b, drawn, &n, &e), "%s", e.text);
         }
     }
@@ -402,7 +451,7 @@ static void schedule(const struct served *s, const struct served *alone, uint64_
     const struct batcher_conf c = make_conf(s, &random);
     struct batcher *b;
     ck_assert_msg(!batcher_create(&c, &b, &e), "%s", e.text);
-    run_schedule(b, c.most + c.waiting, requests);
+    run_schedule(s, b, c.most + c.waiting, requests);
     batcher_tell(b, &f);
     ck_assert_int_eq(f.pages_left, c.pages); /* those that were cancelled have given them back */
     sum->steps += f.steps;
@@ -423,37 +472,45 @@ static void schedule(const struct served *s, const struct served *alone, uint64_
     vocab_destroy(texts);
 }
 
-/* _i: the family. BF16 caches in every other schedule. */
+/* _i: the family. BF16 caches in every other schedule; of the others adapters that are loaded when
+   they are wanted in every other. */
 START_TEST(random_schedules)
 {
     struct batcher_figures sum = {0};
+    struct loras_figures loras = {0};
     uint64_t taken = 0;
     if (!_i)
         sample_print();
     for (int t = 0; t < 2; t++) {
         enum dtype type = t ? DTYPE_BF16 : DTYPE_F32;
-        struct served s = served_open(_i, type, 40, ALL_ADAPTERS), alone[1 + ADAPTERS];
-        open_draft(&s, _i, type);
+        struct served alone[1 + ADAPTERS];
+        struct served s[] = {
+            served_open(_i, type, 40, ALL_ADAPTERS), served_open(_i, type, 40, ONE_AT_A_TIME)};
+        served_load_wanted(&s[1]);
+        for (int k = 0; k < 2; k++)
+            open_draft(&s[k], _i, type);
         for (int k = 0; k <= ADAPTERS; k++)
             alone[k] = served_open(_i, type, 0, k);
         for (uint64_t n = (uint64_t)(2 * _i + t); n < SCHEDULES; n += 2 * (uint64_t)FAMILIES)
-            if (sample_takes(n / (2 * (uint64_t)FAMILIES))) {
-                schedule(&s, alone, n, &sum);
-                taken++;
-            }
+            if (sample_takes(n / (2 * (uint64_t)FAMILIES)))
+                schedule(&s[taken++ % 2], alone, n, &sum);
+        loras_tell(s[1].loras, &loras);
         for (int k = 0; k <= ADAPTERS; k++)
             served_close(&alone[k]);
-        served_close(&s);
+        for (int k = 0; k < 2; k++)
+            served_close(&s[k]);
     }
     printf("%s: %llu schedules, %lld steps, %lld stops, %lld to give way, %lld tokens "
-           "found, %lld computed, of %lld guesses %lld right\n",
+           "found, %lld computed, of %lld guesses %lld right; %lld loads, %lld drops\n",
         folder_of(_i), (unsigned long long)taken, (long long)sum.steps, (long long)sum.stopped,
         (long long)sum.gave_way, (long long)sum.cached, (long long)sum.prompt_rows,
-        (long long)sum.guessed, (long long)sum.right);
+        (long long)sum.guessed, (long long)sum.right, (long long)loras.loaded,
+        (long long)loras.dropped);
     ck_assert(taken > 0 && sum.cached > 0);
     ck_assert(taken < 10 || sum.stopped > 0); /* of fewer none may have to */
     ck_assert(taken < 30 || _i || sum.gave_way > 0);
     ck_assert(taken < 10 || (sum.right > 0 && sum.right < sum.guessed));
+    ck_assert(taken < 10 || (loras.loaded > 1 && loras.dropped > 0 && !loras.failed));
 }
 END_TEST
 

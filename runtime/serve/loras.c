@@ -1,0 +1,344 @@
+/*
+ * loras: lru says what comes next; an order to look at a folder, or to read it, is a thread that
+ * ends with it. What such a thread uses is its order's alone, but for the model's files, which both
+ * only read. What was read is put on the device here: a device has one thread.
+ */
+#include "runtime/serve/loras.h"
+
+#include "api/limits.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "runtime/serve/lru.h"
+
+#include <assert.h>
+#include <omp.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+#define PUT_BYTES (8 << 20) /* that go to the device between two steps: some milliseconds */
+#define END_MS    2000      /* what a thread has left to end in */
+
+struct loras_order { /* of a thread, which owns it until it has ended */
+    pthread_t thread;
+    _Atomic bool ended;
+    struct inbox *inbox;
+    int adapter; /* from 0 on */
+    bool numbers;
+    char name[LIMIT_PATH_BYTES], path[LIMIT_PATH_BYTES];
+    struct jobspec_served_adapter of;
+    struct model_config own;
+    struct weights *weights;
+    struct adapter_folder *folder; /* what came of it, or */
+    struct err why;
+};
+
+struct loras_item {
+    int waiting;    /* requests */
+    int64_t failed; /* the last of them by its number when loading failed, */
+    struct err why; /* and why */
+    uint64_t digest;
+};
+
+struct loras {
+    struct loras_conf conf;
+    struct lru_view view;
+    struct lru_item *item;         /* (adapters) */
+    struct loras_item *lora;       /* likewise */
+    struct loras_order *order;     /* or NULL */
+    struct adapter_folder *folder; /* that goes to the device; or NULL */
+    int putting;                   /* whose it is */
+    int64_t numbers;               /* of requests; also the time of lru_item.used */
+    int64_t began_ms;              /* of the load under way */
+    struct loras_figures figures;
+};
+
+/* -- the thread -- */
+
+static void *read_folder(void *user)
+{
+    struct loras_order *o = user;
+    const struct adapter_model m = {
+        weights_config(o->weights), &o->own, o->numbers ? o->weights : NULL};
+    omp_set_num_threads(1); /* of this thread: the others are the model's */
+    (void)adapter_folder_open(&o->of, &m, &o->folder, &o->why);
+    struct inbox *inbox = o->inbox;
+    atomic_store(&o->ended, true);
+    if (inbox)
+        inbox_wake(inbox);
+    return NULL;
+}
+
+static int give_order(struct loras *l, int adapter, bool numbers, struct err *e)
+{
+    const struct jobspec_served_adapter *of = &l->conf.serve->adapters[adapter];
+    struct loras_order *o = mem_zalloc(sizeof *o);
+    if (!o)
+        return err_set(e, ERR_MEMORY, "no memory to load an adapter");
+    *o = (struct loras_order){.adapter = adapter,
+        .numbers = numbers,
+        .inbox = l->conf.inbox,
+        .own = *l->conf.own,
+        .weights = l->conf.weights};
+    snprintf(o->name, sizeof o->name, "%s", of->name);
+    snprintf(o->path, sizeof o->path, "%s", of->path);
+    o->of = (struct jobspec_served_adapter){o->name, o->path};
+    int failed = pthread_create(&o->thread, NULL, read_folder, o);
+    if (failed) {
+        mem_free(o);
+        return err_sys(e, ERR_MEMORY, failed, "no thread to load an adapter on");
+    }
+    l->order = o;
+    return 0;
+}
+
+/* -- life -- */
+
+int loras_create(const struct loras_conf *c, struct loras **out, struct err *e)
+{
+    struct loras *l = mem_zalloc(sizeof *l);
+    size_t count = (size_t)c->serve->adapter_count;
+    if (!l)
+        return err_set(e, ERR_MEMORY, "no memory for adapters");
+    l->conf = *c;
+    l->item = mem_array(count, sizeof *l->item);
+    l->lora = mem_array(count, sizeof *l->lora);
+    l->view = (struct lru_view){l->item, (int)count, c->serve->adapter_memory};
+    if (!l->item || !l->lora) {
+        (void)loras_destroy(l);
+        return err_set(e, ERR_MEMORY, "no memory for %zu adapters", count);
+    }
+    *out = l;
+    return 0;
+}
+
+/* For at most END_MS. */
+static bool wait_for_order(struct loras_order *o)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += END_MS / 1000;
+    return !pthread_timedjoin_np(o->thread, NULL, &until);
+}
+
+bool loras_destroy(struct loras *l)
+{
+    if (!l)
+        return true;
+    bool ended = !l->order || wait_for_order(l->order);
+    if (!ended)
+        log_warn(
+            "an adapter that storage holds up is left behind", LOG_S("adapter", l->order->name));
+    if (l->order && ended) {
+        adapter_folder_close(l->order->folder);
+        mem_free(l->order);
+    }
+    adapter_folder_close(l->folder);
+    mem_free(l->item);
+    mem_free(l->lora);
+    mem_free(l);
+    return ended;
+}
+
+/* -- requests -- */
+
+struct loras_ticket loras_wait(struct loras *l, int adapter)
+{
+    const struct loras_ticket t = {adapter, ++l->numbers, clock_ms()};
+    struct lru_item *x = &l->item[adapter - 1];
+    l->lora[adapter - 1].waiting++;
+    x->waits = x->waits ? x->waits : t.number;
+    return t;
+}
+
+/* What it takes is looked at anew when somebody wants it. */
+static void forget(struct loras *l, int i)
+{
+    beside_drop(l->conf.beside, i);
+    l->item[i].bytes = 0;
+    l->item[i].there = false;
+}
+
+static bool is_loading(const struct loras *l, int i)
+{
+    return (l->order && l->order->adapter == i) || (l->folder && l->putting == i);
+}
+
+void loras_give_up(struct loras *l, const struct loras_ticket *t)
+{
+    int i = t->adapter - 1;
+    if (--l->lora[i].waiting)
+        return;
+    l->item[i].waits = 0;
+    if (!l->item[i].there && !is_loading(l, i))
+        forget(l, i);
+}
+
+/* Why it is not there yet. */
+static int tell_late(const struct loras *l, int i, struct err *e)
+{
+    bool reads = is_loading(l, i) || !l->item[i].bytes;
+    return err_set(e, ERR_HANG, "%.100s: %s for %d s", l->conf.serve->adapters[i].name,
+        reads ? "its folder has been read"
+              : "adapters of other requests have taken spec.serve.adapterMemory",
+        LORAS_WAIT_MS / 1000);
+}
+
+int loras_begin(struct loras *l, const struct loras_ticket *t, struct err *e)
+{
+    int i = t->adapter - 1;
+    if (t->number <= l->lora[i].failed) {
+        loras_give_up(l, t);
+        *e = l->lora[i].why;
+        return -(int)e->code;
+    }
+    if (lru_may_begin(&l->view, i)) {
+        loras_give_up(l, t);
+        l->item[i].users++;
+        l->item[i].used = ++l->numbers;
+        return 0;
+    }
+    if (clock_ms() - t->since_ms < LORAS_WAIT_MS)
+        return -ERR_RETRY;
+    int rc = tell_late(l, i, e);
+    loras_give_up(l, t);
+    return rc;
+}
+
+void loras_end(struct loras *l, int adapter)
+{
+    assert(l->item[adapter - 1].users > 0);
+    l->item[adapter - 1].users--;
+}
+
+uint64_t loras_digest(const struct loras *l, int adapter)
+{
+    return l->lora[adapter - 1].digest;
+}
+
+/* -- loading -- */
+
+/* To all that wait for it now; who comes later has it tried again. */
+static void fail_load(struct loras *l, int i, const struct err *why)
+{
+    log_warn("an adapter is not loaded", LOG_S("adapter", l->conf.serve->adapters[i].name),
+        LOG_ERR(why));
+    l->lora[i].failed = l->numbers;
+    l->lora[i].why = *why;
+    l->item[i].waits = 0;
+    l->figures.failed++;
+    forget(l, i);
+}
+
+static int note_size(struct loras *l, int i, const struct adapter_folder *f, struct err *e)
+{
+    int rc = adapter_folder_describe(f, l->conf.beside, i, e);
+    if (rc)
+        return rc;
+    int64_t bytes = beside_bytes_of(l->conf.beside, i, l->conf.own), limit = l->view.limit_bytes;
+    if (bytes > limit)
+        return err_set(e, ERR_USER, "%.100s: takes %.1f MiB, and spec.serve.adapterMemory is %.1f",
+            l->conf.serve->adapters[i].name, (double)bytes / (1 << 20), (double)limit / (1 << 20));
+    l->item[i].bytes = bytes ? bytes : 1; /* of one that changes nothing */
+    return 0;
+}
+
+/* What its thread has made of it. */
+static void take_order(struct loras *l)
+{
+    struct loras_order *o = l->order;
+    int i = o->adapter;
+    struct err why = o->why;
+    pthread_join(o->thread, NULL);
+    l->order = NULL;
+    if (why.code || (!o->numbers && note_size(l, i, o->folder, &why))) {
+        fail_load(l, i, &why);
+    } else if (o->numbers) {
+        l->folder = o->folder;
+        l->putting = i;
+        o->folder = NULL;
+    } else if (!l->lora[i].waiting) {
+        forget(l, i);
+    }
+    adapter_folder_close(o->folder);
+    mem_free(o);
+}
+
+static int put_some(struct loras *l, bool busy, bool *left, struct err *e)
+{
+    struct beside *b = l->conf.beside;
+    int i = l->putting;
+    int rc = beside_is_open(b, i) ? 0 : beside_open(b, i, l->conf.own, l->conf.dev, e);
+    return rc ? rc : adapter_folder_put(l->folder, b, i, busy ? PUT_BYTES : INT64_MAX, left, e);
+}
+
+static void note_loaded(struct loras *l, int i)
+{
+    l->item[i].there = true;
+    l->item[i].used = ++l->numbers;
+    l->lora[i].digest = adapter_folder_digest(l->folder);
+    l->figures.loaded++;
+    l->figures.seconds = (double)(clock_ms() - l->began_ms) / 1000;
+    log_info("an adapter is loaded", LOG_S("adapter", l->conf.serve->adapters[i].name),
+        LOG_I("bytes", l->item[i].bytes), LOG_I("ms", clock_ms() - l->began_ms));
+}
+
+/* Has it ended? */
+static bool put_folder(struct loras *l, bool busy)
+{
+    int i = l->putting;
+    bool left = false;
+    struct err why = {0};
+    int rc = put_some(l, busy, &left, &why);
+    if (!rc && left)
+        return false;
+    if (rc)
+        fail_load(l, i, &why);
+    else
+        note_loaded(l, i);
+    adapter_folder_close(l->folder);
+    l->folder = NULL;
+    return true;
+}
+
+static void begin_order(struct loras *l, const struct lru_step *s)
+{
+    struct err why = {0};
+    l->began_ms = s->change == LRU_LOOK ? clock_ms() : l->began_ms;
+    if (give_order(l, s->which, s->change == LRU_LOAD, &why))
+        fail_load(l, s->which, &why);
+}
+
+bool loras_step(struct loras *l, bool busy)
+{
+    int64_t before = l->figures.dropped + l->figures.failed;
+    if (l->order && atomic_load(&l->order->ended))
+        take_order(l);
+    if (l->folder && put_folder(l, busy))
+        return true; /* who has waited for it comes first */
+    struct lru_step s = {LRU_NONE, -1};
+    while (!l->order && !l->folder && (s = lru_next(&l->view)).change == LRU_DROP) {
+        log_info("an adapter makes room", LOG_S("adapter", l->conf.serve->adapters[s.which].name));
+        forget(l, s.which);
+        l->figures.dropped++;
+    }
+    if (s.change != LRU_NONE)
+        begin_order(l, &s);
+    return l->figures.dropped + l->figures.failed > before;
+}
+
+bool loras_rests(const struct loras *l)
+{
+    if (l->order)
+        return !atomic_load(&l->order->ended);
+    return !l->folder && lru_next(&l->view).change == LRU_NONE;
+}
+
+void loras_tell(const struct loras *l, struct loras_figures *out)
+{
+    *out = l->figures;
+    out->bytes = lru_taken(&l->view);
+    for (int i = 0; i < l->view.count; i++)
+        out->there += l->item[i].there;
+}

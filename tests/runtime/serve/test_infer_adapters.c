@@ -1,0 +1,176 @@
+/*
+ * Goal: a rank that loads adapters when they are wanted answers as one that has them all, tells
+ * what it has loaded, and what is wrong with one, or slow about it, is its own requests' alone.
+ * Method: a rank in a child process over the tiny byte model; requests for adapters and for none at
+ * once, with room for one adapter, beside those to a rank that has them all; a damaged folder among
+ * them, which is mended; one whose storage does not answer while others are asked.
+ */
+#include "runtime/serve/infer.h"
+
+#include "runtime/convert/adapters.h"
+#include "tests/runtime/peft.h"
+#include "tests/runtime/serve/rank.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#define PROMPT   "In the beginning "
+#define ADAPTERS 3
+#define REQUESTS 12
+#define DAMAGED  2 /* by its number, from 1 on */
+
+static const char *const names[1 + ADAPTERS] = {"m", "a", "b", "c"};
+static char paths[1 + ADAPTERS][96], model[96];
+static int64_t limit; /* of the greatest */
+
+static void write_adapters(void)
+{
+    struct weights *w;
+    struct beside *all;
+    struct jobspec_serve s = {.adapter_count = ADAPTERS};
+    snprintf(model, sizeof model, "%s/model", folder);
+    ck_assert_msg(!weights_open(model, NULL, &w, &e), "%s", e.text);
+    for (int i = 1; i <= ADAPTERS; i++) {
+        snprintf(paths[i], sizeof paths[i], "%s/%s", folder, names[i]);
+        const struct peft p = {.folder = paths[i],
+            .config = weights_config(w),
+            .rank = i,
+            .seed = (uint64_t)i,
+            .type = DTYPE_F32};
+        peft_write(&p);
+        s.adapters[i - 1] = (struct jobspec_served_adapter){names[i], paths[i]};
+    }
+    ck_assert_msg(!adapters_describe(&s, weights_config(w), &all, &e), "%s", e.text);
+    for (int i = 0; i < ADAPTERS; i++) {
+        int64_t bytes = beside_bytes_of(all, i, weights_config(w));
+        limit = bytes > limit ? bytes : limit;
+    }
+    beside_destroy(all);
+    weights_close(w);
+}
+
+static void serve_adapters(int64_t memory)
+{
+    buf_auto struct buf more;
+    buf_init(&more, 1 << 10);
+    for (int i = 1; i <= ADAPTERS; i++)
+        buf_printf(&more, "%s{\"name\":\"%s\",\"path\":\"%s\"}", i > 1 ? "," : ",\"adapters\":[",
+            names[i], paths[i]);
+    buf_printf(&more, "]");
+    if (memory)
+        buf_printf(&more, ",\"adapterMemory\":%lld", (long long)memory);
+    serve_with(model, 64, buf_cstr(&more));
+}
+
+static void write_request(int i, char out[256])
+{
+    int adapter = i % (1 + ADAPTERS);
+    snprintf(out, 256,
+        "\"prompt\":\"" PROMPT "\",\"max_tokens\":%d,\"temperature\":%g,\"seed\":%d%s%s%s", 12 + i,
+        i % 3 * 0.8, i, adapter ? ",\"adapter\":\"" : "", adapter ? names[adapter] : "",
+        adapter ? "\"" : "");
+}
+
+static void ask_all(struct answer *answers)
+{
+    char rest[256], text[512];
+    for (int i = 0; i < REQUESTS; i++) {
+        write_request(i, rest);
+        snprintf(text, sizeof text, "{\"id\":%d,%s}", 1 + i, rest);
+        agent_send(&a, WIRE_REQUEST, text);
+    }
+    for (int ended = 0; ended < REQUESTS;) {
+        struct answer end = {0};
+        next_frame();
+        bool token = a.frame.type == WIRE_TOKEN;
+        int i = (token ? token_of() : take_end(&end)) - 1;
+        ck_assert(i >= 0 && i < REQUESTS);
+        if (token) {
+            take_text(&answers[i]);
+            continue;
+        }
+        memcpy(answers[i].reason, end.reason, sizeof end.reason);
+        memcpy(answers[i].message, end.message, sizeof end.message);
+        ended++;
+    }
+}
+
+static void write_damage(const char *text)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/adapter_config.json", paths[DAMAGED]);
+    golden_write(path, text, strlen(text));
+}
+
+START_TEST(they_answer_as_if_all_were_there)
+{
+    static struct answer all[REQUESTS], some[REQUESTS], again;
+    char rest[256];
+    write_adapters();
+    serve_adapters(0);
+    ask_all(all);
+    stop_serving();
+    ck_assert_ptr_null(adapters);
+    write_damage("{\"peft_type\":\"IA3\"}");
+    serve_adapters(limit);
+    ask_all(some);
+    for (int i = 0; i < REQUESTS; i++) {
+        ck_assert_str_eq(all[i].reason, "length");
+        if (i % (1 + ADAPTERS) == DAMAGED) {
+            ck_assert_str_eq(some[i].reason, "error");
+            ck_assert_msg(strstr(some[i].message, "b: ") && strstr(some[i].message, "IA3"), "%s",
+                some[i].message);
+            continue;
+        }
+        ck_assert_str_eq(some[i].reason, "length");
+        ck_assert_uint_eq(some[i].len, all[i].len);
+        ck_assert_mem_eq(some[i].text, all[i].text, all[i].len);
+    }
+    ck_assert_int_eq(json_int(adapters, "loaded", 0), 1);
+    ck_assert_int_ge(json_int(adapters, "loads", 0), 2);
+    ck_assert_int_ge(json_int(adapters, "drops", 0), 1);
+    ck_assert_int_ge(json_int(adapters, "failures", 0), 1);
+    ck_assert_int_le(json_int(adapters, "bytes", 0), limit);
+    write_adapters(); /* it is mended */
+    write_request(DAMAGED, rest);
+    again = ask(99, rest);
+    ck_assert_mem_eq(again.text, all[DAMAGED].text, all[DAMAGED].len);
+    stop_serving();
+    json_destroy(adapters);
+}
+END_TEST
+
+/* Its configuration is a pipe that nobody writes to. */
+START_TEST(slow_storage_holds_up_nobody)
+{
+    char path[128], rest[256], text[512];
+    write_adapters();
+    snprintf(path, sizeof path, "%s/adapter_config.json", paths[1]);
+    ck_assert(!unlink(path) && !mkfifo(path, 0600));
+    serve_adapters(limit);
+    write_request(1, rest);
+    for (int id = 1; id <= 2; id++) {
+        snprintf(text, sizeof text, "{\"id\":%d,%s}", id, rest);
+        agent_send(&a, WIRE_REQUEST, text);
+    }
+    write_request(0, rest);
+    ck_assert_str_eq(ask(3, rest).reason, "length");
+    agent_send(&a, WIRE_CANCEL, "{\"id\":1}");
+    ck_assert_str_eq(collect(1, 0).reason, "cancelled");
+    int fd = open(path, O_WRONLY); /* it reads */
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+    ck_assert_str_eq(collect(2, 0).reason, "error");
+    write_request(3, rest);
+    ck_assert_str_eq(ask(4, rest).reason, "length");
+    stop_serving();
+    json_destroy(adapters);
+}
+END_TEST
+
+int main(void)
+{
+    return unit_run_with(&(struct unit){"infer_adapters", 60, setup, teardown},
+        (const TTest *const[]){
+            they_answer_as_if_all_were_there, slow_storage_holds_up_nobody, NULL});
+}

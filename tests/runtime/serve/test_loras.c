@@ -1,0 +1,305 @@
+/*
+ * Goal: adapters come when they are wanted, within the limit, and go for others, but never while a
+ * sequence has them; what is there gives the logits that it gives where all are; what is wrong with
+ * a folder is told to who waited for it, and to nobody else, and is forgotten when it is put right;
+ * a folder that holds something else now is told by its digest. Method: a tiny Llama with adapters
+ * of several ranks and kinds, with room for two; requests by hand; folders that are broken, mended
+ * and exchanged meanwhile; a pipe that nobody writes in place of a file.
+ * needs: faults
+ */
+#include "runtime/serve/loras.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "runtime/model/engine.h"
+#include "tests/runtime/golden.h"
+#include "tests/runtime/peft.h"
+#include "tests/unit.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define ADAPTERS 4
+#define T        12
+#define V        256
+
+static struct err e;
+static char folder[64];
+static char paths[ADAPTERS][96];
+static const char *const names[ADAPTERS] = {"a", "b", "c", "d"};
+
+static struct served {
+    struct jobspec_serve spec;
+    struct weights *w;
+    struct dev *d;
+    struct beside *all, *beside;
+    struct inbox *inbox;
+    struct loras *loras;
+    struct model *m[2]; /* with all that are there, and with those that come */
+    struct engine *engine[2];
+} s;
+
+static void write_adapter(int i, uint64_t seed)
+{
+    snprintf(paths[i], sizeof paths[i], "%s/%s", folder, names[i]);
+    const struct peft p = {.folder = paths[i],
+        .config = weights_config(s.w),
+        .targets = i == 1 ? "q_proj v_proj" : NULL,
+        .rank = i == 3 ? 24 : 3,
+        .seed = seed,
+        .type = i == 2 ? DTYPE_BF16 : DTYPE_F32,
+        .dora = i == 2};
+    peft_write(&p);
+    s.spec.adapters[i] = (struct jobspec_served_adapter){names[i], paths[i]};
+}
+
+static void open_engine(int k, const struct beside *beside)
+{
+    const struct model_conf c = {
+        .config = *weights_config(s.w), .t = DTYPE_F32, .kv_capacity = T, .beside = beside};
+    ck_assert_msg(!model_create(s.d, &c, &s.m[k], &e), "%s", e.text);
+    ck_assert_msg(!model_load(s.m[k], s.w, &e), "%s", e.text);
+    ck_assert_msg(!engine_create(s.m[k], &s.engine[k], &e), "%s", e.text);
+}
+
+/* Room for a and c, hardly; d takes more than that. */
+static void setup(void)
+{
+    golden_folder(folder);
+    s = (struct served){.spec.adapter_count = ADAPTERS};
+    ck_assert_msg(!weights_open(GOLDEN "tiny-llama", NULL, &s.w, &e), "%s", e.text);
+    ck_assert(!dev_open("cpu", 0, 1, &s.d, &e));
+    for (int i = 0; i < ADAPTERS; i++)
+        write_adapter(i, (uint64_t)i + 1);
+    const struct model_config *c = weights_config(s.w);
+    ck_assert_msg(!adapters_describe(&s.spec, c, &s.all, &e), "%s", e.text);
+    ck_assert_msg(!adapters_load(&s.spec, c, s.w, s.d, s.all, NULL, &e), "%s", e.text);
+    s.spec.adapter_memory = beside_bytes_of(s.all, 0, c) + beside_bytes_of(s.all, 2, c);
+    ck_assert(!inbox_create(1, &s.inbox, &e));
+    ck_assert(!beside_create(c, ADAPTERS, s.spec.adapter_memory, &s.beside, &e));
+    ck_assert_int_eq(beside_bytes(s.beside, c), s.spec.adapter_memory);
+    const struct loras_conf conf = {&s.spec, c, s.w, s.d, s.beside, s.inbox};
+    ck_assert(!loras_create(&conf, &s.loras, &e));
+    open_engine(0, s.all);
+    open_engine(1, s.beside);
+}
+
+static void teardown(void)
+{
+    ck_assert(loras_destroy(s.loras));
+    for (int k = 0; k < 2; k++) {
+        engine_destroy(s.engine[k]);
+        model_destroy(s.m[k]);
+    }
+    beside_destroy(s.beside);
+    beside_destroy(s.all);
+    inbox_destroy(s.inbox);
+    weights_close(s.w);
+    dev_close(s.d);
+    golden_remove(folder);
+}
+
+/* One step; who has nothing to do waits for the thread. */
+static void turn(bool busy)
+{
+    struct loras_figures f;
+    if (loras_rests(s.loras))
+        ck_assert_ptr_null(inbox_take(s.inbox, 1000));
+    (void)loras_step(s.loras, busy);
+    loras_tell(s.loras, &f);
+    ck_assert_int_le(f.bytes, s.spec.adapter_memory);
+}
+
+/* Until the request has it, or will not. */
+static int wait_for(const struct loras_ticket *t, bool busy)
+{
+    int rc;
+    int64_t until = clock_ms() + 20000;
+    while ((rc = loras_begin(s.loras, t, &e)) == -ERR_RETRY && clock_ms() < until)
+        turn(busy);
+    return rc;
+}
+
+static int want(int adapter)
+{
+    const struct loras_ticket t = loras_wait(s.loras, adapter);
+    return wait_for(&t, adapter % 2);
+}
+
+static void run(int k, int adapter, float *logits)
+{
+    static const int32_t pages[] = {0, 1};
+    int32_t ids[T];
+    for (int i = 0; i < T; i++)
+        ids[i] = (i * 37 + 11) % 61;
+    struct engine_part part = {
+        .ids = ids, .count = T, .pages = pages, .adapter = adapter, .logits = logits};
+    ck_assert_msg(!engine_run(s.engine[k], &part, 1, &e), "%s", e.text);
+}
+
+static bool same_as_all(int adapter)
+{
+    static float got[V], all[V];
+    ck_assert_int_eq(weights_config(s.w)->vocab, V);
+    run(0, adapter, all);
+    run(1, adapter, got);
+    return !memcmp(got, all, sizeof all);
+}
+
+static struct loras_figures figures(void)
+{
+    struct loras_figures f;
+    loras_tell(s.loras, &f);
+    return f;
+}
+
+START_TEST(they_come_and_go)
+{
+    for (int round = 0; round < 3; round++)
+        for (int i = 1; i <= 3; i++) {
+            ck_assert_msg(!want(i), "%s", e.text);
+            ck_assert(beside_is_open(s.beside, i - 1) && same_as_all(i));
+            loras_end(s.loras, i);
+        }
+    struct loras_figures f = figures(); /* of three that are wanted in turn, none is ever there */
+    ck_assert(f.loaded == 9 && f.dropped == 7 && f.there == 2 && !f.failed && f.seconds >= 0);
+    ck_assert(!want(3) && !want(2)); /* but now */
+    ck_assert_int_eq(figures().loaded, 9);
+}
+END_TEST
+
+START_TEST(what_is_in_use_stays)
+{
+    ck_assert(!want(1) && !want(3));
+    const struct loras_ticket b = loras_wait(s.loras, 2);
+    turn(true); /* its folder is looked at, */
+    turn(true); /* and that is known */
+    ck_assert(loras_rests(s.loras) && loras_begin(s.loras, &b, &e) == -ERR_RETRY);
+    ck_assert(beside_is_open(s.beside, 0) && beside_is_open(s.beside, 2) && same_as_all(1));
+    const struct loras_ticket a = loras_wait(s.loras, 1), c = loras_wait(s.loras, 3);
+    ck_assert_int_eq(loras_begin(s.loras, &a, &e), -ERR_RETRY); /* it makes room */
+    ck_assert(!loras_begin(s.loras, &c, &e));                   /* it need not */
+    loras_end(s.loras, 3);
+    loras_end(s.loras, 3);
+    loras_end(s.loras, 1);
+    ck_assert(!wait_for(&b, false) && same_as_all(2));
+    loras_end(s.loras, 2);
+    ck_assert(!wait_for(&a, false) && same_as_all(1));
+    loras_end(s.loras, 1);
+    const struct loras_ticket gone = loras_wait(s.loras, 3);
+    loras_give_up(s.loras, &gone);
+    turn(false);
+    ck_assert(loras_rests(s.loras));
+}
+END_TEST
+
+static void write_text(int i, const char *file, const char *text)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", paths[i], file);
+    golden_write(path, text, strlen(text));
+}
+
+START_TEST(a_damaged_folder_costs_its_own)
+{
+    ck_assert(!want(1));
+    write_text(1, "adapter_model.safetensors", "nothing of the kind");
+    const struct loras_ticket t[] = {loras_wait(s.loras, 2), loras_wait(s.loras, 2)};
+    for (int i = 0; i < 2; i++) {
+        e = (struct err){0};
+        ck_assert_int_eq(wait_for(&t[i], true), -ERR_DATA);
+        ck_assert_msg(!strncmp(e.text, "b: ", 3) && strstr(e.text, paths[1]), "%s", e.text);
+    }
+    ck_assert_int_eq(figures().failed, 1); /* of both */
+    ck_assert(same_as_all(1));
+    ck_assert_int_eq(want(2), -ERR_DATA);
+    ck_assert_int_eq(figures().failed, 2);
+    write_adapter(1, 2);
+    ck_assert_msg(!want(2) && same_as_all(2), "%s", e.text);
+    ck_assert_int_eq(want(4), -ERR_USER);
+    ck_assert_msg(!strncmp(e.text, "d: takes ", 9) && strstr(e.text, "spec.serve.adapterMemory"),
+        "%s", e.text);
+    ck_assert(same_as_all(1) && same_as_all(2));
+}
+END_TEST
+
+START_TEST(another_one_is_told_from_it)
+{
+    ck_assert(!want(1));
+    uint64_t digest = loras_digest(s.loras, 1);
+    loras_end(s.loras, 1);
+    for (int i = 0; i < 2; i++) {
+        ck_assert(!want(3)); /* a goes for both */
+        ck_assert(!want(2));
+        loras_end(s.loras, 3);
+        loras_end(s.loras, 2);
+        ck_assert(!beside_is_open(s.beside, 0));
+        if (i)
+            write_adapter(0, 99);
+        ck_assert(!want(1));
+        ck_assert_int_eq(same_as_all(1), !i);
+        ck_assert_int_eq(loras_digest(s.loras, 1) == digest, !i);
+        loras_end(s.loras, 1);
+    }
+}
+END_TEST
+
+/* It is left behind, and the weights stay open. */
+START_TEST(storage_that_hangs_holds_up_nobody)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/adapter_config.json", paths[1]);
+    ck_assert(!unlink(path) && !mkfifo(path, 0600));
+    const struct loras_ticket t = loras_wait(s.loras, 2);
+    for (int i = 0; i < 5; i++) {
+        (void)loras_step(s.loras, true);
+        ck_assert_int_eq(loras_begin(s.loras, &t, &e), -ERR_RETRY);
+    }
+    ck_assert(loras_rests(s.loras));
+    const struct loras_ticket late = {t.adapter, t.number, t.since_ms - LORAS_WAIT_MS};
+    ck_assert_int_eq(loras_begin(s.loras, &late, &e), -ERR_HANG);
+    ck_assert_msg(strstr(e.text, "b: its folder has been read for 60 s"), "%s", e.text);
+    int fd = open(path, O_WRONLY); /* now there is nothing in it */
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+    turn(false);
+    ck_assert_int_eq(figures().failed, 1);
+}
+END_TEST
+
+static int load_once(void *user)
+{
+    (void)user;
+    struct loras *loras = NULL;
+    struct err why = {0};
+    const struct loras_conf c = {&s.spec, weights_config(s.w), s.w, s.d, s.beside, s.inbox};
+    int rc = loras_create(&c, &loras, &why);
+    if (rc)
+        return rc;
+    const struct loras_ticket t = loras_wait(loras, 3);
+    while ((rc = loras_begin(loras, &t, &why)) == -ERR_RETRY) {
+        if (loras_rests(loras))
+            ck_assert_ptr_null(inbox_take(s.inbox, 1000));
+        (void)loras_step(loras, false);
+    }
+    ck_assert(loras_destroy(loras));
+    beside_drop(s.beside, 2);
+    ck_assert_int_eq(rc, -(int)why.code);
+    return rc;
+}
+
+START_TEST(each_failure_is_told)
+{
+    fault_each(FAULT_MEM, load_once, NULL);
+    fault_each(FAULT_IO, load_once, NULL);
+}
+END_TEST
+
+int main(void)
+{
+    return unit_run_with(&(struct unit){"loras", 60, setup, teardown},
+        (const TTest *const[]){they_come_and_go, what_is_in_use_stays,
+            a_damaged_folder_costs_its_own, another_one_is_told_from_it,
+            storage_that_hangs_holds_up_nobody, each_failure_is_told, NULL});
+}
