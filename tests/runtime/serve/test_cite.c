@@ -41,7 +41,11 @@ static void put(const char *name, const char *text)
 
 static void open_documents(void)
 {
-    const struct retrieve_conf c = {&serve.retrieval, dev, PRECISION_FP32, (int64_t)1 << 28, &door};
+    const struct retrieve_conf c = {.spec = &serve.retrieval,
+        .dev = dev,
+        .precision = PRECISION_FP32,
+        .budget_bytes = (int64_t)1 << 28,
+        .door = &door};
     ck_assert_msg(!retrieve_open(&c, &conf.retrieve, &e), "%s", e.text);
     ck_assert_msg(!retrieve_index(conf.retrieve, &e), "%s", e.text);
 }
