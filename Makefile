@@ -71,10 +71,9 @@ $(O)/base/mem.o: ALL_CFLAGS += -DLLMJOB_ALLOW_MALLOC
 $(foreach r,$(ROOMS),$(O)/tests/$(r)/%.o): ALL_CFLAGS += -O1 -fno-var-tracking -Wno-format-truncation -Wno-maybe-uninitialized
 # Of what tests do themselves wrong addresses are of interest: undefined behaviour is looked for in what they test.
 $(if $(ASAN),$(foreach r,$(ROOMS),$(O)/tests/$(r)/%.o): ALL_CFLAGS += -fno-sanitize=undefined)
-# Instrumented, one that computes little itself takes less than half the time where nothing is optimised.
-unhurried := base api agent controller controller/kube controller/plan cli \
-  $(addprefix runtime/,ckpt coll convert data door evaluate family files grammar serve text)
-$(if $(ASAN)$(TSAN),$(foreach r,$(unhurried),$(O)/tests/$(r)/test_%.o): ALL_CFLAGS += -O0)
+# Instrumented, what computes little itself takes less than half the time where nothing is optimised.
+$(if $(ASAN)$(TSAN),$(foreach r,$(filter-out kernels,$(ROOMS)),$(O)/$(r)/%.o $(O)/tests/$(r)/%.o): ALL_CFLAGS += -O0)
+$(if $(ASAN)$(TSAN),$(O)/runtime/coll/%.o: ALL_CFLAGS += -O1) # which add up themselves
 # Of a build's time these four are half; what a debugger would say of their variables is a third of that, and for the
 # slowest, which no AVX2 machine runs, so is the choice of induction variables.
 $(O)/kernels/cpu/isa_%.o: ALL_CFLAGS += -fno-var-tracking
