@@ -30,6 +30,13 @@ static inline bool sample_takes(uint64_t i)
     return sample_takes_of(sample_setting("LLMJOB_SAMPLE"), i);
 }
 
+/* Of what takes longest: of each so many neighbours one. */
+static inline uint64_t sample_few(void)
+{
+    uint64_t n = sample_setting("LLMJOB_SAMPLE");
+    return n > 1 ? 2 * n : 1;
+}
+
 /* Of what shows the same in each build: under AddressSanitizer one of n neighbours, without it the
    others, so that all are tried once. */
 static inline bool sample_takes_here(uint64_t n, uint64_t i)

@@ -492,7 +492,7 @@ START_TEST(random_schedules)
         for (int k = 0; k <= ADAPTERS; k++)
             alone[k] = served_open(_i, type, 0, k);
         for (uint64_t n = (uint64_t)(2 * _i + t); n < SCHEDULES; n += 2 * (uint64_t)FAMILIES)
-            if (sample_takes(n / (2 * (uint64_t)FAMILIES)))
+            if (sample_takes_of(sample_few(), n / (2 * (uint64_t)FAMILIES)))
                 schedule(&s[taken++ % 2], alone, n, &sum);
         loras_tell(s[1].loras, &loras);
         for (int k = 0; k <= ADAPTERS; k++)
@@ -629,7 +629,7 @@ START_TEST(a_team_draws_what_one_rank_draws)
 {
     static const struct layout layouts[] = {{1, 2, 1, 1, 1}, {1, 1, 2, 1, 1}, {1, 2, 2, 1, 1}};
     static const int families[] = {0, 1, 3}; /* Llama, GPT-2, Qwen3 */
-    if (!sample_takes((uint64_t)_i))
+    if (!sample_takes_of(sample_few(), (uint64_t)_i))
         return;
     shared_family = families[_i / 3];
     shared = layouts[_i % 3];
