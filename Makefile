@@ -293,9 +293,13 @@ run-asan-rest: $(filter-out $(CALM),$(ASAN_TESTS))
 tsan_build = TSAN=1 O=$(O)-tsan CUDASIM=$(CUDASIM) KERNELS=$(call lib,kernels)
 tsan: $(call lib,kernels) ## the tests that start threads, with ThreadSanitizer
 	@+$(sub) $(tsan_build) run-tsan
-tsan-programs: $(TSAN_TESTS)
-run-tsan: $(TSAN_TESTS)
-	@OMP_NUM_THREADS=1 $(tame) $(RUN) -g tsan $(PARALLEL) $(call long_first,$(TSAN_TESTS))
+# In `make test` one in LLMJOB_SAMPLE neighbours, those that are alike long, chosen by LLMJOB_SEED; else all.
+in_sample = $(shell printf '%s\n' $(1) | awk -v n=$(LLMJOB_SAMPLE) -v seed=$(LLMJOB_SEED) \
+  'BEGIN { srand(seed) } (NR - 1) % n == 0 { k = int(rand() * n) } (NR - 1) % n == k')
+tsan_taken := $(if $(and $(TSAN),$(R)),$(call in_sample,$(filter-out --,$(call long_first,$(TSAN_TESTS)))),$(TSAN_TESTS))
+tsan-programs: $(tsan_taken)
+run-tsan: $(tsan_taken)
+	@OMP_NUM_THREADS=1 $(tame) $(RUN) -g tsan $(PARALLEL) $(call long_first,$(tsan_taken))
 fault: ## the tests that fail the n-th allocation or system call, without sanitizers
 	@+$(sub) FAULT=1 O=$(O)-fault CUDASIM=$(CUDASIM) run-fault
 run-fault: $(FAULT_TESTS)
@@ -316,7 +320,7 @@ run-whole-asan: $(filter-out %/test_cuda,$(SAMPLED))
 	@OMP_NUM_THREADS=2 $(tame) $(RUN) -g whole-asan -t 1800 $(PARALLEL) $^
 whole-tsan: $(call lib,kernels)
 	@+$(sub) $(tsan_build) run-whole-tsan
-run-whole-tsan: $(filter $(SAMPLED),$(TSAN_TESTS))
+run-whole-tsan: $(TSAN_TESTS)
 	@OMP_NUM_THREADS=1 $(tame) $(RUN) -g whole-tsan -t 1800 $(PARALLEL) $^
 SIM_ROUNDS ?= 5000
 sim: $(addprefix $(O)/tests/,controller/plan/test_plan_sim agent/test_world agent/test_term) ## random worlds, SIM_ROUNDS=5000, for plan and coordinators
