@@ -16,9 +16,9 @@ prepare() {
 		'convert: {format: HuggingFace, quantize: BF16, output: /data/out/kjv}'
 	write_job exact out/kjv 'convert: {format: GGUF, output: /data/out/exact}'
 	write_job measured out/kjv-q8/model.gguf \
-		'evaluate: {data: /data/kjv.txt, sequenceLength: 128, samples: 4, output: /data/out/measured}' \
+		'evaluate: {data: /data/kjv.txt, sequenceLength: 64, samples: 4, output: /data/out/measured}' \
 		$'precision: FP32\n  replicas: 2'
-	sed -E 's/^( *sequenceLength:).*/\1 128/; s/^( *sequences:).*/\1 4/' manifests/samples/convert.yaml >"$work/kjv-q4.yaml"
+	sed -E 's/^( *sequenceLength:).*/\1 64/; s/^( *sequences:).*/\1 4/' manifests/samples/convert.yaml >"$work/kjv-q4.yaml"
 	sed -E 's/kjv-q4/kjv-q8/; s/Q4_K_M/Q8_0/' "$work/kjv-q4.yaml" >"$work/kjv-q8.yaml"
 	for model in kjv exact/model.gguf; do
 		write_job "serve-${model%%/*}" "out/$model" 'serve: {modelName: m, contextLength: 128}'
