@@ -31,7 +31,7 @@ import pydantic
 MODEL = "smol"
 QUESTION = [{"role": "user", "content": "Name three animals that live in the sea."}]
 HELLO = [{"role": "user", "content": "Say hello."}]  # which is soon done
-TOKENS = 20  # of an answer, when nothing is said of it
+TOKENS = 10  # of an answer, when nothing is said of it
 DRAINED = 100  # tokens of the answer that is under way: what happens meanwhile computes nothing
 LONG = "Here is a long list of English words, one after another: house, tree,"
 counts = {True: 0, False: 0}
