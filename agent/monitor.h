@@ -43,8 +43,8 @@
 
 struct monitor;
 
-/* spec is borrowed; job_dir: of the job file; run_dir: where the state is kept that names no folder.
- * *out NULL: the job watches nothing. */
+/* spec is borrowed; job_dir: of the job file; run_dir: where the state is kept that names no
+ * folder. *out NULL: the job watches nothing. */
 int monitor_create(const struct jobspec *spec, const char *job_dir, const char *run_dir,
     struct monitor **out, struct err *e);
 /* Keeps its state. */

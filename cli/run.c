@@ -21,6 +21,7 @@
 #include "cli/fill.h"
 #include "cli/lease.h"
 #include "cli/local.h"
+#include "cli/run_secrets.h"
 #include "cli/spawn.h"
 #include "cli/terminal.h"
 #include "cli/trials.h"
@@ -86,6 +87,7 @@ struct event {
 struct local_run {
     struct run_conf conf;
     const char *file;
+    struct run_secrets secrets;
     struct timespec changed; /* of file, when it was read */
     struct arena *job_arena, *scratch;
     struct arena *reports[2]; /* the report lives in the one, the next is decoded into the other */
@@ -132,44 +134,6 @@ static void find_programs(struct local_run *r)
         sizeof r->rank);
 }
 
-/* There is no Secret on one machine: the key comes from a file. */
-static int write_api_key(const struct local_run *r, struct err *e)
-{
-    if (!*r->conf.api_key_file)
-        return 0;
-    buf_auto struct buf key;
-    buf_init(&key, LIMIT_API_KEYS_BYTES + 1);
-    int rc = io_read_file(r->conf.api_key_file, LIMIT_API_KEYS_BYTES, &key, e);
-    if (rc)
-        return rc;
-    if (strspn(buf_cstr(&key), " \t\r\n") == key.len)
-        return err_set(e, ERR_USER, "%s: no API key", r->conf.api_key_file);
-    char path[320];
-    snprintf(path, sizeof path, "%s/job/%s", r->folder, NAME_API_KEY_FILE);
-    return io_write_file(path, buf_cstr(&key), key.len, 0600, e);
-}
-
-/* Likewise. */
-static int write_webhook_keys(const struct local_run *r, struct err *e)
-{
-    const struct jobspec_alert *list = r->spec.serve.classify.alerts;
-    char from[LIMIT_PATH_BYTES], to[640];
-    for (int i = 0; *r->conf.webhook_secret && i < r->spec.serve.classify.alert_count; i++) {
-        buf_auto struct buf key;
-        buf_init(&key, LIMIT_WEBHOOK_BYTES + 1);
-        if (!list[i].webhook_key)
-            continue;
-        snprintf(from, sizeof from, "%s/%s", r->conf.webhook_secret, list[i].webhook_key);
-        snprintf(to, sizeof to, "%s/job/" NAME_WEBHOOK_DIR, r->folder);
-        int rc = io_mkdirs(to, 0700, e);
-        snprintf(to, sizeof to, "%s/job/" NAME_WEBHOOK_DIR "/%s", r->folder, list[i].webhook_key);
-        if (rc || (rc = io_read_file(from, LIMIT_WEBHOOK_BYTES, &key, e)) ||
-            (rc = io_write_file(to, buf_cstr(&key), key.len, 0600, e)))
-            return rc;
-    }
-    return 0;
-}
-
 static int make_folder(struct local_run *r, struct err *e)
 {
     const char *base = getenv("TMPDIR");
@@ -203,8 +167,9 @@ static int write_job(struct local_run *r, struct err *e)
     rc = write_token(r, e);
     if (rc)
         return rc;
-    rc = write_api_key(r, e);
-    rc = rc ? rc : write_webhook_keys(r, e);
+    char path[320];
+    snprintf(path, sizeof path, "%s/job", r->folder);
+    rc = run_secrets_write(&r->secrets, &r->spec, path, e);
     if (rc)
         return rc;
     buf_auto struct buf json;
@@ -212,7 +177,6 @@ static int write_job(struct local_run *r, struct err *e)
     rc = jobspec_encode(&r->spec, &json, e);
     if (rc)
         return rc;
-    char path[320];
     snprintf(path, sizeof path, "%s/job/%s", r->folder, NAME_JOB_FILE);
     return io_write_file(path, json.data, json.len, 0600, e);
 }
@@ -221,29 +185,6 @@ static int write_job(struct local_run *r, struct err *e)
 static int replicas_here(const struct jobspec *s)
 {
     return jobspec_replicated(s) && s->replicas > 1 ? 1 : s->replicas;
-}
-
-/* What a Secret has in a cluster comes from files. */
-static int check_secrets(struct local_run *r, struct err *e)
-{
-    if (r->spec.task == TASK_SERVE && r->spec.serve.api_key_secret && !*r->conf.api_key_file)
-        return err_set(e, ERR_USER,
-            "%s: spec.serve.apiKeySecret: there are no Secrets here; "
-            "give the key by --api-key-file",
-            r->file);
-    if (*r->conf.api_key_file && r->spec.task != TASK_SERVE)
-        return err_set(e, ERR_USER, "--api-key-file: %s serves nothing", r->file);
-    if (*r->conf.api_key_file) /* holds whether or not the file asks for keys */
-        r->spec.serve.api_key_secret = "keys";
-    bool serves = r->spec.task == TASK_SERVE;
-    if (serves && r->spec.serve.classify.webhook_secret && !*r->conf.webhook_secret)
-        return err_set(e, ERR_USER,
-            "%s: spec.serve.classify.webhookSecret: there are no Secrets here; "
-            "give a folder that has its keys by --webhook-secret",
-            r->file);
-    if (*r->conf.webhook_secret && !(serves && r->spec.serve.classify.webhook_secret))
-        return err_set(e, ERR_USER, "--webhook-secret: %s names no webhookSecret", r->file);
-    return 0;
 }
 
 static int read_job(struct local_run *r, struct err *e)
@@ -260,7 +201,8 @@ static int read_job(struct local_run *r, struct err *e)
     r->spec.replicas = replicas_here(&r->spec);
     if (r->conf.replicas > CREW_MEMBERS || r->spec.replicas > CREW_MEMBERS)
         return err_set(e, ERR_USER, "replicas: at most %d on one machine", CREW_MEMBERS);
-    rc = check_secrets(r, e);
+    r->secrets = (struct run_secrets){r->file, r->conf.api_key_file, r->conf.webhook_secret};
+    rc = run_secrets_check(&r->secrets, &r->spec, e);
     if (rc)
         return rc;
     rc = local_map(&r->spec, r->conf.storage, r->job_arena, e);

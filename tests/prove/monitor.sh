@@ -27,7 +27,7 @@ receive() { # file failures
 	: >"$1"
 	tests/e2e/receiver "$1" "$2" "Bearer $(cat "$work/secret/token")" &
 	receiver=$!
-	poll 20 "a receiver" test -s "$1"
+	poll 60 "a receiver" test -s "$1"
 }
 # The sample, its webhook the receiver's, without what it follows unless that is said.
 serve() { # received [file]

@@ -48,6 +48,7 @@ class Visit:
     def __init__(self, browser, url, ready=True, path="/", **options):
         self.context = browser.new_context(**options)
         self.page, self.url, self.said, self.asked = self.context.new_page(), url, [], []
+        self.page.set_default_timeout(WAIT_MS)
         self.page.on("console", lambda message: self.said.append(message.text))
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
@@ -506,7 +507,6 @@ def watch(browser, url, path, key):
     expect(visit(".alert")).to_have_attribute("data-state", "inactive", timeout=WAIT_MS)
     resolved = visit(".alert").text_content()
     check("it resolves, and both times are told", "never" not in resolved, resolved)
-    nothing_is_made_of_text(visit, "sums")
     for width in (320, 1100):
         visit.page.set_viewport_size({"width": width, "height": 700})
         wide = visit.page.evaluate("document.documentElement.scrollWidth")
@@ -523,6 +523,7 @@ def watch(browser, url, path, key):
     check("or as the other page was told, and with its key", not is_dark(visit) and visit("#key").is_visible())
     check("no cookie is set", not visit.context.cookies())
     visit.quiet("watching", but=r"status of 401")
+    nothing_is_made_of_text(visit, "sums")
 
 
 PARTS = {"talk": talk, "keys": keys, "text": text, "look": look, "gone": gone, "key": key, "sources": sources, "watch": watch}
