@@ -4,7 +4,8 @@
  * behind its tokens while a pass looks at them. Keys of those that do not come true are behind what
  * counts as done: nobody finds them, and the next rows take their places.
  *
- * The clock is read to bound the next step's rows, and for nothing else.
+ * The clock is read to bound the next step's rows and to know whether a draft pays, and for nothing
+ * else.
  */
 #include "runtime/serve/batcher.h"
 
@@ -19,6 +20,7 @@
 #include "runtime/serve/sched.h"
 #include "runtime/serve/shape.h"
 #include "runtime/serve/team.h"
+#include "runtime/serve/thrift.h"
 
 #include <assert.h>
 #include <string.h>
@@ -72,10 +74,16 @@ struct batcher {
     int rows_ahead;               /* of these, that the pass has */
     struct draft_part *drafts;    /* (most) of a draft's passes */
     struct batcher_seq **drafted; /* (most) whose they are */
-    struct shaper *shaper;        /* NULL: nobody has asked for one yet */
-    struct fair turns;            /* of keys, in tokens */
-    double busy_ms;               /* a step without prompts */
-    double rows_per_ms;           /* of prompts */
+    bool *read;                   /* (pages) the draft has keys of all its tokens */
+    int64_t draft_rows;           /* that it was asked to read in this step; 0: it was not asked */
+    double draft_rows_per_ms;
+    struct thrift thrift;
+    struct thrift_step last; /* but for what came true of its guesses, */
+    int64_t right;           /* which is what came true since there was so much */
+    struct shaper *shaper;   /* NULL: nobody has asked for one yet */
+    struct fair turns;       /* of keys, in tokens */
+    double busy_ms;          /* a step without prompts */
+    double rows_per_ms;      /* of prompts */
     struct batcher_figures figures;
 };
 
@@ -106,8 +114,11 @@ int batcher_create(const struct batcher_conf *c, struct batcher **out, struct er
     b->whose = mem_array(parts, sizeof *b->whose);
     b->drafts = mem_array((size_t)c->most, sizeof *b->drafts);
     b->drafted = mem_array((size_t)c->most, sizeof *b->drafted);
-    int rc =
-        b->seq && b->view && b->rows && b->order && b->parts && b->whose && b->drafts && b->drafted
+    b->read = mem_array((size_t)c->pages, sizeof *b->read);
+    thrift_init(&b->thrift, c->draft ? c->draft_share : 0);
+    b->conf.clock_fn = c->clock_fn ? c->clock_fn : clock_ns;
+    bool all = b->seq && b->view && b->rows && b->order && b->parts && b->whose;
+    int rc = all && b->drafts && b->drafted && b->read
         ? pages_create((int32_t)c->pages, KVCACHE_PAGE, &b->pages, e)
         : err_set(e, ERR_MEMORY, "no memory for %d sequences", c->most);
     if (rc) {
@@ -147,6 +158,7 @@ void batcher_destroy(struct batcher *b)
     mem_free(b->ahead);
     mem_free(b->drafts);
     mem_free(b->drafted);
+    mem_free(b->read);
     mem_free(b);
 }
 
@@ -254,6 +266,7 @@ void batcher_tell(const struct batcher *b, struct batcher_figures *out)
     *out = b->figures;
     out->pages = b->conf.pages;
     out->pages_left = pages_left(b->pages);
+    out->draft_loses = b->thrift.loses;
 }
 
 /* -- pages of a sequence -- */
@@ -263,6 +276,7 @@ static void take_pages(struct batcher *b, struct batcher_seq *q, int64_t tokens)
     while (q->paged < kvcache_pages(tokens)) {
         int32_t page = pages_take(b->pages);
         assert(page != PAGE_NONE); /* sched counts them */
+        b->read[page] = false;
         q->pages[q->paged++] = page;
     }
 }
@@ -279,7 +293,9 @@ static void begin(struct batcher *b, struct batcher_seq *q)
 {
     int64_t known = scores(q) ? q->scored : q->count - 1;
     q->sealed = q->paged = pages_find(b->pages, salt_of(q), q->ids, known, q->pages);
-    q->done = q->drafted = q->paged * KVCACHE_PAGE;
+    q->done = q->paged * KVCACHE_PAGE;
+    for (int64_t i = 0; i < q->paged && b->read[q->pages[i]]; i++)
+        q->drafted = (i + 1) * KVCACHE_PAGE;
     if (q->cached < 0) {
         q->cached = q->done;
         b->figures.cached += q->done;
@@ -288,11 +304,9 @@ static void begin(struct batcher *b, struct batcher_seq *q)
     q->running = true;
 }
 
-/* A page that is found has the draft's keys, too. */
 static void seal_pages(struct batcher *b, struct batcher_seq *q)
 {
-    int64_t tokens = b->conf.draft && q->drafted < q->done ? q->drafted : q->done;
-    for (; (q->sealed + 1) * KVCACHE_PAGE <= tokens; q->sealed++)
+    for (; (q->sealed + 1) * KVCACHE_PAGE <= q->done; q->sealed++)
         pages_seal(b->pages, salt_of(q), q->pages[q->sealed],
             q->sealed ? q->pages[q->sealed - 1] : PAGE_NONE, q->ids + q->sealed * KVCACHE_PAGE);
 }
@@ -374,10 +388,20 @@ static int64_t decide(struct batcher *b)
 
 /* -- guesses -- */
 
+/* May the draft read those of the first `tokens` that it has not read? Of one that was not timed it
+   is taken to be no slower than the model. */
+static bool may_read(const struct batcher *b, const struct batcher_seq *q, int64_t tokens)
+{
+    double rows_per_ms = b->draft_rows_per_ms > 0 ? b->draft_rows_per_ms : b->rows_per_ms;
+    return thrift_reads(&b->thrift, (double)(tokens - q->drafted) / rows_per_ms);
+}
+
 /* How many tokens are to be guessed of a sequence that decodes. Those that need no model stand
    behind its tokens then. */
 static int offer(struct batcher *b, struct batcher_seq *q)
 {
+    if (b->conf.draft && (!thrift_guesses(&b->thrift, b->last.next) || !may_read(b, q, q->count)))
+        return 0;
     int64_t room = b->conf.context - 1 - q->count;
     int n = guess_length(&q->guess);
     if (room < n)
@@ -407,12 +431,15 @@ static bool add_guess(struct batcher *b, struct batcher_seq *q)
 static int run_draft(struct batcher *b, struct err *e)
 {
     int n = 0;
+    b->draft_rows = 0;
     for (int i = 0; i < b->count; i++) {
         struct batcher_seq *q = b->seq[i];
         int64_t tokens = q->done + b->rows[i];
         q->drafted = q->drafted < q->done ? q->drafted : q->done;
-        if (!b->rows[i] || (decodes(q) && !q->guesses && tokens - q->drafted < KVCACHE_PAGE))
+        if (!b->rows[i] || (decodes(q) && !q->guesses && tokens - q->drafted < KVCACHE_PAGE) ||
+            (!q->guesses && !may_read(b, q, tokens)))
             continue;
+        b->draft_rows += tokens - q->drafted;
         b->drafted[n] = q;
         b->drafts[n++] = (struct draft_part){.ids = q->ids,
             .count = tokens,
@@ -426,8 +453,11 @@ static int run_draft(struct batcher *b, struct err *e)
     int rc = n ? draft_guess(b->conf.draft, b->drafts, n, b->conf.may_follow_fn, e) : 0;
     for (int i = 0; i < n && !rc; i++) {
         const struct draft_part *p = &b->drafts[i];
-        b->drafted[i]->guesses = p->guessed;
-        b->drafted[i]->drafted = p->count + (p->guessed ? p->guessed - 1 : 0);
+        struct batcher_seq *q = b->drafted[i];
+        for (int64_t k = q->drafted / KVCACHE_PAGE; (k + 1) * KVCACHE_PAGE <= p->count; k++)
+            b->read[q->pages[k]] = true;
+        q->guesses = p->guessed;
+        q->drafted = p->count + (p->guessed ? p->guessed - 1 : 0);
     }
     return rc;
 }
@@ -440,9 +470,11 @@ static int guess_ahead(struct batcher *b, int64_t rows, struct err *e)
     if (b->conf.rows - rows < left)
         left = (int)(b->conf.rows - rows);
     b->rows_ahead = 0;
-    for (int i = 0; i < b->count; i++)
+    for (int i = 0; i < b->count; i++) {
         if (b->rows[i])
             take_pages(b, b->seq[i], b->seq[i]->done + b->rows[i]);
+        b->last.next += b->rows[i] && decodes(b->seq[i]);
+    }
     for (int i = 0; i < b->count; i++) {
         struct batcher_seq *q = b->seq[i];
         q->guesses = q->looked_at = 0;
@@ -460,6 +492,7 @@ static int guess_ahead(struct batcher *b, int64_t rows, struct err *e)
     }
     int rc = b->conf.draft ? run_draft(b, e) : 0;
     for (int i = 0; i < b->count && !rc; i++) {
+        b->last.guesses += b->seq[i]->guesses;
         b->seq[i]->guessed += b->seq[i]->guesses;
         b->figures.guessed += b->seq[i]->guesses;
     }
@@ -625,22 +658,49 @@ static int settle_part(struct batcher *b, struct batcher_seq *q, struct engine_p
         drawn[(*n)++] = (struct batcher_drawn){q, p->next, q->sampler.tells ? p->logits : NULL};
     return rc;
 }
-int batcher_step(struct batcher *b, struct batcher_drawn *drawn, int *n, struct err *e)
+/* The last step is over: what came true of it is known. */
+static void settle_account(struct batcher *b)
 {
-    int64_t prompts, rows = decide(b), began = clock_ns();
-    *n = 0;
-    if (!rows)
-        return 0;
+    b->last.right = (int)(b->figures.right - b->right);
+    thrift_note(&b->thrift, &b->last);
+    b->last = (struct thrift_step){.next = 0};
+    b->right = b->figures.right;
+}
+
+static int run_pass(struct batcher *b, int64_t rows, int *parts, struct err *e)
+{
+    int64_t prompts, began = b->conf.clock_fn();
     int rc = guess_ahead(b, rows, e);
     if (rc)
         return rc;
-    int parts = lay_parts(b, &prompts, &rows);
-    if ((rc = team_tell(b->conf.team, b->parts, parts, e)) ||
-        (rc = ensemble_pass(b->conf.ensemble, b->conf.engine, b->parts, parts, e)))
+    int64_t guessed = b->conf.clock_fn();
+    *parts = lay_parts(b, &prompts, &rows);
+    if ((rc = team_tell(b->conf.team, b->parts, *parts, e)) ||
+        (rc = ensemble_pass(b->conf.ensemble, b->conf.engine, b->parts, *parts, e)))
         return rc;
-    note_pace(b, prompts, rows == prompts, (double)(clock_ns() - began) / 1e6);
-    b->figures.steps++;
+    int64_t ended = b->conf.clock_fn();
+    b->last.prompts = prompts > 0;
+    b->last.draft_ms = b->draft_rows ? (double)(guessed - began) / 1e6 : 0;
+    if (b->draft_rows >= CHUNK_STEP && !b->last.guesses && b->last.draft_ms > 0)
+        b->draft_rows_per_ms = mean(b->draft_rows_per_ms, (double)b->draft_rows / b->last.draft_ms);
+    b->last.pass_ms = (double)(ended - guessed) / 1e6;
+    note_pace(b, prompts, rows == prompts, (double)(ended - began) / 1e6);
     b->figures.prompt_rows += prompts;
+    return 0;
+}
+
+int batcher_step(struct batcher *b, struct batcher_drawn *drawn, int *n, struct err *e)
+{
+    int64_t rows = decide(b);
+    int parts;
+    *n = 0;
+    if (!rows)
+        return 0;
+    settle_account(b);
+    int rc = run_pass(b, rows, &parts, e);
+    if (rc)
+        return rc;
+    b->figures.steps++;
     for (int i = 0; i < parts; i++) {
         struct batcher_seq *q = b->seq[b->whose[i]];
         if (q->guesses && i > q->first)

@@ -42,7 +42,9 @@ struct batcher_conf {
     int few;     /* rows of a step that cost hardly more than one (guess.h); 0: it is not so */
     guess_follow_fn *may_follow_fn; /* NULL: all may */
     struct draft
-        *draft; /* borrowed, with `pages`: guesses; NULL: by what stands before (ngram.h) */
+        *draft;         /* borrowed, with `pages`: guesses; NULL: by what stands before (ngram.h) */
+    double draft_share; /* of the time, that a draft may lose (thrift.h); 0: no account is kept */
+    int64_t (*clock_fn)(void); /* ns; NULL: clock_ns */
 };
 
 struct batcher_terms { /* for whom a sequence runs */
@@ -94,6 +96,7 @@ struct batcher_figures {
     int64_t prompt_rows, cached; /* tokens computed without a draw; found */
     int64_t pages, pages_left;   /* of the cache, and that no sequence has now */
     int64_t guessed, right;      /* tokens; of these, that came true */
+    bool draft_loses;            /* time, of late: it is only tried now and then */
 };
 void batcher_tell(const struct batcher *b, struct batcher_figures *out);
 

@@ -22,6 +22,7 @@
 
 #define IDLE_MS      1000
 #define STEP_MS      100  /* in which nobody waits longer for a token because of a prompt */
+#define DRAFT_SHARE  0.02 /* of the time, that is lost to a draft that does not pay, at most */
 #define FEW_ROWS     4    /* whose products read weights once (kernels/cpu/quant_ints_body.h) */
 #define INDEX_REST   4    /* times as long as a chunk took, answers go on before the next one */
 #define INDEX_CHUNKS 4    /* that are indexed at once while there are none */
@@ -46,6 +47,7 @@ struct infer {
     struct turn_conf turns;
     int64_t index_ms;            /* before which no chunk is indexed beside answers */
     struct batcher_drawn *drawn; /* (most) */
+    bool draft_loses;            /* as was said */
     int most;                    /* sequences at once, */
     int places;                  /* and beside them those that give way to each other */
     int taken;                   /* of these, */
@@ -246,6 +248,19 @@ static int give_token(struct infer *s, const struct batcher_drawn *d, struct err
     return rc || !v->turn.reason ? rc : end_turn(s, v, v->turn.reason, v->turn.fault.text, e);
 }
 
+/* Whether the draft pays is said when it changes. */
+static void tell_draft(struct infer *s)
+{
+    struct batcher_figures f;
+    batcher_tell(s->batcher, &f);
+    if (f.draft_loses == s->draft_loses)
+        return;
+    s->draft_loses = f.draft_loses;
+    log_info(
+        f.draft_loses ? "the draft does not pay: it is only tried now and then" : "the draft pays",
+        LOG_I("guessed_tokens", f.guessed), LOG_I("right_tokens", f.right));
+}
+
 static int step(struct infer *s, struct err *e)
 {
     int n, rc = end_cancelled(s, e);
@@ -260,6 +275,8 @@ static int step(struct infer *s, struct err *e)
             rc = give_token(s, &s->drawn[i], e);
         rc = rc ? rc : batcher_next(s->batcher, s->drawn, &n, e);
     }
+    if (s->draft)
+        tell_draft(s);
     return rc;
 }
 
@@ -404,7 +421,8 @@ static int open_batcher(struct infer *s, int64_t context, int64_t pages, struct 
         .guesses = s->spec->serve.speculation.method ? s->spec->serve.speculation.tokens : 0,
         .few = info.host_readable ? FEW_ROWS : 0,
         .may_follow_fn = keep_guesses,
-        .draft = s->draft};
+        .draft = s->draft,
+        .draft_share = DRAFT_SHARE};
     s->turns.vocab = b.vocab;
     s->turns.context = context;
     return batcher_create(&b, &s->batcher, e);
