@@ -56,6 +56,10 @@ finish() {
 }
 explain() {
 	local pod
+	if [ -n "$alone" ]; then
+		tail -n 40 "$out" "$work"/*/agent-*.log 2>/dev/null
+		return
+	fi
 	[ -e "$state/ready" ] || return 0
 	echo "---- $namespace"
 	kn get llmjobs,pods -o wide 2>&1
@@ -67,7 +71,7 @@ explain() {
 	echo "---- log of the controllers"
 	k -n $system logs deploy/llmjob --all-pods --tail=80 2>&1
 }
-finished="" booted=""
+finished="" booted="" alone=""
 at_exit() {
 	local status=$?
 	trap - EXIT
@@ -166,6 +170,39 @@ begin() { # log command...
 }
 # The address that an `llmjob run` with this log serves at; none yet is a failure.
 serving() { sed -n 's|.* serving at \(http://[^ ]*\)/v1$|\1|p' "$1" | tail -n 1 | grep .; }
+
+# ---- programs of the test's own folder, without a cluster ----------------------------------------
+# $work, which goes at the end with all that runs from $work/bin; what is begun writes to $out, and agents to logs beside it,
+# all of which is shown where something failed.
+alone() {
+	alone=1
+	work=$(mktemp -d)
+	out=$work/out
+	mkdir "$work/bin"
+	trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
+}
+own_programs() { cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"; }
+running() { # [program]: nobody else's are at these paths
+	{ find /proc -maxdepth 2 -name exe -lname "$work/bin/${1:-*}" 2>/dev/null || true; } | cut -d/ -f3 | sort -n
+}
+none_running() { [ -z "$(running)" ]; }
+clean_up() {
+	local pids
+	pids=$(running)
+	[ -z "$pids" ] || kill -9 $pids 2>/dev/null || true
+	rm -rf "$work"
+}
+# An agent's own port, which has /metrics.
+control() { tr '\0' '\n' <"/proc/$1/cmdline" | grep -A 1 -x -- --listen | tail -n 1; }
+# A program that counts and prints as `check` does; its last line is its own sum, which is taken over.
+counted() { # command...
+	local good bad status=0
+	timeout 600 "$@" >"$work/counted" 2>&1 || status=$?
+	grep -vE '^[0-9]+ passed, ' "$work/counted" || true
+	read -r good _ bad _ <<<"$(grep -E '^[0-9]+ passed, ' "$work/counted" || echo "0 passed, 1 failed")"
+	passed=$((passed + good)) failed=$((failed + bad))
+	[ $status = 0 ] || [ "$bad" -gt 0 ] || failed=$((failed + 1))
+}
 
 # ---- waiting -------------------------------------------------------------------------------------
 # watch SECONDS WHAT PREDICATE KUBECTL-ARGUMENTS...: feeds each line of a watch to PREDICATE until

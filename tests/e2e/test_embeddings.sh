@@ -5,13 +5,12 @@
 # the real MiniLM from its folder and the tiny BERTs of tests/golden; embeddings_client.py asks by the real `openai` client. That a
 # finished training is served alike is what test_sequence_classification.sh and test_matching.sh show.
 . "$(dirname "$0")/lib.sh"
-work=$(mktemp -d)
-out=$work/out
+alone
 
 prepare() {
 	python=$(PYTHON= tests/golden/python openai tests/e2e/requirements.txt)
-	mkdir -p "$work/bin" "$work/data/models"
-	cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
+	own_programs
+	mkdir -p "$work/data/models"
 	cp -r --reflink=auto "$(tests/golden/fetch.sh minilm)" "$work/data/models/minilm"
 	cp -r tests/golden/tiny-bert{,-texts} "$work/data/models/"
 	mkdir "$work/data/movies"
@@ -22,27 +21,7 @@ prepare() {
 		{"id": "98", "text": "Silence of the Lambs, The: Drama Thriller", "year": 1991, "genres": ["Thriller"], "liked": 344}
 	E
 }
-running() {
-	{ find /proc -maxdepth 2 -name exe -lname "$work/bin/${1:-*}" 2>/dev/null || true; } | cut -d/ -f3
-}
-none_running() { [ -z "$(running)" ]; }
-explain() { tail -n 40 "$out" "$work"/*/agent-*.log 2>/dev/null; }
-clean_up() {
-	local pids
-	pids=$(running)
-	[ -z "$pids" ] || kill -9 $pids 2>/dev/null || true
-	rm -rf "$work"
-}
-client() { # part argument...: its last line is its own sum, which is taken over
-	local line status=0
-	timeout 600 "$python" tests/e2e/embeddings_client.py "$@" >"$work/client" 2>&1 || status=$?
-	grep -vE '^[0-9]+ passed, ' "$work/client" || true
-	line=$(grep -E '^[0-9]+ passed, ' "$work/client" || echo "0 passed, 1 failed")
-	read -r good _ bad _ <<<"$line"
-	passed=$((passed + good)) failed=$((failed + bad))
-	[ $status = 0 ] || [ "$bad" -gt 0 ] || failed=$((failed + 1))
-}
-control() { tr '\0' '\n' <"/proc/$1/cmdline" | grep -A 1 -x -- --listen | tail -n 1; }
+client() { counted "$python" tests/e2e/embeddings_client.py "$@"; }
 serve() { # sample model maxQueue
 	sed -E "s|^( *source:).*|\1 /data/models/$2|; s/^( *maxQueue:).*/\1 $3/" "manifests/samples/$1.yaml" >"$work/job.yaml"
 	begin "$out" env TMPDIR="$work" "$work/bin/llmjob" run "$work/job.yaml" --storage "data=$work/data" --plain --port 0
@@ -62,7 +41,6 @@ recommended() { # request: ids, in order
 		jq -r 'if .error then .error.message else [.results[] | select((.parts | add) - .score | fabs < 1e-5) | .id] | join(" ") end'
 }
 
-trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
 prepare
 serve embeddings minilm 4
 client api "$url" tests/golden/minilm_embeddings movies

@@ -8,8 +8,7 @@
 # ask. Adapters have random factors. The API key, which a cluster takes from a Secret, is given to an
 # agent that is started as a pod would start it.
 . "$(dirname "$0")/lib.sh"
-work=$(mktemp -d)
-out=$work/out
+alone
 
 write_job() { # file secret
 	cat >"$1" <<-E
@@ -54,39 +53,14 @@ write_conversion() { # file output
 }
 prepare() {
 	python=$(PYTHON= tests/golden/python openai tests/e2e/requirements.txt)
-	mkdir -p "$work/bin"
-	cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
+	own_programs
 	model=$work/$(basename "$(tests/golden/fetch.sh smollm2)")
 	cp --reflink=auto "$(tests/golden/fetch.sh smollm2)" "$model"
 }
-running() { # [program]
-	{ find /proc -maxdepth 2 -name exe -lname "$work/bin/${1:-*}" 2>/dev/null || true; } |
-		cut -d/ -f3
-}
-none_running() { [ -z "$(running)" ]; }
 explain() { tail -n 40 "$out" "$work"/*/agent-*.log "$work/agent.log" 2>/dev/null; }
-clean_up() {
-	local pids
-	pids=$(running)
-	[ -z "$pids" ] || kill -9 $pids 2>/dev/null || true
-	rm -rf "$work"
-}
-# The client counts and prints as `check` does; its last line is its own sum, which is taken over.
-client() { # part argument...
-	local line status=0
-	timeout 600 "$python" "tests/e2e/${program:-openai}_client.py" "$@" >"$work/client" 2>&1 || status=$?
-	grep -vE '^[0-9]+ passed, ' "$work/client" || true
-	line=$(grep -E '^[0-9]+ passed, ' "$work/client" || echo "0 passed, 1 failed")
-	read -r good _ bad _ <<<"$line"
-	passed=$((passed + good)) failed=$((failed + bad))
-	[ $status = 0 ] || [ "$bad" -gt 0 ] || failed=$((failed + 1))
-}
+client() { counted "$python" "tests/e2e/${program:-openai}_client.py" "$@"; }
 answers() { curl -sf --max-time 10 "$1/health"; }
-control() { # the agent's own port, which has /metrics
-	tr '\0' '\n' <"/proc/$1/cmdline" | grep -A 1 -x -- --listen | tail -n 1
-}
 
-trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
 prepare
 write_job "$work/job.yaml"
 begin "$out" env TMPDIR="$work" "$work/bin/llmjob" run "$work/job.yaml" --plain --port 0

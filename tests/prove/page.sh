@@ -9,19 +9,7 @@
 # machine, or PYTHON), and ends the agent beneath it. SCREENSHOTS: a folder for pictures of it. Two minutes on two cores, of which one is the
 # training's.
 . "$(dirname "$0")/../e2e/lib.sh"
-work=$(mktemp -d)
-out=$work/out
-running() { # [program]
-	{ find /proc -maxdepth 2 -name exe -lname "$work/bin/${1:-*}" 2>/dev/null || true; } | cut -d/ -f3
-}
-none_running() { [ -z "$(running)" ]; }
-explain() { tail -n 40 "$out" "$work"/*/agent-*.log 2>/dev/null; }
-clean_up() {
-	local pids
-	pids=$(running)
-	[ -z "$pids" ] || kill -9 $pids 2>/dev/null || true
-	rm -rf "$work"
-}
+alone
 browser() { command -v chromium-headless-shell || command -v chromium || command -v chromium-browser; }
 need_browser() {
 	chromium=${CHROMIUM:-$(browser)} && return
@@ -48,26 +36,16 @@ serve() { # [flags...]
 	check "the model is served" poll 240 "an address" serving "$out"
 	url=$(serving "$out")
 }
-# Counts and prints as `check` does; its last line is its own sum, which is taken over.
-visit() { # part argument...
-	local good bad status=0
-	timeout 300 "$python" tests/prove/page.py "$chromium" "$@" >"$work/visit" 2>&1 || status=$?
-	grep -vE '^[0-9]+ passed, ' "$work/visit" || true
-	read -r good _ bad _ <<<"$(grep -E '^[0-9]+ passed, ' "$work/visit" || echo "0 passed, 1 failed")"
-	passed=$((passed + good)) failed=$((failed + bad))
-	[ $status = 0 ] || [ "$bad" -gt 0 ] || failed=$((failed + 1))
-}
+visit() { counted "$python" tests/prove/page.py "$chromium" "$@"; } # part argument...
 end_it() {
 	kill -TERM $run
 	wait $run || true
 	check "nothing is left running" poll 60 "the end of all processes" none_running
 }
 
-trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
 need_browser
 python=$(tests/golden/python page tests/prove/page.txt)
-mkdir -p "$work/bin"
-cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
+own_programs
 model=$work/$(basename "$(tests/golden/fetch.sh smollm2)")
 cp --reflink=auto "$(tests/golden/fetch.sh smollm2)" "$model"
 write_job
