@@ -44,8 +44,9 @@ struct rules_place { /* of the node that a rule is asked of */
 static int refuse(const struct rules_place *p, const char *field, const struct rule *r)
 {
     char path[PATH_BYTES * 2];
-    snprintf(path, sizeof path, "%s%s", p->path, field);
-    return field_refuse(p->source, path + strcspn(path, ".") + 1, p->e, "%s", r->message);
+    snprintf(path, sizeof path, "%s%s", p->path, field + (!*p->path && *field == '.'));
+    return field_refuse(
+        p->source, path + strcspn(path, ".") + !!strchr(path, '.'), p->e, "%s", r->message);
 }
 
 static int differ(const struct rules_place *p, const struct json *list, const struct rule *r)

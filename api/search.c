@@ -1,8 +1,8 @@
 /*
  * search: the trial table, the rungs, and what no rule says of it. Everything is computed anew from
- * the spec and from what is said of the runs; a tie goes to the trial with the lower number. A drawn
- * value is rounded to four digits, so that what a person reads is what a trial trains with. It must
- * not look at a clock, a file or an environment.
+ * the spec and from what is said of the runs; a tie goes to the trial with the lower number. A
+ * drawn value is rounded to four digits, so that what a person reads is what a trial trains with.
+ * It must not look at a clock, a file or an environment.
  */
 #include "api/search.h"
 

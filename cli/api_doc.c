@@ -9,6 +9,7 @@
 #include "api/names.h"
 #include "base/yaml.h"
 #include "cli/command.h"
+#include "cli/pairs.h"
 
 #define PATH_BYTES 256
 
@@ -176,13 +177,15 @@ int api_doc_render(const struct json *crd, struct buf *out, struct err *e)
 
 int command_api_doc(int argc, char **argv, int *status, struct err *e)
 {
-    static const struct conf_item none[] = {{0}};
+    static const struct conf_item items[] = {
+        {"pairs", CONF_BOOL, 0, NULL, NULL, "print jobs with each two of what may go together"},
+        {0}};
     static const char usage[] =
-        "llmjob api-doc CRD.yaml\n\nPrints the reference of the CRD as Markdown.";
+        "llmjob api-doc [--pairs] CRD.yaml\n\nPrints the reference of the CRD as Markdown.";
     *status = 0;
     const char *path;
-    char unused;
-    int rc = command_flags(none, usage, "file", argc, argv, &unused, &path, e);
+    bool pairs = false;
+    int rc = command_flags(items, usage, "file", argc, argv, &pairs, &path, e);
     if (rc <= 0)
         return rc;
     json_auto struct json *documents = NULL;
@@ -191,7 +194,10 @@ int command_api_doc(int argc, char **argv, int *status, struct err *e)
         return rc;
     buf_auto struct buf out;
     buf_init(&out, 1 << 20);
-    rc = api_doc_render(json_first(documents), &out, e);
+    if (pairs)
+        rc = pairs_write(&out, e);
+    else if (!(rc = api_doc_render(json_first(documents), &out, e)))
+        rc = pairs_render(&out, e);
     if (!rc)
         fputs(buf_cstr(&out), stdout);
     return rc;

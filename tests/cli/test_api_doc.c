@@ -6,6 +6,7 @@
 #include "base/io.h"
 #include "base/yaml.h"
 #include "cli/api_doc.h"
+#include "cli/pairs.h"
 
 #include <check.h>
 
@@ -26,6 +27,7 @@ START_TEST(test_docs_are_current)
     ck_assert_int_eq(io_read_file("manifests/crd.yaml", 1 << 20, &crd, &e), 0);
     ck_assert_int_eq(io_read_file("docs/api.md", 1 << 20, &doc, &e), 0);
     ck_assert_msg(!render(crd.data, crd.len, &made, &e), "%s", e.text);
+    ck_assert_msg(!pairs_render(&made, &e), "%s", e.text);
     ck_assert_msg(!strcmp(made.data, doc.data),
         "docs/api.md is old: llmjob api-doc manifests/crd.yaml >docs/api.md");
 }
@@ -85,6 +87,7 @@ int main(void)
 {
     Suite *suite = suite_create("api_doc");
     TCase *t = tcase_create("api_doc");
+    tcase_set_timeout(t, 60);
     tcase_add_test(t, test_docs_are_current);
     tcase_add_test(t, test_rows);
     tcase_add_test(t, test_refused);

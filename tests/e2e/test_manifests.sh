@@ -2,7 +2,8 @@
 # Goal: a wrong manifest is refused by the API server with a sentence that names the field; the samples are accepted,
 # and what the API server makes of them is what llmjob reads from the file; once created, only some fields change.
 # Method: server-side dry runs against any cluster that has the CRD. Each file of bad-manifests/ holds one mistake and
-# says on its first line what the refusal must name. tests/api/test_jobspec reads the same files.
+# says on its first line what the refusal must name; where llmjob refuses it by a rule, the server says the same sentence.
+# Then each two of what a job may have (docs/api.md, "What goes with what"): the server takes or refuses what llmjob does.
 #
 #   KUBECTL="kubectl --kubeconfig ..." LLMJOB=build/llmjob tests/e2e/test_manifests.sh
 set -uo pipefail
@@ -27,11 +28,15 @@ bad() {
 }
 # What the server said of one file, from the output of one kubectl for all of them.
 said_of() { awk -v f="\"$1\"" '/^Error|^error/ { on = index($0, f) } on' "$work/bad.out"; }
+# Does a rule of the CRD say so? The server has a sentence of its own for items that do not differ.
+is_rule() { [[ $1 != names\ must\ differ\ from\ one* ]] && grep -qxF -- "$1" "$work/messages"; }
 
 "${kubectl[@]}" get crd llmjobs.llmjob.dev >/dev/null || exit 1
 "${kubectl[@]}" create namespace $namespace >/dev/null || exit 1
 
 k create --dry-run=server -f "$here/bad-manifests" >"$work/bad.out" 2>&1
+sed -nE 's/^ *message: "?(.*[^"])"?$/\1/p' "$top/manifests/crd.yaml" >"$work/messages"
+"$llmjob" validate "$here"/bad-manifests/*.yaml >/dev/null 2>"$work/ours.out"
 for file in "$here"/bad-manifests/*.yaml; do
 	expect=$(sed -n '1s/^# expect: //p' "$file")
 	said=$(said_of "$file")
@@ -40,9 +45,36 @@ for file in "$here"/bad-manifests/*.yaml; do
 	elif ! grep -qF -- "$expect" <<<"$said"; then
 		bad "$(basename "$file"): wanted '$expect', the server said: ${said:-that it is right}"
 	else
-		ok
+		ours=$(sed -n "s|^.*/$(basename "$file"): ||p" "$work/ours.out")
+		if is_rule "${ours#*: }" && ! { grep -qF -- "${ours%%: *}" <<<"$said" && grep -qF -- "${ours#*: }" <<<"$said"; }; then
+			bad "$(basename "$file"): llmjob says '$ours', the server: $said"
+		else
+			ok
+		fi
 	fi
 done
+
+# One line each of what the server says: its name, and then "created" or why not. One in LLMJOB_SAMPLE is asked.
+"$llmjob" api-doc --pairs "$top/manifests/crd.yaml" | awk -v n="${LLMJOB_SAMPLE:-1}" -v seed="${LLMJOB_SEED:-0}" '
+	/^---/ { on = (i++ + seed) % n == 0 } on' >"$work/pairs.yaml"
+k create --dry-run=server -f "$work/pairs.yaml" 2>&1 | awk '
+	/created/ { split($1, part, "/"); print part[2], "created"; next }
+	match($0, /"pair-[0-9-]+" is invalid/) { if (name) print name, why; name = substr($0, RSTART + 1, RLENGTH - 13); why = "" }
+	name { why = why " " $0 }
+	END { if (name) print name, why }' >"$work/pairs.out"
+while read -r mark expect; do
+	[ "$mark" = "#" ] && { want=${expect#expect:} want=${want# }; continue; }
+	[[ "$mark $expect" =~ \"name\":\ ?\"(pair-[0-9-]+)\" ]] || continue
+	name=${BASH_REMATCH[1]}
+	said=$(grep "^$name " "$work/pairs.out")
+	if [ -z "$want" ] && [ "$said" = "$name created" ]; then
+		ok
+	elif [ -n "$want" ] && [[ $said == *"${want%%: *}"* && $said == *"${want#*: }"* ]]; then
+		ok
+	else
+		bad "$name: llmjob says '${want:-nothing}', the server: $said"
+	fi
+done <"$work/pairs.yaml"
 
 # Both sides fill in the same defaults: the server's object and the file decode to the same job.
 same_job() { # file
