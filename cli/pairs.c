@@ -28,6 +28,7 @@ static const struct pairs_feature of_training[] = {
     {"parallelism.zeroStage 2", "{parallelism: {zeroStage: 2}}", 2},
     {"parallelism.zeroStage 3", "{parallelism: {zeroStage: 3}}", 2},
     {"parallelism.balance Measured", "{parallelism: {balance: Measured}}", 0},
+    {"device.resource nvidia.com/gpu", "{device: {resource: nvidia.com/gpu}}", 0},
     {"precision FP16", "{precision: FP16}", 0},
     {"model.init Random", "{model: {init: Random}}", 0},
     {"train.objective MaskedLM", "{train: {objective: MaskedLM}}", 0},

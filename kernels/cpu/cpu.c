@@ -170,7 +170,8 @@ static int cpu_open_as(const struct driver *driver, const struct ops *ops, int i
 
 static int cpu_open(int index, int threads, struct dev **out, struct err *e)
 {
-    return cpu_open_as(&cpu_driver, &cpu_ops, index, threads, out, e);
+    int rc = cpu_isa_require(cpu_isa_chosen(), e);
+    return rc ? rc : cpu_open_as(&cpu_driver, &cpu_ops, index, threads, out, e);
 }
 
 static int cpu_ref_open(int index, int threads, struct dev **out, struct err *e)

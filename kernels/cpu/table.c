@@ -32,6 +32,14 @@ const struct cpu_isa *cpu_isa_usable(int i)
     return NULL;
 }
 
+int cpu_isa_require(const struct cpu_isa *best, struct err *e)
+{
+    return best ? 0
+                : err_set(e, ERR_DEVICE,
+                      "this program was built for processors with AVX2, FMA, F16C and BMI2 alone "
+                      "(NATIVE=1), and this one has not all of them");
+}
+
 void cpu_isa_force(const struct cpu_isa *isa)
 {
     atomic_store(&table_isa, isa);

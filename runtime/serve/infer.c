@@ -352,8 +352,6 @@ static int describe_adapters(struct infer *s, struct model_conf *c, struct err *
         return 0;
     const struct jobspec_serve *v = &s->spec->serve;
     const struct model_config *whole = weights_config(s->weights);
-    if (s->team)
-        return err_set(e, ERR_USER, "spec.serve.adapters: not with ranks that share the model");
     int rc = v->adapter_memory
         ? beside_create(whole, v->adapter_count, v->adapter_memory, &s->beside, e)
         : adapters_describe(v, whole, &s->beside, e);
@@ -369,9 +367,6 @@ static int describe_draft(struct infer *s, struct model_conf *c, struct err *e)
         .context = c->kv_capacity};
     if (s->spec->serve.speculation.method != SPECULATION_DRAFT)
         return 0;
-    if (s->team)
-        return err_set(
-            e, ERR_USER, "spec.serve.speculation: Draft not with ranks that share the model");
     int rc = draft_open(&d, &s->draft, e);
     if (rc || (rc = draft_compare(s->draft, s->tok, e)))
         return rc;
@@ -507,8 +502,6 @@ static int open_documents(struct infer *s, struct err *e)
         s->conf.budget_bytes, spec->serve.embedding_cache, s->conf.door};
     if (!spec->serve.retrieval.documents)
         return 0;
-    if (s->team)
-        return err_set(e, ERR_USER, "spec.serve.retrieval: not with ranks that share the model");
     int rc = retrieve_open(&c, &s->turns.retrieve, e);
     if (!rc)
         s->conf.budget_bytes -= retrieve_bytes(s->turns.retrieve);

@@ -6,11 +6,13 @@
 #include "kernels/dev.h"
 
 #include "base/mem.h"
+#include "kernels/cpu/cpu.h"
 #include "kernels/driver.h"
 #include "kernels/ops.h"
 
 #include <check.h>
 #include <omp.h>
+#include <string.h>
 #include <unistd.h>
 
 START_TEST(test_kinds)
@@ -226,6 +228,16 @@ START_TEST(test_open_without_memory)
 END_TEST
 #endif
 
+/* A build for this processor alone says so on another, as of a machine that is not of use. */
+START_TEST(a_processor_that_no_set_is_for_is_told)
+{
+    struct err e = {.text = ""};
+    ck_assert_int_eq(cpu_isa_require(NULL, &e), -ERR_DEVICE);
+    ck_assert_msg(strstr(e.text, "NATIVE=1"), "%s", e.text);
+    ck_assert_int_eq(cpu_isa_require(cpu_isa_usable(0), &e), 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("dev");
@@ -233,6 +245,7 @@ int main(void)
     tcase_add_test(t, test_kinds);
     tcase_add_test(t, test_default_threads);
     tcase_add_test(t, test_refusals);
+    tcase_add_test(t, a_processor_that_no_set_is_for_is_told);
     tcase_add_test(t, test_plugin_absent);
     tcase_add_test(t, test_dtypes);
     tcase_add_test(t, test_memory);
