@@ -47,17 +47,18 @@ static struct beside_shape shape_of(const struct merge_factors *f)
 
 /* -- reading -- */
 
-/* gain (rows) = m / |W + s B A| by rows; a row of no length stays as it is. */
+/* gain (rows) = m / |W + s B A| by rows, those that this rank has of t; a row of no length stays as
+   it is. */
 static int find_gains(struct weights *w, const struct tensor *t, const struct merge_factors *f,
     float *gain, struct err *e)
 {
-    int64_t in = t->shape[1];
+    int64_t in = t->whole[1], row = t->begin[0], end = row + t->shape[0];
     mem_autofree float *rows = mem_array((size_t)(LENGTH_ROWS * in), sizeof *rows);
     if (!rows)
         return err_set(e, ERR_MEMORY, "no memory for rows of %lld columns", (long long)in);
-    for (int64_t row = 0, n; row < t->shape[0]; row += n) {
-        n = t->shape[0] - row < LENGTH_ROWS ? t->shape[0] - row : LENGTH_ROWS;
-        int rc = weights_read(w, t->name, t->shape[0], in, row, n, DTYPE_F32, rows, e);
+    for (int64_t n; row < end; row += n) {
+        n = end - row < LENGTH_ROWS ? end - row : LENGTH_ROWS;
+        int rc = weights_read(w, t->name, t->whole[0], in, row, n, DTYPE_F32, rows, e);
         if (rc)
             return rc;
         lora_merge(rows, f->a, f->b + row * f->rank, n, in, f->rank, f->scale);
@@ -66,6 +67,12 @@ static int find_gains(struct weights *w, const struct tensor *t, const struct me
             gain[i] = gain[i] > 0 ? f->m[i] / gain[i] : 1;
     }
     return 0;
+}
+
+/* What this rank has of it; NULL: nothing. */
+static const struct tensor *own_of(const struct adapter_folder *f, const struct tensor *t)
+{
+    return f->own.count ? tensors_find(&f->own, t->name) : t;
 }
 
 static void add_digest(
@@ -91,10 +98,13 @@ static int read_numbers(struct adapter_folder *f, struct weights *w, struct err 
         if (!x)
             continue;
         add_digest(f, t, x);
-        if (!x->m)
+        const struct tensor *own = own_of(f, t);
+        if (!own)
+            merge_forget(f->merge, t);
+        if (!own || !x->m)
             continue;
         f->gain[i] = mem_array((size_t)t->shape[0], sizeof *f->gain[i]);
-        int rc = f->gain[i] ? find_gains(w, t, x, f->gain[i], e)
+        int rc = f->gain[i] ? find_gains(w, own, x, f->gain[i], e)
                             : err_set(e, ERR_MEMORY, "no memory for lengths of rows");
         if (rc)
             return rc;
@@ -161,16 +171,13 @@ int adapter_folder_describe(const struct adapter_folder *f, struct beside *b, in
     return 0;
 }
 
-/* The k-th tensor's, of which the rank may have a part or nothing; it leaves host memory. */
+/* The k-th tensor's, of which the rank may have a part alone; it leaves host memory. */
 static int put_tensor(struct adapter_folder *f, int k, struct beside *b, int i, struct err *e)
 {
-    const struct tensor *t = &f->all.at[k], *own = t;
+    const struct tensor *t = &f->all.at[k];
     const struct merge_factors *x = factors_of(f, k);
-    if (f->own.count)
-        own = tensors_find(&f->own, t->name);
     const struct beside_shape s = shape_of(x);
-    int rc =
-        own ? beside_put(b, i, own, &s, &(struct beside_values){x->a, x->b, f->gain[k]}, e) : 0;
+    int rc = beside_put(b, i, own_of(f, t), &s, &(struct beside_values){x->a, x->b, f->gain[k]}, e);
     merge_forget(f->merge, t);
     mem_free(f->gain[k]);
     f->gain[k] = NULL;
@@ -220,9 +227,10 @@ int adapters_describe(
 }
 
 int adapters_load(const struct jobspec_serve *s, const struct model_config *own, struct weights *w,
-    struct dev *d, struct beside *b, struct wire_page *page, struct err *e)
+    struct dev *d, struct beside *b, struct wire_page *page, uint64_t *digest, struct err *e)
 {
     const struct adapter_model m = {weights_config(w), own, w};
+    uint64_t both[2] = {0, 0};
     int rc = 0;
     for (int i = 0; i < s->adapter_count && !rc; i++) {
         struct adapter_folder *f = NULL;
@@ -230,8 +238,11 @@ int adapters_load(const struct jobspec_serve *s, const struct model_config *own,
         rc = beside_open(b, i, own, d, e);
         rc = rc ? rc : adapter_folder_open(&s->adapters[i], &m, &f, e);
         rc = rc ? rc : adapter_folder_put(f, b, i, INT64_MAX, &left, e);
+        both[1] = rc ? 0 : adapter_folder_digest(f);
+        both[0] = hash_xxh3(both, sizeof both);
         adapter_folder_close(f);
         beat(page);
     }
+    *digest = both[0];
     return rc;
 }

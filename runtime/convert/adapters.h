@@ -23,9 +23,10 @@ int adapters_find(const struct jobspec_serve *s, const char *name);
 int adapters_describe(const struct jobspec_serve *s, const struct model_config *c,
     struct beside **out, struct err *e);
 /* Opens and fills what was described in b, one at a time. own: w's model, or this rank's share of
-   it; w: what lengths of rows (DoRA) are taken from. page: a beat for each; or NULL. */
+   it; w: what lengths of rows (DoRA) are taken from. page: a beat for each; or NULL. digest: of
+   all of them, whatever this rank has of each. */
 int adapters_load(const struct jobspec_serve *s, const struct model_config *own, struct weights *w,
-    struct dev *d, struct beside *b, struct wire_page *page, struct err *e);
+    struct dev *d, struct beside *b, struct wire_page *page, uint64_t *digest, struct err *e);
 
 /* -- one of them -- */
 

@@ -175,7 +175,8 @@ static void print_others(const struct forecast *o, const struct layout *own)
     int64_t shown = 0;
     struct memplan taken;
     int most = o->serves && o->world < SERVING_RANKS ? SERVING_RANKS : o->world;
-    most = o->beside || o->draft || o->documents ? 0 : most; /* one rank has them */
+    /* one rank has them */
+    most = o->spec.serve.adapter_memory || o->draft || o->documents ? 0 : most;
     for (int ranks = 1; ranks <= most; ranks++)
         for (int pp = 1; (o->serves || o->world % ranks == 0) && pp <= ranks; pp++) {
             const struct layout l = {o->serves ? 1 : o->world / ranks, ranks / pp, pp, 1, 1};

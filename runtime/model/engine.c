@@ -263,6 +263,11 @@ void engine_destroy(struct engine *g)
     mem_free(g);
 }
 
+int engine_adapters(const struct engine *g)
+{
+    return beside_count(g->batch.beside);
+}
+
 void engine_watch(struct engine *g, batch_watch_fn *watch_fn, void *watcher)
 {
     g->batch.watch_fn = watch_fn;

@@ -39,6 +39,7 @@ int engine_create(struct model *m, struct engine **out, struct err *e);
 void engine_destroy(struct engine *g);
 /* Adds its part of the plan. */
 int engine_plan(struct model *m, struct memplan *plan, struct err *e);
+int engine_adapters(const struct engine *g); /* that a part may have; 0: none */
 /* From now on watch_fn sees what each product of the layers reads (batch.h). */
 void engine_watch(struct engine *g, batch_watch_fn *watch_fn, void *watcher);
 

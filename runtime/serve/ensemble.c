@@ -177,13 +177,14 @@ static int load_voice(struct ensemble *s, int i, int64_t pages, struct err *e)
 {
     struct weights *w = s->members.at[i].weights;
     struct voice *v = &s->voice[i];
+    uint64_t any;
     int rc;
     v->conf.kv_pages = pages;
     if ((rc = model_create(s->conf.dev, &v->conf, &v->model, e)) ||
         (rc = model_load(v->model, w, e)) ||
         (v->beside &&
             (rc = adapters_load(
-                 &v->adapter, &v->conf.config, w, s->conf.dev, v->beside, s->conf.page, e))))
+                 &v->adapter, &v->conf.config, w, s->conf.dev, v->beside, s->conf.page, &any, e))))
         return rc;
     log_info("member", LOG_S("name", s->members.at[i].is->name), LOG_S("path", weights_path(w)),
         LOG_I("parameters", model_parameters(v->model)), LOG_I("bytes", v->plan.total));

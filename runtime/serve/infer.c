@@ -377,6 +377,7 @@ static int describe_draft(struct infer *s, struct model_conf *c, struct err *e)
 static int open_adapters(struct infer *s, const struct model_config *own, struct err *e)
 {
     const struct jobspec_serve *v = &s->spec->serve;
+    uint64_t digest;
     if (!s->beside)
         return 0;
     if (v->adapter_memory) {
@@ -393,8 +394,11 @@ static int open_adapters(struct infer *s, const struct model_config *own, struct
     log_info("adapters beside the model", LOG_I("adapters", beside_count(s->beside)),
         LOG_I("bytes", beside_bytes(s->beside, own)),
         LOG_I("greatest_rank", beside_rank(s->beside)));
-    int rc = adapters_load(v, own, s->weights, s->conf.dev, s->beside, s->conf.door->page, e);
-    return rc ? err_wrap(e, "spec.serve.adapters") : 0;
+    int rc =
+        adapters_load(v, own, s->weights, s->conf.dev, s->beside, s->conf.door->page, &digest, e);
+    if (rc || (rc = team_compare(s->team, digest, e)))
+        err_wrap(e, "spec.serve.adapters");
+    return rc;
 }
 
 static int open_batcher(struct infer *s, int64_t context, int64_t pages, struct err *e)

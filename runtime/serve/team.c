@@ -21,6 +21,7 @@ struct team_head {
 struct team_part {
     int32_t count, past;
     int32_t draws, sees; /* of its last token: the next one, the logits; 0 or 1 */
+    int32_t adapter;     /* engine_part's */
     struct sample_draw draw;
 };
 
@@ -114,7 +115,7 @@ int team_require(const struct memplan *p, int64_t budget_bytes, const struct mod
     struct memplan plan;
     if (!memplan_require(p, budget_bytes, &why))
         return 0;
-    if (c->beside || c->draft_bytes || !find_layout(budget_bytes, c, w, &l, &plan))
+    if (c->draft_bytes || !find_layout(budget_bytes, c, w, &l, &plan))
         return err_set(e, ERR_MEMORY, "%s", why.text);
     return err_set(e, ERR_MEMORY,
         "%.140s; with spec.parallelism {tensor: %d, pipeline: %d} each of %d ranks needs %lld",
@@ -148,6 +149,11 @@ int team_agree(
     int rc = relay_create(t->world, limit, &t->relay, e);
     rc = rc ? rc : world_agree(t->world, t->ranks, digest, tokens, e);
     return rc ? rc : least_pages(t, pages, e);
+}
+
+int team_compare(struct team *t, uint64_t digest, struct err *e)
+{
+    return t ? world_agree(t->world, t->ranks, digest, 0, e) : 0;
 }
 
 /* -- messages -- */
@@ -188,7 +194,8 @@ int team_tell(struct team *t, const struct engine_part *parts, int n, struct err
         told[i] = (struct team_part){.count = (int32_t)p->count,
             .past = (int32_t)p->past,
             .draws = p->draw != NULL,
-            .sees = p->logits != NULL};
+            .sees = p->logits != NULL,
+            .adapter = p->adapter};
         if (p->draw)
             told[i].draw = *p->draw;
         memcpy(ids, p->ids, (size_t)p->count * sizeof *ids);
@@ -238,8 +245,8 @@ static int check_head(const struct team *t, const struct team_head *h, size_t by
     return 0;
 }
 
-/* The parts of the pass, which lie in the message. */
-static int read_parts(struct team *t, const struct team_head *h, struct err *e)
+/* The parts of the pass, which lie in the message, of a model with so many adapters. */
+static int read_parts(struct team *t, const struct team_head *h, int adapters, struct err *e)
 {
     const struct team_part *told = parts_of(t);
     const int32_t *ids = ids_of(t, h), *pages = ids + h->ids;
@@ -251,11 +258,14 @@ static int read_parts(struct team *t, const struct team_head *h, struct err *e)
             kvcache_pages((int64_t)p->past + p->count) > pages_left)
             return err_set(
                 e, ERR_BUG, "rank 0 tells of a part of %d tokens after %d", p->count, p->past);
+        if (p->adapter < 0 || p->adapter > adapters)
+            return err_set(e, ERR_BUG, "rank 0 tells of adapter %d of %d", p->adapter, adapters);
         int64_t paged = kvcache_pages((int64_t)p->past + p->count);
         t->parts[i] = (struct engine_part){.ids = ids,
             .count = p->count,
             .past = p->past,
             .pages = pages,
+            .adapter = p->adapter,
             .draw = p->draws ? &p->draw : NULL,
             .logits = p->sees ? logits : NULL};
         logits += p->sees ? t->vocab : 0;
@@ -277,10 +287,10 @@ static int run_told(void *user, size_t bytes, struct err *e)
 {
     struct follower *f = user;
     struct team_head h = {0};
-    int rc;
+    int rc, adapters = f->engine ? engine_adapters(f->engine) : 0;
     memcpy(&h, relay_message(f->team->relay), sizeof h);
     if ((rc = check_head(f->team, &h, bytes, e)) || (rc = make_room(f->team, &h, e)) ||
-        (rc = read_parts(f->team, &h, e)))
+        (rc = read_parts(f->team, &h, adapters, e)))
         return rc;
     return ensemble_pass(f->ensemble, f->engine, f->team->parts, h.parts, e);
 }

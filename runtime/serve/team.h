@@ -38,6 +38,9 @@ int team_require(const struct memplan *p, int64_t budget_bytes, const struct mod
 int team_agree(
     struct team *t, uint64_t digest, int64_t parts, int64_t tokens, int64_t *pages, struct err *e);
 
+/* All have read the same of what the digest is of. */
+int team_compare(struct team *t, uint64_t digest, struct err *e);
+
 /* Rank 0's. The others run the same parts now, as it does: engine_run is the next of both. */
 int team_tell(struct team *t, const struct engine_part *parts, int n, struct err *e);
 int team_rest(struct team *t, struct err *e); /* nothing is to be run now */

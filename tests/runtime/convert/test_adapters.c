@@ -44,6 +44,7 @@ static const struct {
 
 static struct jobspec_serve spec;
 static char paths[KINDS][96];
+static uint64_t digest; /* of those that were loaded */
 
 static void write_adapters(const struct model_config *c)
 {
@@ -162,7 +163,8 @@ static void serve_all(const char *device, int model)
     ck_assert_msg(!dev_open(device, 0, 1, &d, &e), "%s", e.text);
     ck_assert_msg(!adapters_describe(&spec, weights_config(w), &beside, &e), "%s", e.text);
     ck_assert_int_eq(beside_rank(beside), 9 + weights_config(w)->layers - 1);
-    ck_assert_msg(!adapters_load(&spec, weights_config(w), w, d, beside, NULL, &e), "%s", e.text);
+    ck_assert_msg(
+        !adapters_load(&spec, weights_config(w), w, d, beside, NULL, &digest, &e), "%s", e.text);
     open_engine(&s, d, w, beside, NULL);
     mem_autofree float *own = mem_array((size_t)weights_config(w)->vocab, sizeof *own);
     run(&s, 0, own);
@@ -232,7 +234,7 @@ START_TEST(what_is_not_served_is_refused)
         .folder = paths[2], .config = weights_config(weights), .rank = 2, .type = DTYPE_F32};
     peft_write(&other); /* meanwhile */
     ck_assert_int_eq(
-        adapters_load(&spec, weights_config(weights), weights, d, b, NULL, &e), -ERR_DATA);
+        adapters_load(&spec, weights_config(weights), weights, d, b, NULL, &digest, &e), -ERR_DATA);
     ck_assert_msg(strstr(e.text, "stabilized: ") && strstr(e.text, "changed while"), "%s", e.text);
     beside_destroy(b);
     dev_close(d);
@@ -257,7 +259,7 @@ static int load_once(void *user)
     struct err why = {0};
     int rc = adapters_describe(&spec, weights_config(weights), &b, &why);
     if (!rc)
-        rc = adapters_load(&spec, weights_config(weights), weights, d, b, NULL, &why);
+        rc = adapters_load(&spec, weights_config(weights), weights, d, b, NULL, &digest, &why);
     beside_destroy(b);
     ck_assert_int_eq(rc, -(int)why.code);
     return rc;

@@ -105,8 +105,9 @@ START_TEST(what_does_not_fit_is_out_of_memory)
 }
 END_TEST
 
-/* What a served model's adapters take is in the sum, and other layouts, which cannot have them, are
-   not shown. */
+/* What a served model's adapters take is in the sum, of each layout what its ranks have of them;
+   under adapterMemory that is its figure, and other layouts, which cannot have it, are not
+   shown. */
 START_TEST(adapters_are_counted)
 {
     struct jobspec s = job(1, 0, 0);
@@ -124,7 +125,8 @@ START_TEST(adapters_are_counted)
     s.serve.adapters[0] = (struct jobspec_served_adapter){"a", folder};
     s.serve.adapter_count = 1;
     ck_assert_msg(!ask(&s, "1000000000"), "%s", e.text);
-    ck_assert(!strstr(said, "tp2"));
+    float half;
+    ck_assert_int_eq(sscanf(strstr(said, "  dp1 x tp2"), "  dp1 x tp2 %f", &half), 1);
     /* rows and columns of q, k, v, o, gate, up and down; and what 256 rows have between both */
     double mib = (2 * 512 + 1) * (128 + 96 + 96 + 128 + 3 * 192) * 4.0 / (1 << 20);
     mib += 256 * 513 * 4.0 / (1 << 20);
@@ -134,6 +136,12 @@ START_TEST(adapters_are_counted)
     ck_assert_int_eq(sscanf(strstr(said, "* dp1"), "* dp1 %f", &with), 1);
     mib += 256 * 128 * 4.0 / (1 << 20); /* scratch of as many */
     ck_assert_double_eq_tol((double)(with - without), mib, 0.11);
+    ck_assert_float_lt(half, with);
+    s.serve.adapter_memory = 8 << 20;
+    ck_assert_msg(!ask(&s, "1000000000"), "%s", e.text);
+    says("adapters: 1, of 8.0 MiB, ");
+    ck_assert(!strstr(said, "tp2"));
+    s.serve.adapter_memory = 0;
     s.serve.adapters[0].path = training_path("none");
     ck_assert(ask(&s, "1000000000"));
     ck_assert_msg(strstr(e.text, "spec.serve.adapters: a: "), "%s", e.text);

@@ -571,15 +571,18 @@ static int team_body(struct coll *c, int rank, const struct ranks *w)
     spec.parallelism.tensor = shared.tp;
     spec.parallelism.pipeline = shared.pp;
     ck_assert_msg(!team_open(c, &orders, &team, &e), "%s", e.text);
-    struct served s = served_share(team, shared_family, DTYPE_F32, 40, 0);
+    struct served s = served_share(team, shared_family, DTYPE_F32, 40, ALL_ADAPTERS);
     if (!team_leads(team)) {
         ck_assert_int_eq(team_follow(team, s.engine, s.ensemble, NULL, &e), -ERR_DRAINED);
     } else {
-        struct served alone = served_open(shared_family, DTYPE_F32, 0, 0);
+        struct served alone[1 + ADAPTERS];
+        for (int k = 0; k <= ADAPTERS; k++)
+            alone[k] = served_open(shared_family, DTYPE_F32, 0, k);
         snprintf(
             what, sizeof what, "%s, tp%d x pp%d", folders[shared_family], shared.tp, shared.pp);
-        run_until_shown(what, &s, &alone, TEAM_SCHEDULES, team);
-        served_close(&alone);
+        run_until_shown(what, &s, alone, TEAM_SCHEDULES, team);
+        for (int k = 0; k <= ADAPTERS; k++)
+            served_close(&alone[k]);
     }
     team_close(team);
     served_close(&s);
@@ -633,6 +636,10 @@ START_TEST(a_team_draws_what_one_rank_draws)
         return;
     shared_family = families[_i / 3];
     shared = layouts[_i % 3];
+    struct weights *w; /* the adapters are written before there are ranks */
+    ck_assert_msg(!weights_open(folder_of(shared_family), NULL, &w, &e), "%s", e.text);
+    (void)adapters_of(weights_config(w), ALL_ADAPTERS);
+    weights_close(w);
     ranks_run((struct ranks){.size = shared.tp * shared.pp, .replica = {0, 0, 1, 1}, .kind = "cpu"},
         team_body);
 }

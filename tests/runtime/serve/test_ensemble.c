@@ -87,7 +87,7 @@ static struct alone alone_open(const struct jobspec *s, int i, int64_t pages)
     serve.adapter_count = 1;
     if (is->adapter)
         ck_assert_msg(!adapters_describe(&serve, &c.config, &a.beside, &e) &&
-                !adapters_load(&serve, &c.config, a.w, d, a.beside, NULL, &e),
+                !adapters_load(&serve, &c.config, a.w, d, a.beside, NULL, &(uint64_t){0}, &e),
             "%s", e.text);
     c.beside = a.beside;
     ck_assert_msg(!model_create(d, &c, &a.m, &e) && !model_load(a.m, a.w, &e) &&

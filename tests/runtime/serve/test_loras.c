@@ -74,7 +74,8 @@ static void setup(void)
         write_adapter(i, (uint64_t)i + 1);
     const struct model_config *c = weights_config(s.w);
     ck_assert_msg(!adapters_describe(&s.spec, c, &s.all, &e), "%s", e.text);
-    ck_assert_msg(!adapters_load(&s.spec, c, s.w, s.d, s.all, NULL, &e), "%s", e.text);
+    ck_assert_msg(
+        !adapters_load(&s.spec, c, s.w, s.d, s.all, NULL, &(uint64_t){0}, &e), "%s", e.text);
     s.spec.adapter_memory = beside_bytes_of(s.all, 0, c) + beside_bytes_of(s.all, 2, c);
     ck_assert(!inbox_create(1, &s.inbox, &e));
     ck_assert(!beside_create(c, ADAPTERS, s.spec.adapter_memory, &s.beside, &e));

@@ -146,6 +146,35 @@ END_TEST
 
 /* -- ends -- */
 
+/* What was read beside the model must be the same; and no message is believed. */
+static int adapters_body(struct coll *c, int rank, const struct ranks *w)
+{
+    static const int32_t ids[1], pages[1];
+    const struct engine_part part = {.ids = ids, .count = 1, .pages = pages, .adapter = 1};
+    struct member s = {.pages = 40};
+    int step = open_team(c, rank, w->size, &s.team) || open_member(&s, 7) ? 1 : 0;
+    if (!step && (team_compare(s.team, 5, &e) || team_compare(NULL, 5, &e)))
+        step = 2;
+    if (!step && team_compare(s.team, (uint64_t)rank, &e) != -ERR_USER)
+        step = 3;
+    if (!step && rank == 0)
+        step = team_tell(s.team, &part, 1, &e) ? 4 : 0;
+    else if (!step && team_follow(s.team, s.g, NULL, NULL, &e) != -ERR_BUG)
+        step = 5;
+    if (!step && rank && !strstr(e.text, "rank 0 tells of adapter 1 of 0"))
+        step = 6;
+    if (step)
+        fprintf(stderr, "rank %d: step %d, %s\n", rank, step, e.text);
+    close_member(&s);
+    return step;
+}
+
+START_TEST(adapters_are_compared)
+{
+    run(2, 1, adapters_body);
+}
+END_TEST
+
 static int other_model_body(struct coll *c, int rank, const struct ranks *w)
 {
     struct member s = {.pages = 40};
@@ -216,7 +245,7 @@ END_TEST
 int main(void)
 {
     return unit_run_with(&(struct unit){.name = "team", .timeout_s = 120},
-        (const TTest *const[]){all_run_what_rank_0_tells, what_is_amiss_ends_all,
-            a_layout_has_as_many_ranks_as_there_are,
+        (const TTest *const[]){all_run_what_rank_0_tells, adapters_are_compared,
+            what_is_amiss_ends_all, a_layout_has_as_many_ranks_as_there_are,
             who_has_too_little_memory_is_told_what_to_write, NULL});
 }
