@@ -3,7 +3,8 @@
  * what it has loaded, and what is wrong with one, or slow about it, is its own requests' alone.
  * Method: a rank in a child process over the tiny byte model; requests for adapters and for none at
  * once, with room for one adapter, beside those to a rank that has them all; a damaged folder among
- * them, which is mended; one whose storage does not answer while others are asked.
+ * them, which is mended; one that is exchanged for another; one whose storage does not answer
+ * while others are asked.
  */
 #include "runtime/serve/infer.h"
 
@@ -23,7 +24,15 @@ static const char *const names[1 + ADAPTERS] = {"m", "a", "b", "c"};
 static char paths[1 + ADAPTERS][96], model[96];
 static int64_t limit; /* of the greatest */
 
-static void write_adapters(void)
+static void write_adapter(int i, uint64_t seed, const struct model_config *c)
+{
+    const struct peft p = {
+        .folder = paths[i], .config = c, .rank = i, .seed = seed, .type = DTYPE_F32};
+    peft_write(&p);
+}
+
+/* first: the seed of the first of them */
+static void write_adapters(uint64_t first)
 {
     struct weights *w;
     struct beside *all;
@@ -32,12 +41,7 @@ static void write_adapters(void)
     ck_assert_msg(!weights_open(model, NULL, &w, &e), "%s", e.text);
     for (int i = 1; i <= ADAPTERS; i++) {
         snprintf(paths[i], sizeof paths[i], "%s/%s", folder, names[i]);
-        const struct peft p = {.folder = paths[i],
-            .config = weights_config(w),
-            .rank = i,
-            .seed = (uint64_t)i,
-            .type = DTYPE_F32};
-        peft_write(&p);
+        write_adapter(i, i > 1 ? (uint64_t)i : first, weights_config(w));
         s.adapters[i - 1] = (struct jobspec_served_adapter){names[i], paths[i]};
     }
     ck_assert_msg(!adapters_describe(&s, weights_config(w), &all, &e), "%s", e.text);
@@ -106,7 +110,7 @@ START_TEST(they_answer_as_if_all_were_there)
 {
     static struct answer all[REQUESTS], some[REQUESTS], again;
     char rest[256];
-    write_adapters();
+    write_adapters(1);
     serve_adapters(0);
     ask_all(all);
     stop_serving();
@@ -131,7 +135,7 @@ START_TEST(they_answer_as_if_all_were_there)
     ck_assert_int_ge(json_int(adapters, "drops", 0), 1);
     ck_assert_int_ge(json_int(adapters, "failures", 0), 1);
     ck_assert_int_le(json_int(adapters, "bytes", 0), limit);
-    write_adapters(); /* it is mended */
+    write_adapters(1); /* it is mended */
     write_request(DAMAGED, rest);
     again = ask(99, rest);
     ck_assert_mem_eq(again.text, all[DAMAGED].text, all[DAMAGED].len);
@@ -141,10 +145,38 @@ START_TEST(they_answer_as_if_all_were_there)
 END_TEST
 
 /* Its configuration is a pipe that nobody writes to. */
+/* What was computed with the one is not found by requests for the other. */
+START_TEST(one_that_is_exchanged_is_another)
+{
+    struct answer before, again, alone;
+    char rest[256], other[256];
+    write_adapters(1);
+    write_request(1, rest);
+    write_request(3, other);
+    serve_adapters(limit);
+    before = ask(1, rest);
+    ck_assert_int_eq(ask(2, rest).cached, 16);        /* of one that is there, a page is */
+    ck_assert_str_eq(ask(3, other).reason, "length"); /* it makes room */
+    ck_assert_int_eq(ask(4, rest).cached, 16);        /* and comes back as it was */
+    ck_assert_str_eq(ask(5, other).reason, "length");
+    write_adapters(99);
+    again = ask(6, rest);
+    stop_serving();
+    serve_adapters(0);
+    alone = ask(1, rest);
+    stop_serving();
+    ck_assert_int_eq(again.cached, 0);
+    ck_assert_uint_eq(again.len, alone.len);
+    ck_assert_mem_eq(again.text, alone.text, alone.len);
+    ck_assert(before.len != alone.len || memcmp(before.text, alone.text, alone.len));
+    json_destroy(adapters);
+}
+END_TEST
+
 START_TEST(slow_storage_holds_up_nobody)
 {
     char path[128], rest[256], text[512];
-    write_adapters();
+    write_adapters(1);
     snprintf(path, sizeof path, "%s/adapter_config.json", paths[1]);
     ck_assert(!unlink(path) && !mkfifo(path, 0600));
     serve_adapters(limit);
@@ -171,6 +203,6 @@ END_TEST
 int main(void)
 {
     return unit_run_with(&(struct unit){"infer_adapters", 60, setup, teardown},
-        (const TTest *const[]){
-            they_answer_as_if_all_were_there, slow_storage_holds_up_nobody, NULL});
+        (const TTest *const[]){they_answer_as_if_all_were_there, one_that_is_exchanged_is_another,
+            slow_storage_holds_up_nobody, NULL});
 }
