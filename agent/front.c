@@ -472,11 +472,16 @@ static void on_finished(struct front *f, const struct wire_frame *frame)
     meter_read(v);
     struct front_request *r = find(f, id, &c);
     if (r && !strcmp(json_str(v, "reason", "error"), "error")) {
-        struct openai_refusal why; /* before the first token the request is at fault */
+        struct openai_refusal why; /* before the first token the request is at fault, if no other */
         const char *param = json_str(v, "param", "");
+        int status = (int)json_int(v, "status", 0);
+        bool begun = json_int(v, "completion_tokens", 0);
         c->finish = "error";
-        openai_refuse(&why, json_int(v, "completion_tokens", 0) ? 500 : 400, NULL,
-            *param ? param : NULL, "%s", json_str(v, "message", "failed"));
+        openai_refuse(&why,
+            status      ? status
+                : begun ? 500
+                        : 400,
+            NULL, *param ? param : NULL, "%s", json_str(v, "message", "failed"));
         end_with_error(r, &why);
     } else if (r) {
         end_choice(r, c, v);

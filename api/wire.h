@@ -77,6 +77,7 @@ enum wire_type {
                        that it is the average of, of so many, 0: it is one */
     WIRE_TOKEN,     /* binary, see above */
     WIRE_FINISHED,  /* {id, reason:"stop"|"length"|"cancelled"|"error", message, param,
+                        status: HTTP's, of an error that is not the request's own; else 0,
                         prompt_tokens, completion_tokens, items: texts that were read,
                         recommended: items that were,
                         stop: the text that ended it, or "",

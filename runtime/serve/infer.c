@@ -28,6 +28,8 @@
 #define INDEX_CHUNKS 4    /* that are indexed at once while there are none */
 #define USUAL_TOKENS 1024 /* of a sequence beside the longest, as the cache is planned */
 
+#define SERVICE_UNAVAILABLE 503 /* of HTTP: an adapter that is not there */
+
 struct infer {
     struct infer_conf conf;
     const struct jobspec *spec;
@@ -121,6 +123,7 @@ static int begin_adapted(struct infer *s, struct served *v, struct err *e)
         return 0;
     v->waits = false;
     s->waiting--;
+    v->turn.status = rc ? SERVICE_UNAVAILABLE : 0;
     if (rc)
         return end_turn(s, v, "error", fault.text, e);
     v->turn.terms.salt ^= loras_digest(s->loras, v->turn.adapter);

@@ -570,7 +570,8 @@ int turn_finish(struct turn_conf *s, const struct turn *t, const char *reason, c
             {"cached_tokens", (double)t->cached, NULL},
             {"completion_tokens", (double)t->produced, NULL},
             {"guessed_tokens", (double)t->guessed, NULL}, {"right_tokens", (double)t->right, NULL},
-            {"message", 0, message}, {"param", 0, t->param}, {"stop", 0, t->found ? t->found : ""},
-            {"searched", t->searched, NULL}, {"annotations", 0, buf_cstr(&cited)}, {NULL, 0, NULL}},
+            {"message", 0, message}, {"status", t->status, NULL}, {"param", 0, t->param},
+            {"stop", 0, t->found ? t->found : ""}, {"searched", t->searched, NULL},
+            {"annotations", 0, buf_cstr(&cited)}, {NULL, 0, NULL}},
         e);
 }

@@ -45,6 +45,7 @@ struct turn {
     struct constrain *constrain;      /* what the answer may be; NULL: anything */
     char param[SCHEMA_PATH];          /* where in the request a refusal is from; "": nowhere */
     struct err fault;                 /* of an answer that ends as an error */
+    int status;                       /* HTTP's, of that; 0: the request is at fault */
     bool ignores_ends, shows_special; /* tokens that end a turn go on; special ones are text */
     bool echoes;                      /* the prompt goes out before its answer; false: it has */
     int logprobs;                     /* the likeliest of each token that are told; -1: nothing */

@@ -565,6 +565,13 @@ START_TEST(a_rank_error_is_an_answer)
     until(&c, has(&c, " 400 ") && has(&c, "the prompt has 200 tokens"));
     ck_assert(has(&c, "\"param\":\"messages\""));
     client_close(&c);
+    client_open(&c); /* an adapter that cannot be loaded is not the request's fault */
+    ask(&c, "/v1/chat/completions", CHAT "}");
+    until(&c, sent == 2);
+    static char lacks[] = "{\"id\":2,\"reason\":\"error\",\"message\":\"b: no\",\"status\":503}";
+    front_frame(f, &(struct wire_frame){WIRE_FINISHED, lacks, sizeof lacks - 1});
+    until(&c, has(&c, " 503 ") && has(&c, "b: no"));
+    client_close(&c);
 }
 END_TEST
 

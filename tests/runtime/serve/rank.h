@@ -126,7 +126,7 @@ struct answer {
     char text[8192];
     size_t len;
     char reason[16], message[256];
-    int prompt, cached, completion, frames;
+    int prompt, cached, completion, frames, status;
     int told; /* logprobs of so many tokens, the prompt's included */
     struct told {
         uint32_t count; /* of the answer's, at that token; 0: of the prompt */
@@ -165,6 +165,7 @@ static inline int take_end(struct answer *o)
     ck_assert(!json_parse(a.frame.data, a.frame.len, &v, &e));
     snprintf(o->reason, sizeof o->reason, "%s", json_str(v, "reason", ""));
     snprintf(o->message, sizeof o->message, "%s", json_str(v, "message", ""));
+    o->status = (int)json_int(v, "status", -1);
     o->prompt = (int)json_int(v, "prompt_tokens", -1);
     o->cached = (int)json_int(v, "cached_tokens", -1);
     o->completion = (int)json_int(v, "completion_tokens", -1);
