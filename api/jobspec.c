@@ -704,9 +704,8 @@ static void fill_masking(struct jobspec_train *t)
 /* Scales cosines by 20, as sentence-transformers does where nothing else is said. */
 static void fill_pair(struct jobspec_train *t)
 {
-    bool tempered =
-        t->objective == OBJECTIVE_PAIR_MATCHING && t->pair.loss == PAIR_IN_BATCH_NEGATIVES;
-    if (tempered && t->pair.temperature <= 0)
+    if (t->objective == OBJECTIVE_PAIR_MATCHING && t->pair.loss == PAIR_IN_BATCH_NEGATIVES &&
+        t->pair.temperature <= 0)
         t->pair.temperature = 0.05;
 }
 

@@ -645,91 +645,6 @@ START_TEST(a_team_draws_what_one_rank_draws)
 }
 END_TEST
 
-/* -- a draft that pays, and one that does not -- */
-
-#define DRAFT_REQUESTS 60
-#define DRAFT_TOKENS   50
-
-/* A pass, of the model or of the draft's, takes as long. */
-static int64_t count_time(void)
-{
-    static int64_t now;
-    return now += 10000000;
-}
-
-/* One request behind the other. */
-static void decode_all(struct batcher *b, int64_t *tokens)
-{
-    const struct batcher_terms terms = {.weight = 1};
-    struct sampler greedy;
-    uint64_t random = random_mix(sample_setting("LLMJOB_SEED"));
-    sampler_start(&greedy, 0, 1, 1);
-    *tokens = 0;
-    for (int k = 0; k < DRAFT_REQUESTS; k++) {
-        const int32_t ids[2] = {(int32_t)up_to(&random, (uint64_t)vocab) - 1,
-            (int32_t)up_to(&random, (uint64_t)vocab) - 1};
-        struct batcher_drawn drawn[MOST];
-        struct batcher_seq *q;
-        int64_t until = *tokens + DRAFT_TOKENS;
-        int n;
-        ck_assert_msg(!batcher_add(b, ids, 2, &greedy, &terms, NULL, &q, &e), "%s", e.text);
-        while (*tokens < until) {
-            ck_assert_msg(!batcher_step(b, drawn, &n, &e), "%s", e.text);
-            while (n) {
-                *tokens += n;
-                ck_assert_msg(!batcher_next(b, drawn, &n, &e), "%s", e.text);
-            }
-        }
-        batcher_remove(b, q);
-    }
-}
-
-/* _i: 1: the model itself guesses; 0: one as large whose guesses come true by chance. */
-START_TEST(a_draft_that_does_not_pay_is_seldom_tried)
-{
-    char path[96];
-    struct served s = served_open(0, DTYPE_F32, 0, 0);
-    struct batcher *b;
-    struct batcher_figures f;
-    int64_t tokens;
-    sample_print();
-    snprintf(path, sizeof path, "%s/other", adapter_folder);
-    ensembles_copy(folder_of(0), path, 20, 3, DTYPE_F32);
-    vocab = weights_config(s.w)->vocab;
-    const struct draft_conf d = {
-        .source = _i ? folder_of(0) : path, .t = DTYPE_F32, .vocab = vocab, .context = s.context};
-    ck_assert_msg(!draft_open(&d, &s.draft, &e) && !draft_load(s.draft, s.d, s.pages, NULL, &e),
-        "%s", e.text);
-    const struct batcher_conf c = {.engine = s.engine,
-        .dev = s.d,
-        .vocab = vocab,
-        .context = s.context,
-        .pages = s.pages,
-        .most = 1,
-        .rows = 64,
-        .guesses = 3,
-        .draft = s.draft,
-        .draft_share = 0.02,
-        .clock_fn = count_time};
-    ck_assert_msg(!batcher_create(&c, &b, &e), "%s", e.text);
-    decode_all(b, &tokens);
-    batcher_tell(b, &f);
-    printf("%lld tokens in %lld steps, of %lld guesses %lld right\n", (long long)tokens,
-        (long long)f.steps, (long long)f.guessed, (long long)f.right);
-    ck_assert(f.guessed > 0);
-    if (_i) {
-        ck_assert(!f.draft_loses);
-        ck_assert_int_lt(f.steps, tokens / 2);
-    } else {
-        ck_assert(f.draft_loses);
-        ck_assert_int_le(f.guessed, 3 * f.steps / 25); /* a step in 50 may be lost */
-        ck_assert_int_ge(f.steps, tokens * 9 / 10);
-    }
-    batcher_destroy(b);
-    served_close(&s);
-}
-END_TEST
-
 /* -- logits -- */
 
 #define PARTS 17
@@ -797,7 +712,6 @@ int main(void)
     tcase_add_loop_test(c, an_ensemble_draws_the_same_in_any_batch, 0, 2);
     tcase_add_loop_test(c, ranks_with_members_draw_what_one_rank_draws, 0, 2);
     tcase_add_loop_test(c, a_team_draws_what_one_rank_draws, 0, 9);
-    tcase_add_loop_test(c, a_draft_that_does_not_pay_is_seldom_tried, 0, 2);
     tcase_add_loop_test(c, logits_are_those_of_each_alone, 0, FAMILIES);
     suite_add_tcase(s, c);
     SRunner *r = srunner_create(s);

@@ -1,11 +1,17 @@
 /*
  * Goal: a draft that does not pay takes no more of the time than its share, and rests longer and
  * longer; one that pays guesses in all but a few steps; and each becomes the other where what it
- * brings changes. Method: steps of told times, counted.
+ * brings changes. Method: steps of told times, counted; and of a tiny model those of drafts that are
+ * the model itself, or another of its size, by a clock that goes on as often as it is read.
+ * needs: sample
  */
 #include "runtime/serve/thrift.h"
 
-#include "tests/unit.h"
+#include "base/random.h"
+#include "runtime/serve/batcher.h"
+#include "tests/runtime/ensembles.h"
+#include "tests/runtime/serve/served.h"
+#include "tests/sample.h"
 
 #define SHARE 0.02
 #define PLAIN 10.0 /* ms of a step */
@@ -113,5 +119,118 @@ START_TEST(steps_of_other_rows_are_timed_first)
 }
 END_TEST
 
-UNIT_MAIN("thrift", one_that_does_not_pay_takes_its_share, one_that_pays_guesses,
-    what_changes_is_found_out, reading_costs, steps_of_other_rows_are_timed_first)
+/* -- drafts themselves -- */
+
+static void setup(void)
+{
+    golden_folder(adapter_folder);
+}
+
+static void teardown(void)
+{
+    golden_remove(adapter_folder);
+}
+
+#define DRAFT_REQUESTS 60
+#define DRAFT_TOKENS   50
+
+/* A pass, of the model or of the draft's, takes as long. */
+static int64_t count_time(void)
+{
+    static int64_t now;
+    return now += 10000000;
+}
+
+/* One request behind the other. */
+static void decode_all(struct batcher *b, int64_t vocab, int64_t *tokens)
+{
+    const struct batcher_terms terms = {.weight = 1};
+    struct sampler greedy;
+    uint64_t random = sample_setting("LLMJOB_SEED");
+    sampler_start(&greedy, 0, 1, 1);
+    *tokens = 0;
+    for (int k = 0; k < DRAFT_REQUESTS; k++) {
+        const int32_t ids[2] = {(int32_t)(random_next(&random) % (uint64_t)vocab),
+            (int32_t)(random_next(&random) % (uint64_t)vocab)};
+        struct batcher_drawn drawn[MOST];
+        struct batcher_seq *q;
+        int64_t until = *tokens + DRAFT_TOKENS;
+        int n;
+        ck_assert_msg(!batcher_add(b, ids, 2, &greedy, &terms, NULL, &q, &e), "%s", e.text);
+        while (*tokens < until) {
+            ck_assert_msg(!batcher_step(b, drawn, &n, &e), "%s", e.text);
+            while (n) {
+                *tokens += n;
+                ck_assert_msg(!batcher_next(b, drawn, &n, &e), "%s", e.text);
+            }
+        }
+        batcher_remove(b, q);
+    }
+}
+
+/* The model itself guesses, or one as large whose guesses come true by chance. */
+static void drafted(bool itself)
+{
+    char path[96];
+    struct served s = served_open(0, DTYPE_F32, 0, 0);
+    struct batcher *b;
+    struct batcher_figures f;
+    int64_t tokens;
+    sample_print();
+    snprintf(path, sizeof path, "%s/other", adapter_folder);
+    ensembles_copy(folder_of(0), path, 20, 3, DTYPE_F32);
+    const int64_t vocab = weights_config(s.w)->vocab;
+    const struct draft_conf d = {.source = itself ? folder_of(0) : path,
+        .t = DTYPE_F32,
+        .vocab = vocab,
+        .context = s.context};
+    ck_assert_msg(!draft_open(&d, &s.draft, &e) && !draft_load(s.draft, s.d, s.pages, NULL, &e),
+        "%s", e.text);
+    const struct batcher_conf c = {.engine = s.engine,
+        .dev = s.d,
+        .vocab = vocab,
+        .context = s.context,
+        .pages = s.pages,
+        .most = 1,
+        .rows = 64,
+        .guesses = 3,
+        .draft = s.draft,
+        .draft_share = 0.02,
+        .clock_fn = count_time};
+    ck_assert_msg(!batcher_create(&c, &b, &e), "%s", e.text);
+    decode_all(b, c.vocab, &tokens);
+    batcher_tell(b, &f);
+    printf("%lld tokens in %lld steps, of %lld guesses %lld right\n", (long long)tokens,
+        (long long)f.steps, (long long)f.guessed, (long long)f.right);
+    ck_assert(f.guessed > 0);
+    if (itself) {
+        ck_assert(!f.draft_loses);
+        ck_assert_int_lt(f.steps, tokens / 2);
+    } else {
+        ck_assert(f.draft_loses);
+        ck_assert_int_le(f.guessed, 3 * f.steps / 25); /* a step in 50 may be lost */
+        ck_assert_int_ge(f.steps, tokens * 9 / 10);
+    }
+    batcher_destroy(b);
+    served_close(&s);
+}
+
+START_TEST(a_draft_that_does_not_pay_is_seldom_tried)
+{
+    drafted(false);
+}
+END_TEST
+
+START_TEST(a_draft_that_pays_guesses)
+{
+    drafted(true);
+}
+END_TEST
+
+int main(void)
+{
+    return unit_run_with(&(struct unit){"thrift", 60, setup, teardown},
+        (const TTest *const[]){one_that_does_not_pay_takes_its_share, one_that_pays_guesses,
+            what_changes_is_found_out, reading_costs, steps_of_other_rows_are_timed_first,
+            a_draft_that_does_not_pay_is_seldom_tried, a_draft_that_pays_guesses, NULL});
+}
