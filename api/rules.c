@@ -115,13 +115,13 @@ int rules_check(
     return 0;
 }
 
-/* *may: whether no rule is against it. */
-static int allowed(const struct jobspec *spec, bool *may, struct err *e)
+/* *may: whether no rule about this is against it. */
+static int allowed(const struct jobspec *spec, const char *about, bool *may, struct err *e)
 {
     const struct field_source source = {.prefix = "spec", .code = ERR_USER};
     struct json *subject json_auto = NULL;
     int rc = rules_subject(spec, NULL, &subject, e);
-    rc = rc ? rc : rules_check(&source, subject, NULL, e);
+    rc = rc ? rc : rules_check(&source, subject, about, e);
     *may = !rc;
     return rc == -ERR_USER ? 0 : rc;
 }
@@ -135,7 +135,7 @@ int rules_most_of_training(
     int rc;
     do
         other.parallelism.zero_stage = --most.zero_stage;
-    while (!(rc = allowed(&other, &may, e)) && !may && most.zero_stage);
+    while (!(rc = allowed(&other, "zeroStage", &may, e)) && !may && most.zero_stage);
     if (rc)
         return rc;
     /* Two ranks that share the model: how many there are is not what is asked. */
@@ -143,11 +143,11 @@ int rules_most_of_training(
     other.device.per_replica = other.elastic.min_replicas = 1;
     other.train.batch_sequences = LIMIT_PAIRS;
     other.parallelism = (typeof(other.parallelism)){.tensor = 2};
-    if ((rc = allowed(&other, &may, e)))
+    if ((rc = allowed(&other, "tensor", &may, e)))
         return rc;
     most.tensor = may ? ranks : 0;
     other.parallelism = (typeof(other.parallelism)){.pipeline = 2};
-    if ((rc = allowed(&other, &may, e)))
+    if ((rc = allowed(&other, "pipeline", &may, e)))
         return rc;
     most.pipeline = may ? ranks : 0;
     *out = most;

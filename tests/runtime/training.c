@@ -86,6 +86,8 @@ struct jobspec training_job(const char *run)
 
     s.model.source = arena_strdup(strings, training_path("model"));
     s.model.init = INIT_PRETRAINED;
+    s.device.resource = "cpu";
+    s.device.per_replica = 1;
     s.checkpoint.path = arena_strdup(strings, training_path(run));
     s.checkpoint.keep = 2;
     s.checkpoint.asynchronous = true;
@@ -105,6 +107,7 @@ struct jobspec training_job(const char *run)
     s.train.optimizer.beta2 = 0.95;
     s.train.optimizer.epsilon = 1e-8;
     s.train.optimizer.clip_norm = 1;
+    s.train.communication.local_steps = 1;
     s.train.evaluate_every_steps = 20;
     s.train.output = arena_strdup(strings, training_path("output"));
     return s;

@@ -1,8 +1,8 @@
 /*
  * Goal: a draft that does not pay takes no more of the time than its share, and rests longer and
  * longer; one that pays guesses in all but a few steps; and each becomes the other where what it
- * brings changes. Method: steps of told times, counted; and of a tiny model those of drafts that are
- * the model itself, or another of its size, by a clock that goes on as often as it is read.
+ * brings changes. Method: steps of told times, counted; and of a tiny model those of drafts that
+ * are the model itself, or another of its size, by a clock that goes on as often as it is read.
  * needs: sample
  */
 #include "runtime/serve/thrift.h"
