@@ -298,6 +298,7 @@ static int file_round(void *user)
     rc = rc ? rc : io_rename(path, in_folder("x/g"), &e);
     rc = rc ? rc : io_write_new(in_folder("x/h"), "other", 5, 0600, &e);
     rc = rc ? rc : io_exchange(in_folder("x/h"), in_folder("x/g"), &e);
+    unlink(in_folder("x/i")); /* of a run that failed */
     rc = rc ? rc : io_rename_new(in_folder("x/h"), in_folder("x/i"), &e);
     rc = rc ? rc : io_rename_new(in_folder("x/i"), in_folder("x/h"), &e);
     rc = rc ? rc : io_sync_folder(in_folder("x"), &e);
