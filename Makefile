@@ -73,7 +73,7 @@ $(foreach r,$(ROOMS),$(O)/tests/$(r)/%.o): ALL_CFLAGS += -O1 -fno-var-tracking -
 $(if $(ASAN),$(foreach r,$(ROOMS),$(O)/tests/$(r)/%.o): ALL_CFLAGS += -fno-sanitize=undefined)
 # Instrumented, what computes little itself takes less than half the time where nothing is optimised.
 $(if $(ASAN)$(TSAN),$(foreach r,$(filter-out kernels,$(ROOMS)),$(O)/$(r)/%.o $(O)/tests/$(r)/%.o): ALL_CFLAGS += -O0)
-$(if $(ASAN)$(TSAN),$(O)/runtime/coll/%.o: ALL_CFLAGS += -O1) # which add up themselves
+$(if $(ASAN)$(TSAN),$(patsubst %,$(O)/%/%.o,base runtime/coll runtime/grammar runtime/text): ALL_CFLAGS += -O1) # which do
 # Of a build's time these four are half; what a debugger would say of their variables is a third of that, and for the
 # slowest, which no AVX2 machine runs, so is the choice of induction variables.
 $(O)/kernels/cpu/isa_%.o: ALL_CFLAGS += -fno-var-tracking

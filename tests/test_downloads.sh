@@ -26,7 +26,7 @@ says "$(grep -E '\$?\bgo"? (install|get|run) ' <<<"$all" | grep -v '^tests/clust
 says "$(grep -E '^[^:]*Dockerfile: *(FROM|ADD) ' <<<"$all" | grep -vE 'FROM (scratch|[^ ]+@sha256:[0-9a-f]{64})( |$)')" "a base image without digest"
 
 # What the checks compare with.
-models=$(grep -cE '^	kind=(pip|npm|deb) package=[^ ]+ version=[0-9.]+$' tests/golden/fetch.sh)
+models=$(grep -cE '^	kind=(pip|npm|deb) package=[^ ]+ version=[0-9.]+(-[0-9]+)?$' tests/golden/fetch.sh)
 hashes=$(grep -cE '^	sha256=[0-9a-f]{64}$' tests/golden/fetch.sh)
 [ "$models" -gt 0 ] && [ "$models" = "$hashes" ] || says "$models packages, $hashes hashes" "tests/golden/fetch.sh"
 for list in $(git ls-files '*requirements.txt' 'tests/prove/*.txt'); do

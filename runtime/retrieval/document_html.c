@@ -35,14 +35,15 @@ static bool is_one_of(const char *name, const char *const *list)
     return false;
 }
 
-/* Where a tag's `>` stands, behind its attributes, of which a quoted one may hold another. A quote
-   that does not close in what a tag may have is none, and then none of its kind stands in all of
-   that: so a file is gone through a few times at most, whatever is in it. */
-static size_t tag_end(const char *p, size_t len)
+/* Where a tag's `>` stands, behind its attributes, of which a quoted one may hold another. Where one
+   tag's quotes do not come to an end in what a tag may have, no quote of that stretch counts, of the
+   tags behind it neither (until *unquoted): so a file is gone through twice at most, whatever is in
+   it. */
+static size_t tag_end(const char *p, size_t len, const char **unquoted)
 {
     size_t most = len < DOCUMENT_TAG ? len : DOCUMENT_TAG;
     char quote = 0;
-    for (size_t i = 1; i < most; i++) {
+    for (size_t i = 1; i < most && p >= *unquoted; i++) {
         if (quote)
             quote = p[i] == quote ? 0 : quote;
         else if (p[i] == '>')
@@ -50,12 +51,14 @@ static size_t tag_end(const char *p, size_t len)
         else if ((p[i] == '"' || p[i] == '\'') && p[i - 1] == '=')
             quote = p[i];
     }
-    const char *end = quote ? memchr(p, '>', most) : NULL;
+    if (quote)
+        *unquoted = p + most;
+    const char *end = p < *unquoted ? memchr(p, '>', most) : NULL;
     return end ? (size_t)(end - p) + 1 : most;
 }
 
-/* What begins with `<` here; false: it is text. */
-static bool read_tag(const char *p, size_t len, struct tag *out)
+/* What begins with `<` here; false: it is text. unquoted: as tag_end's. */
+static bool read_tag(const char *p, size_t len, const char **unquoted, struct tag *out)
 {
     size_t at = 1, n = 0;
     *out = (struct tag){.len = 0};
@@ -65,7 +68,7 @@ static bool read_tag(const char *p, size_t len, struct tag *out)
         return true;
     }
     if (len >= 2 && (p[1] == '!' || p[1] == '?')) {
-        out->len = tag_end(p, len);
+        out->len = tag_end(p, len, unquoted);
         return true;
     }
     if (len >= 2 && p[1] == '/') {
@@ -79,7 +82,7 @@ static bool read_tag(const char *p, size_t len, struct tag *out)
             out->name[n] = (char)(p[at + n] | 0x20);
     if (n >= TAG_BYTES)
         out->name[0] = 0;
-    out->len = tag_end(p, len);
+    out->len = tag_end(p, len, unquoted);
     return true;
 }
 
@@ -140,7 +143,7 @@ static void add_text(struct document_out *o, const char *p, size_t len, bool raw
 }
 
 /* Bytes up to the end tag of an element that is left out, its own included. */
-static size_t skip_element(const char *p, size_t len, const char *name)
+static size_t skip_element(const char *p, size_t len, const char *name, const char **unquoted)
 {
     static const char *const raw[] = {"script", "style", "title", NULL};
     bool text = is_one_of(name, raw); /* in which nothing but its own end is a tag */
@@ -154,7 +157,7 @@ static size_t skip_element(const char *p, size_t len, const char *name)
         bool other = text &&
             (len - i < strlen(name) + 2 || next[1] != '/' ||
                 strncasecmp(next + 2, name, strlen(name)) != 0);
-        if (other || !read_tag(next, len - i, &t)) {
+        if (other || !read_tag(next, len - i, unquoted, &t)) {
             i++;
             continue;
         }
@@ -195,6 +198,7 @@ void document_html(struct document_out *o, const char *text, size_t len)
 {
     static const char *const hidden[] = {
         "script", "style", "title", "nav", "template", "noscript", "svg", NULL};
+    const char *unquoted = text;
     int raw = 0;
     for (size_t i = 0; i < len;) {
         const char *next = memchr(text + i, '<', len - i);
@@ -204,14 +208,14 @@ void document_html(struct document_out *o, const char *text, size_t len)
         i = at;
         if (i >= len)
             break;
-        if (!read_tag(next, len - i, &t)) {
+        if (!read_tag(next, len - i, &unquoted, &t)) {
             add_text(o, next, 1, raw);
             i++;
             continue;
         }
         i += t.len;
         if (!t.closes && is_one_of(t.name, hidden))
-            i += skip_element(text + i, len - i, t.name);
+            i += skip_element(text + i, len - i, t.name, &unquoted);
         else
             take_tag(o, &t, &raw);
     }

@@ -91,15 +91,19 @@ const char jobspecs_serve[] = JOBSPECS_HEAD
     "kvCache: Q8_0, embeddingCache: /data/e, "
     "adapters: [{name: x, path: /data/x}, {name: z, path: /data/z}], adapterMemory: 64Mi, "
     "speculation: {method: Draft, tokens: 3, model: {source: /data/d}}, "
-    "classify: {file: /data/f, directory: null, state: /data/s, caFile: /data/c, "
-    "webhookSecret: w, alerts: [{name: "
-    "a, label: spam, windowSeconds: 60, share: 0.5, clearShare: 0.25, forSeconds: 5, minItems: 3, "
-    "webhook: 'http://h:1/x', webhookKey: k}, {name: b, label: ham, share: 1}]}, "
-    "recommend: {items: /data/i.jsonl, textWeight: 2, halfLife: 0, features: "
-    "[{name: year, use: Near, weight: 0.5}, {name: liked, use: LogValue, weight: -1}]}, "
     "retrieval: {documents: /data/d, encoder: {source: /data/n}, chunkTokens: 64, overlapTokens: "
     "8, maxChunks: 9, results: 2, minScore: 0.5, answers: Cited, notFound: none, "
     "scanSeconds: 3}}}}";
+const char jobspecs_classify[] = JOBSPECS_HEAD
+    "{" JOBSPECS_STORAGE ", model: {source: /data/m}, serve: {modelName: m, "
+    "classify: {file: /data/f, directory: null, state: /data/s, caFile: /data/c, "
+    "webhookSecret: w, alerts: [{name: "
+    "a, label: spam, windowSeconds: 60, share: 0.5, clearShare: 0.25, forSeconds: 5, minItems: 3, "
+    "webhook: 'http://h:1/x', webhookKey: k}, {name: b, label: ham, share: 1}]}}}}";
+const char jobspecs_recommend[] = JOBSPECS_HEAD
+    "{" JOBSPECS_STORAGE ", model: {source: /data/m}, serve: {modelName: m, "
+    "recommend: {items: /data/i.jsonl, textWeight: 2, halfLife: 0, features: "
+    "[{name: year, use: Near, weight: 0.5}, {name: liked, use: LogValue, weight: -1}]}}}}";
 const char jobspecs_ensemble[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, serve: {modelName: m, ensemble: {members: "
     "[{name: a, source: /data/a, adapter: /data/x}, {name: b}], average: Probabilities, "

@@ -14,8 +14,9 @@
 #define JOBSPECS_STORAGE "storage: [{name: d, claimName: c, mountPath: /data}]"
 
 extern const char jobspecs_train[], jobspecs_epochs[], jobspecs_texts[], jobspecs_dpo[],
-    jobspecs_adapter[], jobspecs_serve[], jobspecs_ensemble[], jobspecs_run[], jobspecs_convert[],
-    jobspecs_search[], jobspecs_prune[], jobspecs_evaluate[], jobspecs_masked[], jobspecs_pairs[];
+    jobspecs_adapter[], jobspecs_serve[], jobspecs_classify[], jobspecs_recommend[],
+    jobspecs_ensemble[], jobspecs_run[], jobspecs_convert[], jobspecs_search[], jobspecs_prune[],
+    jobspecs_evaluate[], jobspecs_masked[], jobspecs_pairs[];
 extern struct arena *jobspecs_arena;
 
 void jobspecs_begin(void);

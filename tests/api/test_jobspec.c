@@ -20,8 +20,9 @@
 #define CRD_FILE "manifests/crd.yaml"
 
 static const char *const full[] = {jobspecs_train, jobspecs_epochs, jobspecs_texts, jobspecs_dpo,
-    jobspecs_adapter, jobspecs_serve, jobspecs_ensemble, jobspecs_run, jobspecs_convert,
-    jobspecs_search, jobspecs_prune, jobspecs_evaluate, jobspecs_masked, jobspecs_pairs};
+    jobspecs_adapter, jobspecs_serve, jobspecs_classify, jobspecs_recommend, jobspecs_ensemble,
+    jobspecs_run, jobspecs_convert, jobspecs_search, jobspecs_prune, jobspecs_evaluate,
+    jobspecs_masked, jobspecs_pairs};
 
 static const char least_train[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "

@@ -425,6 +425,7 @@ START_TEST(test_keys_of_a_training)
     ck_assert_msg(
         strstr(e.text, "--api-key-file: ") && strstr(e.text, "serves nothing"), "%s", e.text);
     more[0] = (char *)"--webhook-secret";
+    buf_done(&out);
     ck_assert_int_eq(run("complete", &status, &out, &e), -ERR_USER);
     ck_assert_msg(strstr(e.text, "names no webhookSecret"), "%s", e.text);
 }

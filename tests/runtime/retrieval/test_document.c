@@ -112,13 +112,14 @@ START_TEST(hostile_files_take_no_longer_than_others)
     static const struct {
         enum document_kind kind;
         const char *part; /* of which all of the file is made */
-    } files[] = {{DOCUMENT_HTML, "<x=\""}, {DOCUMENT_HTML, "<x=\">"}, {DOCUMENT_HTML, "<x"},
-        {DOCUMENT_HTML, "</"}, {DOCUMENT_HTML, "<!--"}, {DOCUMENT_HTML, "<nav>"},
-        {DOCUMENT_HTML, "<script></script=\""}, {DOCUMENT_HTML, "<h1>a"},
-        {DOCUMENT_HTML, "<pre> <br>"}, {DOCUMENT_HTML, "&#"}, {DOCUMENT_JSONL, "{\"text\":\"\"}\n"},
-        {DOCUMENT_JSONL, "{\"text\":\""}, {DOCUMENT_JSONL, "[{},"}, {DOCUMENT_MARKDOWN, "["},
-        {DOCUMENT_MARKDOWN, "[]("}, {DOCUMENT_MARKDOWN, "* a\n"}, {DOCUMENT_MARKDOWN, "     \n"},
-        {DOCUMENT_TEXT, "-"}, {DOCUMENT_TEXT, "a\n---\n"}};
+    } files[] = {{DOCUMENT_HTML, "<x=\""}, {DOCUMENT_HTML, "<x=\">"},
+        {DOCUMENT_HTML, "t></x\"y=\""}, {DOCUMENT_HTML, "<x"}, {DOCUMENT_HTML, "</"},
+        {DOCUMENT_HTML, "<!--"}, {DOCUMENT_HTML, "<nav>"}, {DOCUMENT_HTML, "<script></script=\""},
+        {DOCUMENT_HTML, "<h1>a"}, {DOCUMENT_HTML, "<pre> <br>"}, {DOCUMENT_HTML, "&#"},
+        {DOCUMENT_JSONL, "{\"text\":\"\"}\n"}, {DOCUMENT_JSONL, "{\"text\":\""},
+        {DOCUMENT_JSONL, "[{},"}, {DOCUMENT_MARKDOWN, "["}, {DOCUMENT_MARKDOWN, "[]("},
+        {DOCUMENT_MARKDOWN, "* a\n"}, {DOCUMENT_MARKDOWN, "     \n"}, {DOCUMENT_TEXT, "-"},
+        {DOCUMENT_TEXT, "a\n---\n"}};
     mem_autofree char *text = mem_alloc(DOCUMENT_BYTES);
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         size_t n = strlen(files[i].part), size = DOCUMENT_BYTES / n * n;
