@@ -35,10 +35,9 @@ static bool is_one_of(const char *name, const char *const *list)
     return false;
 }
 
-/* Where a tag's `>` stands, behind its attributes, of which a quoted one may hold another. Where one
-   tag's quotes do not come to an end in what a tag may have, no quote of that stretch counts, of the
-   tags behind it neither (until *unquoted): so a file is gone through twice at most, whatever is in
-   it. */
+/* Where a tag's `>` stands, behind its attributes, of which a quoted one may hold another. Where a
+   quote does not close in what a tag may have, no quote of that stretch counts, of the tags behind
+   it neither (until *unquoted): so a file is gone through twice at most, whatever is in it. */
 static size_t tag_end(const char *p, size_t len, const char **unquoted)
 {
     size_t most = len < DOCUMENT_TAG ? len : DOCUMENT_TAG;
