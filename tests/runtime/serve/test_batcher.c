@@ -506,8 +506,8 @@ START_TEST(random_schedules)
         (long long)sum.gave_way, (long long)sum.cached, (long long)sum.prompt_rows,
         (long long)sum.guessed, (long long)sum.right, (long long)loras.loaded,
         (long long)loras.dropped);
-    ck_assert(taken > 0 && sum.cached > 0);
-    ck_assert(taken < 10 || sum.stopped > 0); /* of fewer none may have to */
+    ck_assert(taken > 0);
+    ck_assert(taken < 10 || (sum.cached > 0 && sum.stopped > 0)); /* of fewer none may have to */
     ck_assert(taken < 30 || _i || sum.gave_way > 0);
     ck_assert(taken < 10 || (sum.right > 0 && sum.right < sum.guessed));
     ck_assert(taken < 10 || (loras.loaded > 1 && loras.dropped > 0 && !loras.failed));
