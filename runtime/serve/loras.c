@@ -35,9 +35,10 @@ struct loras_order { /* of a thread, which owns it until it has ended */
 };
 
 struct loras_item {
-    int waiting;    /* requests */
-    int64_t failed; /* the last of them by its number when loading failed, */
-    struct err why; /* and why */
+    int waiting;      /* requests, those apart that it was loaded for: up to this number, */
+    int64_t promised; /* they begin whoever else waits, and count as its users until they do */
+    int64_t failed;   /* the last of them by its number when loading failed, */
+    struct err why;   /* and why */
     uint64_t digest;
 };
 
@@ -158,6 +159,7 @@ static void forget(struct loras *l, int i)
     beside_drop(l->conf.beside, i);
     l->item[i].bytes = 0;
     l->item[i].there = false;
+    l->lora[i].promised = 0;
 }
 
 static bool is_loading(const struct loras *l, int i)
@@ -165,9 +167,18 @@ static bool is_loading(const struct loras *l, int i)
     return (l->order && l->order->adapter == i) || (l->folder && l->putting == i);
 }
 
+static bool is_promised(const struct loras *l, const struct loras_ticket *t)
+{
+    return t->number <= l->lora[t->adapter - 1].promised;
+}
+
 void loras_give_up(struct loras *l, const struct loras_ticket *t)
 {
     int i = t->adapter - 1;
+    if (is_promised(l, t)) {
+        l->item[i].users--;
+        return;
+    }
     if (--l->lora[i].waiting)
         return;
     l->item[i].waits = 0;
@@ -193,7 +204,7 @@ int loras_begin(struct loras *l, const struct loras_ticket *t, struct err *e)
         *e = l->lora[i].why;
         return -(int)e->code;
     }
-    if (lru_may_begin(&l->view, i)) {
+    if (is_promised(l, t) || lru_may_begin(&l->view, i)) {
         loras_give_up(l, t);
         l->item[i].users++;
         l->item[i].used = ++l->numbers;
@@ -277,6 +288,10 @@ static void note_loaded(struct loras *l, int i)
 {
     l->item[i].there = true;
     l->item[i].used = ++l->numbers;
+    l->item[i].users = l->lora[i].waiting;
+    l->item[i].waits = 0;
+    l->lora[i].waiting = 0;
+    l->lora[i].promised = l->numbers;
     l->lora[i].digest = adapter_folder_digest(l->folder);
     l->figures.loaded++;
     l->figures.seconds = (double)(clock_ms() - l->began_ms) / 1000;

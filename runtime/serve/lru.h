@@ -5,7 +5,8 @@
  * Of those that requests wait for the one comes first whose oldest request is the oldest. Where it
  * does not fit, the one that was used least recently goes, never one that a sequence has. Where all
  * that could go are in use, those that were used least recently begin no more sequences until it
- * fits: so whoever waits gets its turn, however many ask for the others.
+ * fits: so whoever waits gets its turn, however many ask for the others. What is loaded stays until
+ * those have had it that waited then: they are users, so each load serves somebody.
  */
 #ifndef RUNTIME_SERVE_LRU_H
 #define RUNTIME_SERVE_LRU_H
@@ -16,7 +17,7 @@
 struct lru_item {
     int64_t bytes; /* that it takes; 0: nobody has looked yet */
     bool there;    /* in memory */
-    int users;     /* sequences that have it */
+    int users;     /* sequences that have it, and requests that it was loaded for */
     int64_t used;  /* when one last began: the greater, the later */
     int64_t waits; /* the number of the oldest request that waits for it, from 1 on; 0: none does */
 };

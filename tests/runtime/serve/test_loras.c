@@ -195,6 +195,28 @@ START_TEST(what_is_in_use_stays)
 }
 END_TEST
 
+/* It would be loaded for nobody if it went as soon as the first of two has had it. */
+START_TEST(what_is_loaded_stays_for_who_waited)
+{
+    const struct loras_ticket first = loras_wait(s.loras, 2), second = loras_wait(s.loras, 2);
+    ck_assert(!wait_for(&first, false) && !want(1));
+    const struct loras_ticket c = loras_wait(s.loras, 3);
+    loras_end(s.loras, 2);
+    turn(true); /* its folder is looked at, */
+    turn(true); /* and that is known */
+    ck_assert(loras_rests(s.loras) && figures().loaded == 2 && !figures().dropped);
+    ck_assert(!loras_begin(s.loras, &second, &e) && same_as_all(2));
+    loras_end(s.loras, 2);
+    ck_assert(!wait_for(&c, false) && same_as_all(3));
+    loras_end(s.loras, 3);
+    const struct loras_ticket gone = loras_wait(s.loras, 2);
+    while (figures().loaded < 4)
+        turn(false);
+    loras_give_up(s.loras, &gone);
+    ck_assert(!want(3));
+}
+END_TEST
+
 static void write_text(int i, const char *file, const char *text)
 {
     char path[128];
@@ -301,6 +323,7 @@ int main(void)
 {
     return unit_run_with(&(struct unit){"loras", 60, setup, teardown},
         (const TTest *const[]){they_come_and_go, what_is_in_use_stays,
-            a_damaged_folder_costs_its_own, another_one_is_told_from_it,
-            storage_that_hangs_holds_up_nobody, each_failure_is_told, NULL});
+            what_is_loaded_stays_for_who_waited, a_damaged_folder_costs_its_own,
+            another_one_is_told_from_it, storage_that_hangs_holds_up_nobody, each_failure_is_told,
+            NULL});
 }
