@@ -60,8 +60,8 @@ struct world {
     struct lru_item item[ITEMS];
     struct lru_view view;
     int64_t size[ITEMS];
-    int64_t ends[ITEMS][64]; /* steps at which sequences end; 0: none */
-    int waiting[ITEMS];
+    int64_t ends[ITEMS][64];             /* steps at which sequences end; 0: none */
+    int waiting[ITEMS], promised[ITEMS]; /* requests; those that it was loaded for */
     int64_t now, numbers, begun, dropped;
 };
 
@@ -106,6 +106,9 @@ static void do_next(struct world *w)
         ck_assert(!x->there && x->waits);
         x->there = true;
         x->used = ++w->numbers;
+        x->waits = 0;
+        x->users = w->promised[s.which] = w->waiting[s.which];
+        w->waiting[s.which] = 0;
     } else if (s.change == LRU_DROP) {
         ck_assert(x->there && !x->users);
         x->there = false;
@@ -118,6 +121,8 @@ static void do_next(struct world *w)
 static void begin_waiting(struct world *w, uint64_t *random, int64_t lasts)
 {
     for (int i = 0; i < ITEMS; i++) {
+        for (; w->promised[i]; w->promised[i]--, w->item[i].users--)
+            begin(w, i, 1 + (int64_t)(random_next(random) % (uint64_t)lasts));
         while (w->waiting[i] && lru_may_begin(&w->view, i) && w->item[i].users < 64) {
             w->waiting[i]--;
             begin(w, i, 1 + (int64_t)(random_next(random) % (uint64_t)lasts));
