@@ -267,7 +267,12 @@ static int create_front(struct agent *a, struct err *e)
 {
     if (a->spec.task != TASK_SERVE || a->conf.replica != 0) /* rank 0 answers, in its pod */
         return 0;
-    const struct forward_conf route = {.web = a->web, .serve = &a->spec.serve, .pod = a->conf.pod};
+    const struct forward_conf route = {.web = a->web,
+        .serve = &a->spec.serve,
+        .pod = a->conf.pod,
+        .uid = a->conf.pod_uid,
+        .of = {a->token, a->spec.uid},
+        .keys = &a->keys};
     int rc = monitor_create(&a->spec, a->conf.job_dir, a->conf.run_dir, &a->monitor, e);
     if (!rc && a->spec.serve.routing.prefix_affinity && a->conf.alone)
         rc = forward_create(&route, &a->forward, e);

@@ -6,25 +6,24 @@
 #include "agent/forward.h"
 
 #include "agent/dialect.h"
-#include "agent/meter.h"
 #include "agent/reply.h"
 #include "agent/route.h"
+#include "agent/vouch.h"
 #include "api/limits.h"
 #include "api/names.h"
 #include "base/clock.h"
 #include "base/http.h"
+#include "base/io.h"
 #include "base/log.h"
 #include "base/mem.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define FORWARDED    "x-llmjob-forwarded" /* as NAME_HEADER_FORWARDED is read */
-#define PEER_MS      2000
-#define SHY_MS       2000
-#define ANSWER_BYTES (16 << 20)
-#define HEADER_BYTES 1024     /* of a credential */
-#define LONGEST_MS   86400000 /* of an answer: a backstop, since any of the above ends it before */
+#define FORWARDED "x-llmjob-forwarded" /* as NAME_HEADER_FORWARDED is read */
+#define PEER_MS   2000
+#define SHY_MS    2000
+#define PULSE_MS  30000 /* of who works on an answer that has not begun */
 
 struct forward_peer {
     const char *name, *uid, *address; /* of the arena */
@@ -36,6 +35,10 @@ struct parcel {
     struct parcel *next;
     struct web_exchange *x;
     char uid[LIMIT_NAME_BYTES]; /* of the pod that it went to */
+    struct vouch vouch;
+    char seal[VOUCH_MAC_BYTES + 1];
+    size_t sent; /* of it and the body */
+    bool proven;
     enum openai_place place;
     bool stream, begun;
     bool line, event; /* of a stream: what was sent ends with a line, with an event */
@@ -45,6 +48,7 @@ struct parcel {
 struct forward {
     struct forward_conf conf;
     struct http *http;
+    char secret[VOUCH_NONCE_BYTES]; /* of this process, that nonces are made with */
     struct parcel *first;
     int in_flight;
     struct arena *arena; /* of the peers */
@@ -71,7 +75,12 @@ int forward_create(const struct forward_conf *conf, struct forward **out, struct
         .max_in_flight = conf->serve->max_queue,
         .peer_ms = PEER_MS,
         .watched = true};
-    int rc = http_create(&client, &f->http, e);
+    uint8_t raw[SECRET_NONCE_BYTES];
+    int rc = io_random(raw, sizeof raw, e);
+    if (!rc) {
+        io_hex(raw, sizeof raw, f->secret);
+        rc = http_create(&client, &f->http, e);
+    }
     if (!rc)
         rc = web_watch_fd(conf->web, http_fd(f->http), look_again, f, e);
     if (rc)
@@ -125,7 +134,6 @@ static void hand_back(struct parcel *p)
     struct web_exchange *x = p->x;
     take_out(p);
     mem_free(p);
-    meter_routed(METER_FALLBACK);
     web_set_user(x, NULL, NULL);
     f->serve_fn(f->user, x);
 }
@@ -156,6 +164,33 @@ static void on_gone(void *user)
     mem_free(p);
 }
 
+/* The proof comes with 100; without it nothing is believed. After 417 curl would ask again. */
+static int on_line(void *user, int status, const char *line)
+{
+    static const char name[] = NAME_HEADER_PROOF ": ";
+    struct parcel *p = user;
+    if (status == 100 && !strncasecmp(line, name, sizeof name - 1))
+        p->proven =
+            vouch_heard(&p->vouch, line + sizeof name - 1) && !vouch_seal(&p->vouch, p->seal, NULL);
+    bool ends = !*line && !p->proven && status < 400;
+    return ends || status == 417 ? -1 : 0;
+}
+
+static int64_t on_body(void *user, char *out, size_t size)
+{
+    struct parcel *p = user;
+    size_t len, n = p->sent < VOUCH_MAC_BYTES ? VOUCH_MAC_BYTES - p->sent : 0;
+    const char *body = web_body(p->x, &len);
+    if (!p->proven)
+        return -1;
+    const char *from = n ? p->seal + p->sent : body + (p->sent - VOUCH_MAC_BYTES);
+    n = n ? n : len - (p->sent - VOUCH_MAC_BYTES);
+    n = n < size ? n : size;
+    memcpy(out, from, n);
+    p->sent += n;
+    return (int64_t)n;
+}
+
 static int on_piece(void *user, const char *data, size_t len)
 {
     struct parcel *p = user;
@@ -184,21 +219,30 @@ static struct forward_peer *find_peer(struct forward *f, const char *uid)
     return NULL;
 }
 
+static void avoid(struct parcel *p, const struct http_response *r)
+{
+    struct forward_peer *peer = find_peer(p->of, p->uid);
+    if (!peer || (p->proven && (!r->error.code || r->error.code == ERR_DRAINED)))
+        return;
+    peer->shy_ms = clock_ms() + SHY_MS;
+    log_warn(r->error.code && r->error.code != ERR_DRAINED
+            ? "a replica did not answer"
+            : "a replica did not prove to be one, and got nothing",
+        LOG_S("pod", peer->name), LOG_I("status", r->status), LOG_ERR(&r->error));
+}
+
 static void on_answer(void *user, const struct http_response *r)
 {
     struct parcel *p = user;
-    struct forward_peer *peer = find_peer(p->of, p->uid);
-    if (r->error.code && peer && r->error.code != ERR_DRAINED) {
-        peer->shy_ms = clock_ms() + SHY_MS;
-        log_warn("a replica did not answer", LOG_S("pod", peer->name), LOG_ERR(&r->error));
-    }
+    avoid(p, r);
     if (p->begun && r->error.code) {
         end_with_error(p,
             r->error.code == ERR_DRAINED ? "the client does not take its answer"
                                          : "the model was stopped");
         return;
     }
-    if (!p->begun && (r->error.code || !is_answer(r->status) || (p->stream && r->status == 200))) {
+    bool whole = p->proven && is_answer(r->status) && (!p->stream || r->status != 200);
+    if (!p->begun && (r->error.code || !whole)) {
         hand_back(p);
         return;
     }
@@ -219,93 +263,158 @@ static int beyond_places(const struct forward *f, int answers)
     return waiting > 0 ? waiting : 0;
 }
 
-bool forward_admits(const struct forward *f, const struct web_exchange *x, int answers)
-{
-    const char *told = web_header(x, FORWARDED);
-    if (!f || !told)
-        return true;
-    long theirs = strtol(told, NULL, 10); /* whatever a stranger says */
-    theirs = theirs < 0 ? 0 : theirs > LIMIT_QUEUE_REQUESTS ? LIMIT_QUEUE_REQUESTS : theirs;
-    return beyond_places(f, answers) <= theirs + f->conf.serve->routing.max_ahead;
-}
-
 static int send_to(struct parcel *p, const struct forward_peer *peer, int answers, struct err *e)
 {
-    static const char *const credentials[] = {"authorization", "x-api-key"};
-    char url[LIMIT_ADDRESS_BYTES + 64], told[64], lines[2][HEADER_BYTES];
-    const char *headers[4] = {told};
+    char url[LIMIT_ADDRESS_BYTES + 64];
+    char line[sizeof NAME_HEADER_FORWARDED + 1 + VOUCH_LINE_BYTES] = NAME_HEADER_FORWARDED ": ";
+    const char *const headers[] = {line, NULL};
     struct forward *f = p->of;
-    int count = 1;
     size_t len;
-    const char *body = web_body(p->x, &len);
+    web_body(p->x, &len);
     snprintf(url, sizeof url, "http://%s%s", peer->address, web_path(p->x));
-    snprintf(told, sizeof told, NAME_HEADER_FORWARDED ": %d", beyond_places(f, answers));
-    for (int i = 0; i < 2; i++) {
-        const char *value = web_header(p->x, credentials[i]);
-        if (!value)
-            continue;
-        int n = snprintf(lines[i], HEADER_BYTES, "%s: %s", credentials[i], value);
-        if (n >= HEADER_BYTES)
-            return err_set(e, ERR_USER, "a credential of %d bytes", n);
-        headers[count++] = lines[i];
-    }
+    int rc = vouch_ask(&p->vouch, peer->address, beyond_places(f, answers),
+        line + sizeof NAME_HEADER_FORWARDED + 1, e);
+    if (rc)
+        return rc;
     const struct http_request r = {.method = "POST",
         .url = url,
         .content_type = "application/json",
         .headers = headers,
-        .body = body,
-        .body_len = len,
-        .timeout_ms = LONGEST_MS,
-        .limit = ANSWER_BYTES,
+        .body_fn = on_body,
+        .body_len = VOUCH_MAC_BYTES + len,
+        .idle_timeout_ms = FORWARD_IDLE_MS,
+        .limit = LIMIT_ANSWER_BYTES,
+        .line_fn = on_line,
         .data_fn = p->stream ? on_piece : NULL,
         .done_fn = on_answer,
         .user = p};
     return http_start(f->http, &r, e);
 }
 
-/* The replica that it is for, if that is another; count: as it is then. */
+/* The replica that it is for; NULL: this one. */
 static struct forward_peer *peer_for(struct forward *f, uint64_t prefix)
 {
     struct forward_peer *peer = &f->peers[route_pick(prefix, f->names, f->count)];
-    if (!strcmp(peer->name, f->conf.pod)) {
-        meter_routed(METER_KEPT);
-        return NULL;
-    }
-    if (clock_ms() >= peer->shy_ms && f->in_flight < f->conf.serve->max_queue)
-        return peer;
-    meter_routed(METER_FALLBACK);
-    return NULL;
+    return strcmp(peer->name, f->conf.pod) ? peer : NULL;
 }
 
-bool forward_take(
-    struct forward *f, struct web_exchange *x, const struct openai_request *asked, int answers)
+static struct parcel *parcel_create(struct forward *f, struct web_exchange *x,
+    const struct openai_request *asked, const struct forward_peer *peer, int key)
 {
-    if (!f || !f->count || !asked->prefix || web_header(x, FORWARDED))
-        return false;
-    struct forward_peer *peer = peer_for(f, asked->prefix);
-    struct parcel *p = peer ? mem_zalloc(sizeof *p) : NULL;
-    struct err e = {0};
+    const struct api_keys *keys = f->conf.keys;
+    struct parcel *p = mem_zalloc(sizeof *p);
     if (!p)
-        return false;
+        return NULL;
     *p = (struct parcel){.of = f,
         .x = x,
         .next = f->first,
         .place = asked->place,
         .stream = asked->stream,
+        .vouch = {.of = f->conf.of, .uid = p->uid, .key = keys->count ? keys->key[key].text : ""},
         .a = {.chat = asked->place != OPENAI_TEXT,
             .created = clock_wall_ms() / 1000,
             .model = asked->model}};
     snprintf(p->uid, sizeof p->uid, "%s", peer->uid);
-    if (send_to(p, peer, answers, &e)) {
+    return p;
+}
+
+enum meter_route forward_take(struct forward *f, struct web_exchange *x,
+    const struct openai_request *asked, int key, int answers)
+{
+    struct err e = {0};
+    size_t len;
+    if (!f || !f->count || !asked->prefix || web_header(x, FORWARDED))
+        return METER_UNROUTED;
+    struct forward_peer *peer = peer_for(f, asked->prefix);
+    if (!peer)
+        return METER_KEPT;
+    web_body(x, &len);
+    if (clock_ms() < peer->shy_ms || f->in_flight >= f->conf.serve->max_queue ||
+        len + VOUCH_MAC_BYTES > LIMIT_REQUEST_BYTES)
+        return METER_FALLBACK;
+    struct parcel *p = parcel_create(f, x, asked, peer, key);
+    if (!p || send_to(p, peer, answers, &e)) {
         log_warn("a request is not forwarded", LOG_S("pod", peer->name), LOG_ERR(&e));
-        meter_routed(METER_FALLBACK);
         mem_free(p);
-        return false;
+        return METER_FALLBACK;
     }
     f->first = p;
     f->in_flight++;
     web_set_user(x, p, on_gone);
+    return METER_FORWARDED;
+}
+
+/* -- what comes in -- */
+
+bool forward_visits(const struct forward *f, const struct web_exchange *x)
+{
+    return f && web_header(x, FORWARDED);
+}
+
+/* The key that x vouches for, -1: none, and how much its sender has to do. */
+static int read_visit(
+    const struct forward *f, const struct web_exchange *x, struct vouch *v, int *ahead)
+{
+    struct net_address at;
+    *v = (struct vouch){.of = f->conf.of, .uid = f->conf.uid};
+    int key = vouch_read(v, f->conf.keys, web_header(x, FORWARDED), &at, ahead);
+    return key >= 0 && web_reached(x, at.host, at.port) ? key : -1;
+}
+
+int forward_key(const struct forward *f, const struct web_exchange *x)
+{
+    struct vouch v;
+    int ahead;
+    return read_visit(f, x, &v, &ahead);
+}
+
+/* Of one exchange, and no other: it need not be kept. */
+static int set_nonce(const struct forward *f, const struct web_exchange *x, struct vouch *v)
+{
+    uint64_t id = web_id(x);
+    uint8_t mac[SECRET_MAC_BYTES];
+    const struct secret_part part = {&id, sizeof id};
+    int rc = secret_mac(f->secret, &part, 1, mac, NULL);
+    if (!rc)
+        io_hex(mac, SECRET_NONCE_BYTES, v->nonce);
+    return rc;
+}
+
+bool forward_welcome(const struct forward *f, struct web_exchange *x)
+{
+    char line[sizeof NAME_HEADER_PROOF + 1 + VOUCH_LINE_BYTES] = NAME_HEADER_PROOF ": ";
+    struct vouch v;
+    int ahead;
+    if (!forward_visits(f, x))
+        return true;
+    if (read_visit(f, x, &v, &ahead) < 0 || set_nonce(f, x, &v) ||
+        vouch_answer(&v, line + sizeof NAME_HEADER_PROOF + 1, NULL))
+        return false;
+    web_continue(x, line);
     return true;
+}
+
+bool forward_enters(const struct forward *f, struct web_exchange *x)
+{
+    struct vouch v;
+    int ahead;
+    size_t len;
+    const char *body = web_body(x, &len);
+    if (!forward_visits(f, x))
+        return true;
+    if (read_visit(f, x, &v, &ahead) < 0 || set_nonce(f, x, &v) || !vouch_sealed(&v, body, len))
+        return false;
+    web_body_drop(x, VOUCH_MAC_BYTES);
+    web_pulse(x, PULSE_MS);
+    return true;
+}
+
+bool forward_admits(const struct forward *f, const struct web_exchange *x, int answers)
+{
+    struct vouch v;
+    int theirs;
+    return !forward_visits(f, x) || read_visit(f, x, &v, &theirs) < 0 ||
+        beyond_places(f, answers) <= theirs + f->conf.serve->routing.max_ahead;
 }
 
 /* -- who there is -- */

@@ -30,10 +30,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TOKEN_BYTES  4         /* of a body, that a token is thought to take */
-#define ANSWER_BYTES (1 << 20) /* of one choice */
-#define HELD_BYTES   (8 << 20) /* of all choices of an answer, and their logprobs */
-#define QUIET_MS     1000      /* that whoever asks again on a connection takes for that */
+#define TOKEN_BYTES  4                        /* of a body, that a token is thought to take */
+#define ANSWER_BYTES (1 << 20)                /* of one choice */
+#define HELD_BYTES   (LIMIT_ANSWER_BYTES / 2) /* of all choices of an answer, and their logprobs */
+#define QUIET_MS     1000 /* that whoever asks again on a connection takes for that */
 #define API_SLOTS    (LIMIT_QUEUE_REQUESTS + 256) /* all that wait, and as many that ask */
 #define API_BYTES    (64 << 20) /* their bodies and what they have not read of their answers */
 
@@ -172,7 +172,7 @@ static int send_chunk(struct front_request *r, struct front_choice *c, const cha
 {
     struct openai_choice said = choice_of(r, c);
     buf_auto struct buf out;
-    buf_init(&out, 2 * HELD_BYTES);
+    buf_init(&out, LIMIT_ANSWER_BYTES);
     if (!r->begun)
         web_stream_begin(r->x, 200, "text/event-stream");
     said.first = !c->begun;
@@ -213,15 +213,12 @@ static void end_with_error(struct front_request *r, const struct openai_refusal 
     request_free(r);
 }
 
-static void end_whole(struct front_request *r)
+static void write_whole(struct front_request *r, struct buf *out)
 {
     struct openai_choice said[LIMIT_CHOICES];
-    buf_auto struct buf out;
-    buf_init(&out, 2 * HELD_BYTES);
     for (int i = 0; i < r->asked.choices; i++)
         said[i] = choice_of(r, &r->choice[i]);
-    dialect_whole(&out, r->asked.place, &r->a, said, r->asked.choices, r->usage);
-    reply_json(r->x, 200, &out);
+    dialect_whole(out, r->asked.place, &r->a, said, r->asked.choices, r->usage);
 }
 
 /* The client does not take what it asked for, or the answer has no end. */
@@ -236,18 +233,21 @@ static void end_outgrown(struct front_request *r)
 static void end_well(struct front_request *r)
 {
     struct openai_choice first = choice_of(r, r->choice);
+    bool streams = r->asked.stream;
     buf_auto struct buf out;
-    buf_init(&out, 2 * HELD_BYTES);
-    if (!r->asked.stream)
-        end_whole(r);
-    else {
+    buf_init(&out, LIMIT_ANSWER_BYTES);
+    if (streams)
         dialect_last(&out, r->asked.place, &r->a, &first, r->usage);
-        if (!buf_ok(&out) || web_stream_data(r->x, out.data, out.len)) {
-            end_outgrown(r);
-            return;
-        }
-        web_stream_end(r->x);
+    else
+        write_whole(r, &out);
+    if (!buf_ok(&out) || (streams && web_stream_data(r->x, out.data, out.len))) {
+        end_outgrown(r);
+        return;
     }
+    if (streams)
+        web_stream_end(r->x);
+    else
+        reply_json(r->x, 200, &out);
     request_free(r);
 }
 
@@ -437,18 +437,13 @@ static void add_usage(struct front_request *r, const struct front_choice *c, con
 static void end_choice(struct front_request *r, struct front_choice *c, const struct json *v)
 {
     bool length = !strcmp(json_str(v, "reason", ""), "length");
-    if (pass_on(r, c, true)) {
+    const char *annotations = json_str(v, "annotations", "");
+    if (pass_on(r, c, true) || (*annotations && !(c->annotations = mem_strdup(annotations)))) {
         c->finish = "error";
         end_outgrown(r);
         return;
     }
     snprintf(c->stop, sizeof c->stop, "%s", json_str(v, "stop", ""));
-    const char *annotations = json_str(v, "annotations", "");
-    if (*annotations && !(c->annotations = mem_strdup(annotations))) {
-        c->finish = "error";
-        end_outgrown(r);
-        return;
-    }
     c->finish = length ? "length" : c->calls.count ? "tool_calls" : "stop";
     add_usage(r, c, v);
     if (r->asked.stream)
@@ -523,12 +518,14 @@ static void on_gone(void *user)
 
 static int key_of(const struct front *f, const struct web_exchange *x)
 {
+    if (forward_visits(f->conf.forward, x))
+        return forward_key(f->conf.forward, x);
     return keys_find(f->conf.keys, web_header(x, "authorization"), web_header(x, "x-api-key"));
 }
 
-static int authorize(const struct front *f, const struct web_exchange *x, struct openai_refusal *r)
+static int authorize(const struct front *f, struct web_exchange *x, struct openai_refusal *r)
 {
-    bool known = key_of(f, x) >= 0;
+    bool known = key_of(f, x) >= 0 && forward_welcome(f->conf.forward, x);
     return known ? 0 : openai_refuse(r, 401, "invalid_api_key", NULL, "Incorrect API key provided");
 }
 
@@ -608,10 +605,10 @@ static struct front_request *request_create(struct front *f, struct web_exchange
     return r;
 }
 
-/* What the model answers, here, or of another replica. */
-static void on_asked(
-    struct front *f, struct web_exchange *x, enum openai_place place, struct forward *forward)
+/* What the model answers, here, or of another replica; back: it was to be another's. */
+static void on_asked(struct front *f, struct web_exchange *x, enum openai_place place, bool back)
 {
+    enum meter_route route = METER_FALLBACK;
     struct share_cost cost = {.key = key_of(f, x), .answers = 1};
     struct openai_conf api = api_of(f, cost.key);
     struct openai_request asked;
@@ -622,7 +619,9 @@ static void on_asked(
     buf_init(&frame, LIMIT_FRAME_BYTES);
     if (!admit(f, &cost, false, &why) &&
         !openai_read(&api, f->next_id, place, 0, body, cost.bytes, &asked, &frame, &why)) {
-        if (forward_take(forward, x, &asked, f->share.answers))
+        if (!back)
+            route = forward_take(f->conf.forward, x, &asked, cost.key, f->share.answers);
+        if (route == METER_FORWARDED)
             return;
         cost.answers = asked.choices;
         cost.tokens = (int64_t)cost.bytes / TOKEN_BYTES +
@@ -639,6 +638,7 @@ static void on_asked(
         return;
     }
     meter_accepted();
+    meter_routed(route);
     count_queue(f);
     web_set_user(x, r, on_gone);
     hand_waiting(f);
@@ -646,7 +646,7 @@ static void on_asked(
 
 static void serve_here(void *user, struct web_exchange *x)
 {
-    on_asked(user, x, openai_place_of(web_path(x)), NULL);
+    on_asked(user, x, openai_place_of(web_path(x)), true);
 }
 
 /* Before the body is read. A browser asks without the key whether it may send it (OPTIONS). */
@@ -678,7 +678,10 @@ static void on_request(void *user, struct web_exchange *x)
     struct openai_refusal why;
     if (f->leaving)
         web_last(x);
-    if (!strcmp(method, "OPTIONS")) {
+    if (!forward_enters(f->conf.forward, x)) {
+        openai_refuse(&why, 401, NULL, NULL, "no proof of being a replica of this job");
+        reply_error(x, &why);
+    } else if (!strcmp(method, "OPTIONS")) {
         reply_preflight(x);
     } else if (place == OPENAI_LINE) {
         const struct openai_conf api = api_of(f, 0);
@@ -693,7 +696,7 @@ static void on_request(void *user, struct web_exchange *x)
     } else if (place && post && !forward_admits(f->conf.forward, x, f->share.answers)) {
         web_answer(x, 421, "text/plain", "", 0, NULL);
     } else if (place && post) {
-        on_asked(f, x, place, f->conf.forward);
+        on_asked(f, x, place, false);
     } else {
         reply_no_method(x, place ? "POST, OPTIONS" : read ? "GET, HEAD, OPTIONS" : NULL);
     }

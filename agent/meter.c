@@ -183,7 +183,8 @@ void meter_queue(int in_flight_now, int waiting_now)
 
 void meter_routed(enum meter_route r)
 {
-    metric_add(&routed[r], 1);
+    if (r != METER_UNROUTED)
+        metric_add(&routed[r], 1);
 }
 
 void meter_members(int there, int of)

@@ -17,8 +17,8 @@ void meter_accepted(void);
 void meter_refused(void);
 /* Answers that wait or are being given, and those of them that the rank was not handed. */
 void meter_queue(int in_flight, int waiting);
-/* What became of a request whose prompt is routed. */
-enum meter_route { METER_FORWARDED, METER_KEPT, METER_FALLBACK };
+/* What became of a request whose prompt is routed; UNROUTED: it is not, and counts for nothing. */
+enum meter_route { METER_UNROUTED = -1, METER_FORWARDED, METER_KEPT, METER_FALLBACK };
 void meter_routed(enum meter_route r);
 void meter_oldest(int64_t since_ms);   /* the request came that the rank was not handed; 0: none */
 void meter_members(int there, int of); /* models that are averaged, of so many; 0: there is one */

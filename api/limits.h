@@ -50,7 +50,8 @@
 #define LIMIT_QUEUE_BYTES        (16 << 20) /* of their bodies, likewise */
 #define LIMIT_QUEUE_TOKENS       (1 << 30)  /* likewise, of what may be set */
 #define LIMIT_REQUEST_BYTES      (1 << 20)
-#define LIMIT_STOP_STRINGS       4 /* of a request */
+#define LIMIT_ANSWER_BYTES       (16 << 20) /* of a whole answer */
+#define LIMIT_STOP_STRINGS       4          /* of a request */
 #define LIMIT_STOP_BYTES         256
 #define LIMIT_BIASES             1024 /* of a request: tokens in logit_bias */
 #define LIMIT_LOGPROBS           20   /* of a token: the likeliest that are told with it */

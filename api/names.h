@@ -181,8 +181,9 @@
 #define NAME_PATH_METRICS "/metrics"
 #define NAME_HEADER_TOKEN \
     "X-Llmjob-Token" /* as Authorization: Bearer, but survives the API server's proxy */
-/* From one replica to another, with a request that is to be served there: how many wait here. */
+/* Between replicas, of a request that one is to serve for the other (agent/vouch.h). */
 #define NAME_HEADER_FORWARDED "X-Llmjob-Forwarded"
+#define NAME_HEADER_PROOF     "X-Llmjob-Proof"
 
 /* metrics of an agent */
 #define NAME_METRIC_INCARNATION    "llmjob_incarnation"

@@ -28,7 +28,8 @@
 #define CONNECT_MS        10000
 #define CA_CACHE_SECONDS  60 /* a rotated CA file is read again after so long */
 #define EXTRA_FDS_MAX     16
-#define PROBE_SECONDS     2 /* of a peer that must show that it is there */
+#define LINE_BYTES        1024 /* of a head that line_fn hears: a longer one is passed over */
+#define PROBE_SECONDS     2    /* of a peer that must show that it is there */
 
 struct http_transfer {
     struct http_transfer *next;
@@ -39,6 +40,8 @@ struct http_transfer {
     int64_t deadline_ms, idle_ms, last_byte_ms; /* deadline 0: none */
     bool added;
     enum { END_NONE, END_STOPPED, END_LIMIT } end; /* why write_body refused */
+    int64_t (*body_fn)(void *user, char *out, size_t size);
+    int (*line_fn)(void *user, int status, const char *line);
     int (*data_fn)(void *user, const char *data, size_t len);
     void (*done_fn)(void *user, const struct http_response *r);
     void *user;
@@ -182,10 +185,30 @@ static size_t write_body(char *data, size_t size, size_t count, void *user)
 
 static size_t see_header(char *data, size_t size, size_t count, void *user)
 {
-    (void)data;
     struct http_transfer *t = user;
+    char line[LINE_BYTES];
+    size_t len = size * count;
+    long status = 0;
     t->last_byte_ms = clock_ms();
-    return size * count;
+    curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);
+    if (!t->line_fn || len >= sizeof line)
+        return len;
+    snprintf(line, sizeof line, "%.*s", (int)len, data);
+    line[strcspn(line, "\r\n")] = 0;
+    if (!t->line_fn(t->user, (int)status, line))
+        return len;
+    t->end = END_STOPPED;
+    return CURL_WRITEFUNC_ERROR;
+}
+
+static size_t read_body(char *out, size_t size, size_t count, void *user)
+{
+    struct http_transfer *t = user;
+    int64_t n = t->body_fn(t->user, out, size * count);
+    if (n >= 0)
+        return (size_t)n;
+    t->end = END_STOPPED;
+    return CURL_READFUNC_ABORT;
 }
 
 static int add_header(struct http_transfer *t, const char *line)
@@ -212,7 +235,7 @@ static int add_headers(struct http_transfer *t, const struct http_request *r)
         bad |= !buf_ok(&line) || add_header(t, line.data);
     }
     /* Without it curl waits a second for "100 Continue" before a large body. */
-    bad |= add_header(t, "Expect:");
+    bad |= add_header(t, r->body_fn ? "Expect: 100-continue" : "Expect:");
     for (int i = 0; r->headers && r->headers[i]; i++)
         bad |= add_header(t, r->headers[i]);
     return bad ? -1 : 0;
@@ -261,6 +284,20 @@ static void set_peer(const struct http *h, CURL *c)
     curl_easy_setopt(c, CURLOPT_SOCKOPTDATA, h);
 }
 
+static int set_body(const struct http *h, struct http_transfer *t, const struct http_request *r)
+{
+    CURL *c = t->easy;
+    curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body_len);
+    if (!r->body_fn)
+        return curl_easy_setopt(c, CURLOPT_COPYPOSTFIELDS, r->body) ? -1 : 0;
+    curl_easy_setopt(c, CURLOPT_POST, 1L);
+    curl_easy_setopt(c, CURLOPT_READFUNCTION, read_body);
+    curl_easy_setopt(c, CURLOPT_READDATA, t);
+    curl_easy_setopt(
+        c, CURLOPT_EXPECT_100_TIMEOUT_MS, (long)(h->peer_ms ? h->peer_ms : CONNECT_MS));
+    return 0;
+}
+
 static int set_request(const struct http *h, struct http_transfer *t, const struct http_request *r)
 {
     CURL *c = t->easy;
@@ -269,11 +306,8 @@ static int set_request(const struct http *h, struct http_transfer *t, const stru
         return -1;
     if (!strcasecmp(r->method, "HEAD"))
         curl_easy_setopt(c, CURLOPT_NOBODY, 1L);
-    if (r->body) {
-        curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body_len);
-        if (curl_easy_setopt(c, CURLOPT_COPYPOSTFIELDS, r->body))
-            return -1;
-    }
+    if ((r->body || r->body_fn) && set_body(h, t, r))
+        return -1;
     set_tls(h, c);
     curl_easy_setopt(c, CURLOPT_HTTP_VERSION,
         h->http2 ? (long)CURL_HTTP_VERSION_2TLS : (long)CURL_HTTP_VERSION_1_1);
@@ -317,6 +351,8 @@ int http_start(struct http *h, const struct http_request *r, struct err *e)
     t->deadline_ms = r->timeout_ms > 0 ? now + r->timeout_ms : 0;
     t->idle_ms = r->idle_timeout_ms;
     t->last_byte_ms = now;
+    t->body_fn = r->body_fn;
+    t->line_fn = r->line_fn;
     t->data_fn = r->data_fn;
     t->done_fn = r->done_fn;
     t->user = r->user;

@@ -48,6 +48,12 @@ struct http_request {
     const char *const *headers; /* further "Name: value", NULL-terminated, or NULL */
     const void *body;
     size_t body_len;
+    /* In place of body, body_len bytes of it: fills out and says how much, negative ends the
+     * request. Asked when the server has said 100 Continue, or has said nothing for peer_ms. */
+    int64_t (*body_fn)(void *user, char *out, size_t size);
+    /* Each line of a head that comes, without its end, also of one that is not the last (status
+     * below 200); empty: it has ended. Non-zero ends the request. */
+    int (*line_fn)(void *user, int status, const char *line);
     int64_t timeout_ms;      /* whole request; 0 only with idle_timeout_ms */
     int64_t idle_timeout_ms; /* no byte for so long: ends with ERR_HANG; 0: none */
     size_t limit;            /* bytes of the answer; 0: 64 MiB */

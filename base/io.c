@@ -655,23 +655,39 @@ static const void *address_bytes(const struct sockaddr *a, size_t *len)
     return mapped ? (const char *)six + sizeof *six - sizeof(struct in_addr) : (const char *)six;
 }
 
-bool io_peer_is(int fd, const char *host)
+/* -1: host is no numeric address; else whether that is what s has. */
+static int address_is(const struct sockaddr_storage *s, const char *host)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST}, *known;
     if (getaddrinfo(host, NULL, &hints, &known))
-        return true;
-    struct sockaddr_storage s;
-    socklen_t size = sizeof s;
+        return -1;
     bool same = false;
-    if (!SYS(getpeername(fd, (struct sockaddr *)&s, &size)) &&
-        (s.ss_family == AF_INET || s.ss_family == AF_INET6)) {
+    if (s->ss_family == AF_INET || s->ss_family == AF_INET6) {
         size_t n, m;
-        const void *peer = address_bytes((struct sockaddr *)&s, &n);
+        const void *has = address_bytes((const struct sockaddr *)s, &n);
         const void *want = address_bytes(known->ai_addr, &m);
-        same = n == m && !memcmp(peer, want, n);
+        same = n == m && !memcmp(has, want, n);
     }
     freeaddrinfo(known);
     return same;
+}
+
+bool io_peer_is(int fd, const char *host)
+{
+    struct sockaddr_storage s = {0};
+    socklen_t size = sizeof s;
+    bool gone = SYS(getpeername(fd, (struct sockaddr *)&s, &size)) < 0;
+    int is = address_is(&s, host);
+    return is < 0 || (is && !gone);
+}
+
+bool io_own_is(int fd, const char *host, uint16_t port)
+{
+    struct sockaddr_storage s = {0};
+    socklen_t size = sizeof s;
+    uint16_t bound = 0;
+    return !local_port(fd, &bound, NULL) && bound == port &&
+        !SYS(getsockname(fd, (struct sockaddr *)&s, &size)) && address_is(&s, host) == 1;
 }
 
 int64_t io_recv_now(int fd, void *p, size_t n, struct err *e)

@@ -77,6 +77,8 @@ int io_set_nonblocking(int fd, bool on, struct err *e);
 /* Whether a connected socket's peer has this numeric address; true for a name, which is not looked
  * up. */
 bool io_peer_is(int fd, const char *host);
+/* Whether it was connected to at this numeric address and port; false for a name. */
+bool io_own_is(int fd, const char *host, uint16_t port);
 
 int io_random(void *p, size_t n, struct err *e);
 void io_hex(const void *p, size_t n, char *out); /* out: 2n + 1 bytes */

@@ -52,4 +52,7 @@ bool request_body_ended(const struct request_body *b);
 int64_t request_body_take(
     struct request_body *b, const char *data, size_t len, const char **piece, size_t *piece_len);
 
+/* What a status is called (RFC 9110, 15); "Status", of one that is not answered here. */
+const char *request_reason(int status);
+
 #endif

@@ -68,6 +68,16 @@ const char *web_header(const struct web_exchange *x, const char *lower_case_name
 const char *web_body(const struct web_exchange *x, size_t *len);
 /* gone_fn tells that the client went away before it was answered. */
 void web_set_user(struct web_exchange *x, void *user, void (*gone_fn)(void *user));
+/* Unlike that of any other request to this web. */
+uint64_t web_id(const struct web_exchange *x);
+/* Whether the client connected to this numeric address. */
+bool web_reached(const struct web_exchange *x, const char *host, uint16_t port);
+/* Within admit_fn: a "Name: value" line of the 100 Continue that goes before the body is read. */
+void web_continue(struct web_exchange *x, const char *line);
+/* The first n bytes of the body are not of it. */
+void web_body_drop(struct web_exchange *x, size_t n);
+/* As long as no answer has begun the client hears every so many ms that one is to come (102). */
+void web_pulse(struct web_exchange *x, int64_t every_ms);
 /* A further "Name: value" line of the answer to come, streamed or not. */
 void web_add_header(struct web_exchange *x, const char *line);
 /* The connection ends with the answer to come, or under way. */

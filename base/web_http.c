@@ -58,7 +58,9 @@ struct web_exchange {
     struct buf extra; /* header lines of the answer to come */
     size_t sent;      /* of out */
     size_t held;      /* what the listener counts for it */
-    bool headless, ended;
+    uint64_t id;
+    int64_t pulse_ms, pulse_at_ms; /* how often, 0: never; when next */
+    bool headless, begun, ended;   /* begun: the answer */
     void *user;
     void (*gone_fn)(void *user);
 };
@@ -112,6 +114,7 @@ static struct web_exchange *exchange_create(struct connection *c)
     if (!x)
         return NULL;
     x->c = c;
+    x->id = ++c->listener->web->exchanges;
     buf_init(&x->body, c->listener->door.body_limit);
     buf_init(&x->out, STREAM_BYTES + HEAD_BYTES);
     buf_init(&x->extra, EXTRA_BYTES);
@@ -295,7 +298,7 @@ static enum web_step read_request(struct connection *c, size_t n)
         x->body.limit = (size_t)r->length;
     request_body_begin(&x->reader, r);
     enter(c, PHASE_BODY, WEB_BODY_MS);
-    if (r->expects && !request_body_ended(&x->reader) && !c->in.len)
+    if (r->expects && !request_body_ended(&x->reader) && !c->in.len && !x->out.len)
         buf_str(&x->out, "HTTP/1.1 100 Continue\r\n\r\n");
     return STEP_GO;
 }
@@ -577,10 +580,34 @@ static void check_deadline(struct connection *c, int64_t now_ms)
     connection_end(c, false);
 }
 
+/* The client is to be written to, outside of drive too. */
+static void output_ready(struct web_exchange *x)
+{
+    struct connection *c = x->c;
+    count_held(x);
+    if (has_output(x) && !c->deadline_ms)
+        enter(c, c->phase, WEB_WRITE_MS);
+    if (!c->driven)
+        arm(c);
+}
+
+static void beat(struct connection *c, int64_t now_ms)
+{
+    struct web_exchange *x = c->x;
+    if (c->phase != PHASE_ASKED || !x->pulse_ms || x->begun || now_ms < x->pulse_at_ms)
+        return;
+    x->pulse_at_ms = now_ms + x->pulse_ms;
+    if (!has_output(x))
+        buf_str(&x->out, "HTTP/1.1 102 Processing\r\n\r\n");
+    output_ready(x);
+}
+
 void web_http_tick(struct web *w, int64_t now_ms)
 {
     for (struct watch *x = w->watches; x; x = x->next) {
         struct listener *l = (struct listener *)x;
+        if (x->fn == on_event && !x->dead)
+            beat((struct connection *)x, now_ms);
         if (x->fn == on_event && !x->dead)
             check_deadline((struct connection *)x, now_ms);
         if (x->fn == on_clients && l->paused) {
@@ -613,6 +640,32 @@ const char *web_body(const struct web_exchange *x, size_t *len)
     return buf_cstr(&x->body);
 }
 
+uint64_t web_id(const struct web_exchange *x)
+{
+    return x->id;
+}
+
+bool web_reached(const struct web_exchange *x, const char *host, uint16_t port)
+{
+    return io_own_is(x->c->watch.fd, host, port);
+}
+
+void web_continue(struct web_exchange *x, const char *line)
+{
+    buf_printf(&x->out, "HTTP/1.1 100 Continue\r\n%s\r\n\r\n", line);
+}
+
+void web_body_drop(struct web_exchange *x, size_t n)
+{
+    buf_drop(&x->body, n);
+}
+
+void web_pulse(struct web_exchange *x, int64_t every_ms)
+{
+    x->pulse_ms = every_ms;
+    x->pulse_at_ms = clock_ms() + every_ms;
+}
+
 void web_set_user(struct web_exchange *x, void *user, void (*gone_fn)(void *user))
 {
     x->user = user;
@@ -620,40 +673,6 @@ void web_set_user(struct web_exchange *x, void *user, void (*gone_fn)(void *user
 }
 
 /* -- answers -- */
-
-static const char *reason_of(int status)
-{
-    static const struct {
-        int status;
-        const char *reason;
-    } table[] = {
-        {200, "OK"},
-        {204, "No Content"},
-        {304, "Not Modified"},
-        {400, "Bad Request"},
-        {401, "Unauthorized"},
-        {403, "Forbidden"},
-        {404, "Not Found"},
-        {405, "Method Not Allowed"},
-        {408, "Request Timeout"},
-        {409, "Conflict"},
-        {411, "Length Required"},
-        {413, "Content Too Large"},
-        {417, "Expectation Failed"},
-        {421, "Misdirected Request"},
-        {426, "Upgrade Required"},
-        {429, "Too Many Requests"},
-        {431, "Request Header Fields Too Large"},
-        {500, "Internal Server Error"},
-        {501, "Not Implemented"},
-        {503, "Service Unavailable"},
-        {505, "HTTP Version Not Supported"},
-    };
-    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
-        if (table[i].status == status)
-            return table[i].reason;
-    return "Status";
-}
 
 void web_add_header(struct web_exchange *x, const char *line)
 {
@@ -673,9 +692,10 @@ static void write_head(struct web_exchange *x, int status, const char *content_t
     struct connection *c = x->c;
     const struct request *r = &x->request;
     bool bodiless = status == 204 || status == 304;
+    x->begun = true;
     if (length < 0 && r->http10) /* no chunks there: the end of the stream is its end */
         c->closes = true;
-    buf_printf(&x->out, "HTTP/1.1 %d %s\r\n", status, reason_of(status));
+    buf_printf(&x->out, "HTTP/1.1 %d %s\r\n", status, request_reason(status));
     if (!bodiless)
         buf_printf(&x->out, "Content-Type: %s\r\n", content_type);
     if (length >= 0 && !bodiless)
@@ -688,17 +708,6 @@ static void write_head(struct web_exchange *x, int status, const char *content_t
         web_add_header(x, *headers);
     buf_printf(&x->out, "%s\r\n", buf_cstr(&x->extra));
     buf_done(&x->extra);
-}
-
-/* The client is to be written to, outside of drive too. */
-static void output_ready(struct web_exchange *x)
-{
-    struct connection *c = x->c;
-    count_held(x);
-    if (has_output(x) && !c->deadline_ms)
-        enter(c, c->phase, WEB_WRITE_MS);
-    if (!c->driven)
-        arm(c);
 }
 
 void web_answer(struct web_exchange *x, int status, const char *content_type, const void *body,

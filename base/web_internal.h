@@ -57,6 +57,7 @@ struct web {
     struct web_socket *adopting; /* whose upgrade libwebsockets is being told of */
     size_t body_limit;
     int max_connections;
+    uint64_t exchanges;
     int64_t tick_ms; /* when deadlines are looked at next */
 };
 

@@ -1,12 +1,16 @@
 /*
  * Goal: of replicas that serve one model a prompt's beginning has one, whichever is asked; what is
- * sent on arrives as it was asked, by who may ask, and once; and no request is lost because the
- * replica that it was for is busy, hangs or dies.
+ * sent on arrives as it was asked, by who may ask, and once; no request is lost because the replica
+ * that it was for is busy, hangs or dies; and whoever has that one's address without being it hears
+ * neither key nor prompt, and can give no answer.
  * Method: three real agents as child processes (agents) with testranks, told of each other as the
- * controller does; who answered is read from their metrics.
- * needs: faults
+ * controller does; who answered is read from their metrics. Strangers are this program's: one that
+ * lies, one that relays, one that says again what a replica said.
+ * needs: faults threads
  */
 #include "agent/forward.h"
+
+#include "agent/vouch.h"
 
 #include "api/names.h"
 #include "base/io.h"
@@ -14,7 +18,10 @@
 #include "tests/agent/testrank.h"
 #include "tests/unit.h"
 
+#include <poll.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -48,6 +55,11 @@ static double sum(const char *name)
     return n;
 }
 
+static struct {
+    const char *uid;
+    uint16_t port;
+} elsewhere; /* where replica 1 is said to be, and who; port 0: where it is */
+
 /* ready, to: bits. */
 static void tell(int ready, int to)
 {
@@ -64,6 +76,10 @@ static void tell(int ready, int to)
         snprintf(pod[i], sizeof pod[i], "t-%d", i);
         snprintf(uid[i], sizeof uid[i], "uid-%d", i);
         snprintf(at[i], sizeof at[i], "127.0.0.1:%u", agents.serve_ports[i]);
+        if (i == 1 && elsewhere.port) {
+            snprintf(uid[i], sizeof uid[i], "%s", elsewhere.uid);
+            snprintf(at[i], sizeof at[i], "127.0.0.1:%u", elsewhere.port);
+        }
         if (ready & 1 << i)
             members[d.member_count++] = (struct desired_member){i, pod[i], uid[i], "node", at[i]};
     }
@@ -231,13 +247,205 @@ START_TEST(strangers_are_not_sent_on_and_nothing_twice)
     double sent = sum(NAME_METRIC_FORWARDED), served = metric(1, NAME_METRIC_REQUESTS);
     hear(ask(0, prompt, (struct asked){.tokens = 1, .key = "guess"}), NULL, &out);
     ck_assert_msg(!strncmp(out.data, "HTTP/1.1 401 ", 13), "%s", out.data);
+    buf_reset(&out); /* not even with the key: a replica has none */
     const struct asked again = {.tokens = 1, .headers = NAME_HEADER_FORWARDED ": 0\r\n"};
-    ck_assert(answered(ask(0, prompt, again), 1));
+    hear(ask(0, prompt, again), NULL, &out);
+    ck_assert_msg(!strncmp(out.data, "HTTP/1.1 401 ", 13), "%s", out.data);
     ck_assert_double_eq(sum(NAME_METRIC_FORWARDED), sent);
     ck_assert_double_eq(metric(1, NAME_METRIC_REQUESTS), served);
     tell(1 << 0 | 1 << 2, ALL - 1); /* who is not ready gets nothing */
     ck_assert(answered(ask(0, prompt, (struct asked){.tokens = 1}), 1));
     ck_assert_double_eq(metric(1, NAME_METRIC_REQUESTS), served);
+}
+END_TEST
+
+/* -- strangers -- */
+
+static struct stranger {
+    int fd;           /* listens */
+    const char *says; /* when a head has come; NULL: what replica 1 does, to whom all is passed */
+    struct buf heard; /* of all connections */
+    _Atomic bool ends;
+} stranger;
+
+static bool pass(int from, int to, struct buf *heard)
+{
+    char text[4096];
+    ssize_t n = recv(from, text, sizeof text, 0);
+    if (n > 0 && heard)
+        ck_assert_int_eq(buf_add(heard, text, (size_t)n), 0);
+    return n > 0 && (to < 0 || send(to, text, (size_t)n, MSG_NOSIGNAL) == n);
+}
+
+/* Until either end, or the stranger, has had enough. */
+static void attend(struct stranger *s, int client)
+{
+    io_auto_fd int real = s->says
+        ? -1
+        : io_connect("127.0.0.1", agents.serve_ports[1], clock_ms() + AGENTS_WAIT_MS, &e);
+    struct pollfd p[2] = {{client, POLLIN, 0}, {real, POLLIN, 0}};
+    size_t before = s->heard.len;
+    bool said = !s->says, open = true;
+    while (open && !atomic_load(&s->ends)) {
+        poll(p, 2, 20);
+        open = (!p[0].revents || pass(client, real, &s->heard)) &&
+            (!p[1].revents || pass(real, client, NULL));
+        if (!said && strstr(buf_cstr(&s->heard) + before, "\r\n\r\n"))
+            said = send(client, s->says, strlen(s->says), MSG_NOSIGNAL) > 0;
+    }
+}
+
+static void *stand_in(void *user)
+{
+    struct stranger *s = user;
+    struct err late;
+    while (!atomic_load(&s->ends)) {
+        io_auto_fd int client = io_accept(s->fd, clock_ms() + 20, &late);
+        if (client >= 0)
+            attend(s, client);
+    }
+    return NULL;
+}
+
+/* Of a request that is answered at home: what the stranger heard of it. */
+static void deceive(const char *prompt, const char *uid, const char *says)
+{
+    pthread_t thread;
+    buf_init(&stranger.heard, 1 << 20);
+    stranger.says = says;
+    atomic_store(&stranger.ends, false);
+    stranger.fd = io_listen("127.0.0.1", 0, &elsewhere.port, &e);
+    elsewhere.uid = uid;
+    ck_assert_int_eq(pthread_create(&thread, NULL, stand_in, &stranger), 0);
+    tell(ALL - 1, 1 << 0);
+    double fell = metric(0, NAME_METRIC_FALLBACK), here = metric(0, NAME_METRIC_REQUESTS);
+    ck_assert(answered(ask(0, prompt, (struct asked){.tokens = 3}), 3));
+    ck_assert_double_eq(metric(0, NAME_METRIC_FALLBACK), fell + 1);
+    ck_assert_double_eq(metric(0, NAME_METRIC_REQUESTS), here + 1);
+    atomic_store(&stranger.ends, true);
+    pthread_join(thread, NULL);
+    io_close(stranger.fd);
+    elsewhere.port = 0;
+}
+
+START_TEST(who_cannot_prove_hears_nothing)
+{
+    static const char *const lies[] = {
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 35\r\n\r\n"
+        "{\"usage\":{\"completion_tokens\":99}}\n",
+        "HTTP/1.1 100 Continue\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        "HTTP/1.1 100 Continue\r\n" NAME_HEADER_PROOF ": 0123456789abcdef0123456789abcdef "
+        "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\r\n\r\n",
+        "HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 102 Processing\r\n\r\n",
+        "HTTP/1.1 307 Temporary Redirect\r\nLocation: /v1/completions\r\nContent-Length: "
+        "0\r\n\r\n",
+        "HTTP/1.1 400 Bad Request\r\nContent-Length: 5\r\n\r\nfalse",
+        "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 5\r\n\r\nfalse",
+        "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n",
+        "",
+        NULL,
+    };
+    begin(ROUTED);
+    const char *prompt = prompt_of(1);
+    for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
+        char uid[8] = "uid-1"; /* who relays has all but the address */
+        if (lies[i])
+            snprintf(uid, sizeof uid, "new-%zu", i);
+        deceive(prompt, uid, lies[i]);
+        const char *heard = buf_cstr(&stranger.heard);
+        ck_assert_msg(strstr(heard, NAME_HEADER_FORWARDED), "lie %zu: %s", i, heard);
+        ck_assert_msg(!strstr(heard, "prompt") && !strstr(heard, prompt) &&
+                !strcasestr(heard, "bearer") && !strcasestr(heard, "authorization: "),
+            "lie %zu: %s", i, heard);
+        buf_done(&stranger.heard);
+    }
+}
+END_TEST
+
+#define VISIT "{\"model\":\"tiny\",\"prompt\":\"On\",\"max_tokens\":3}"
+
+/* As replica 0 would ask replica 1: what it sends, before 100 Continue and then. */
+static void write_visit(struct vouch *v, const char *key, char head[1024])
+{
+    char line[VOUCH_LINE_BYTES], at[32];
+    *v = (struct vouch){.of = {"secret", "u"}, .uid = "uid-1", .key = key};
+    snprintf(at, sizeof at, "127.0.0.1:%u", agents.serve_ports[1]);
+    ck_assert_int_eq(vouch_ask(v, at, 0, line, &e), 0);
+    snprintf(head, 1024,
+        "POST /v1/completions HTTP/1.1\r\nHost: a\r\n" NAME_HEADER_FORWARDED ": %s\r\n"
+        "Expect: 100-continue\r\nContent-Length: %d\r\nConnection: close\r\n\r\n",
+        line, VOUCH_MAC_BYTES + (int)strlen(VISIT));
+}
+
+/* Sends head, waits for what comes first, then body, and hears the rest. */
+static void visit(const char *head, struct vouch *v, char body[512], struct buf *out)
+{
+    int fd = io_connect("127.0.0.1", agents.serve_ports[1], clock_ms() + AGENTS_WAIT_MS, &e);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(write(fd, head, strlen(head)), (ssize_t)strlen(head));
+    buf_reset(out);
+    hear(fd, "\r\n\r\n", out);
+    const char *line = strstr(out->data, NAME_HEADER_PROOF ": ");
+    if (v && line) { /* the replica itself */
+        char answer[VOUCH_LINE_BYTES], seal[VOUCH_MAC_BYTES + 1];
+        line += sizeof NAME_HEADER_PROOF + 1;
+        snprintf(answer, sizeof answer, "%.*s", (int)strcspn(line, "\r"), line);
+        ck_assert(vouch_heard(v, answer));
+        ck_assert_int_eq(vouch_seal(v, seal, &e), 0);
+        snprintf(
+            body, 512, "%s%s", seal, "{\"model\":\"tiny\",\"prompt\":\"On\",\"max_tokens\":3}");
+    }
+    if (line)
+        ck_assert_int_eq(write(fd, body, strlen(body)), (ssize_t)strlen(body));
+    hear(fd, NULL, out);
+    close(fd);
+}
+
+START_TEST(what_a_replica_said_says_nothing_again)
+{
+    struct vouch v;
+    char head[1024], body[512] = "", unproven[512];
+    buf_auto struct buf out;
+    buf_init(&out, 1 << 20);
+    begin(ROUTED);
+    write_visit(&v, "key", head);
+    visit(head, &v, body, &out);
+    ck_assert_msg(strstr(out.data, "HTTP/1.1 200 ") && strstr(out.data, "\"completion_tokens\":3"),
+        "%s", out.data);
+    double served = metric(1, NAME_METRIC_REQUESTS);
+    visit(head, NULL, body, &out); /* all of it, once more */
+    ck_assert_msg(
+        strstr(out.data, "HTTP/1.1 100 ") && strstr(out.data, "HTTP/1.1 401 "), "%s", out.data);
+    memset(unproven, '0', VOUCH_MAC_BYTES);
+    snprintf(unproven + VOUCH_MAC_BYTES, sizeof unproven - VOUCH_MAC_BYTES, "%s",
+        body + VOUCH_MAC_BYTES);
+    visit(head, NULL, unproven, &out);
+    ck_assert_msg(strstr(out.data, "HTTP/1.1 401 "), "%s", out.data);
+    write_visit(&v, "guess", head); /* before the body is asked for */
+    visit(head, &v, body, &out);
+    ck_assert_msg(!strncmp(out.data, "HTTP/1.1 401 ", 13), "%s", out.data);
+    ck_assert_double_eq(metric(1, NAME_METRIC_REQUESTS), served);
+}
+END_TEST
+
+/* -- what is lost, and what is not -- */
+
+START_TEST(a_refused_request_is_neither_kept_nor_fallen_back)
+{
+    buf_auto struct buf out;
+    buf_init(&out, 1 << 16);
+    begin("\"maxQueue\":1," ROUTED);
+    const char *prompt = prompt_of(0);
+    int first = ask(0, prompt, (struct asked){.tokens = 300});
+    while (metric(0, NAME_METRIC_IN_FLIGHT) < 1)
+        usleep(1000);
+    double kept = metric(0, NAME_METRIC_KEPT);
+    hear(ask(0, prompt, (struct asked){.tokens = 1}), NULL, &out);
+    ck_assert_msg(!strncmp(out.data, "HTTP/1.1 429 ", 13), "%s", out.data);
+    ck_assert_double_eq(metric(0, NAME_METRIC_KEPT), kept);
+    ck_assert(answered(first, 300));
 }
 END_TEST
 
@@ -383,6 +591,7 @@ START_TEST(failed_calls_are_reported)
     struct web *w = NULL;
     ck_assert_int_eq(web_create(NULL, &w, &e), 0);
     fault_each(FAULT_MEM, create_and_tell, w);
+    fault_each(FAULT_IO, create_and_tell, w);
     web_destroy(w);
 }
 END_TEST
@@ -398,6 +607,9 @@ int main(void)
     tcase_add_test(tc, a_beginning_has_one_replica);
     tcase_add_test(tc, a_stream_passes_as_it_is);
     tcase_add_test(tc, strangers_are_not_sent_on_and_nothing_twice);
+    tcase_add_test(tc, who_cannot_prove_hears_nothing);
+    tcase_add_test(tc, what_a_replica_said_says_nothing_again);
+    tcase_add_test(tc, a_refused_request_is_neither_kept_nor_fallen_back);
     tcase_add_test(tc, a_longer_queue_sends_back);
     tcase_add_test(tc, who_goes_away_takes_its_request_along);
     tcase_add_test(tc, a_dead_replica_costs_no_request);

@@ -478,6 +478,26 @@ START_TEST(an_answer_is_bounded)
 }
 END_TEST
 
+/* Each of its characters takes six as JSON. It is the answer's fault, and nobody's to ask again. */
+START_TEST(a_whole_answer_is_bounded_as_it_is_written)
+{
+    struct front_client c;
+    char piece[1000];
+    memset(piece, 1, sizeof piece);
+    serve_again("tiny", 3);
+    client_open(&c);
+    ask(&c, "/v1/chat/completions", CHAT ",\"n\":3}");
+    for (int id = 1; id <= 3; id++) {
+        until(&c, sent == id);
+        for (int i = 0; i < 1000; i++)
+            say((uint64_t)id, piece, sizeof piece);
+        finish((uint64_t)id, "length", "");
+    }
+    until(&c, has(&c, " 500 ") && has(&c, "outgrew"));
+    client_close(&c);
+}
+END_TEST
+
 static int rank_refuses(void *user, enum wire_type type, const char *json)
 {
     (void)user;
@@ -651,6 +671,7 @@ int main(void)
         tcase_add_test(tc, tests[i]);
     tcase_add_loop_test(tc, several_answers_end_together, 0, 2);
     tcase_add_loop_test(tc, an_answer_is_bounded, 0, 2);
+    tcase_add_test(tc, a_whole_answer_is_bounded_as_it_is_written);
     tcase_add_loop_test(tc, a_client_that_goes_cancels, 0, 2);
     tcase_set_timeout(tc, 30);
     suite_add_tcase(suite, tc);

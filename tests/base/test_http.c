@@ -58,6 +58,9 @@ static bool handle(void *user, const struct fakehttp_request *r)
         }
         return ok && fakehttp_chunk(r, "", 0);
     }
+    if (!strcmp(r->path, "/hints"))
+        return fakehttp_write(r->fd, "HTTP/1.1 102 Processing\r\n\r\n", 27) &&
+            fakehttp_answer(r, 200, "A: b\r\n", "ab");
     if (!strcmp(r->path, "/gone"))
         return fakehttp_answer(r, 410, "", "too old");
     if (!strcmp(r->path, "/meet")) { /* answers only when four are here */
@@ -326,6 +329,69 @@ START_TEST(what_comes_in_quick_succession_is_looked_at_together)
 }
 END_TEST
 
+struct letter {
+    struct answers a; /* first: what done_fn is told of */
+    const char *text;
+    size_t sent;
+    char lines[1024];
+    int refuse; /* a line of this status */
+};
+
+static int64_t piece_of(void *user, char *out, size_t size)
+{
+    struct letter *l = user;
+    size_t n = strlen(l->text + l->sent);
+    n = n < 4 ? n : 4;
+    n = n < size ? n : size;
+    memcpy(out, l->text + l->sent, n);
+    l->sent += n;
+    return l->text[0] == '!' ? -1 : (int64_t)n;
+}
+
+static int line_of(void *user, int status, const char *line)
+{
+    struct letter *l = user;
+    size_t n = strlen(l->lines);
+    snprintf(l->lines + n, sizeof l->lines - n, "%d %s|", status, line);
+    return status == l->refuse;
+}
+
+/* The server says nothing of 100, so the body comes after peer_ms. */
+START_TEST(a_body_and_a_head_may_be_passed_in_pieces)
+{
+    struct fakehttp s;
+    struct http *h = NULL;
+    struct err e = {0};
+    struct letter l = {.text = "hello again"};
+    const struct http_request piecewise = {
+        .method = "POST", .body_fn = piece_of, .body_len = 11, .line_fn = line_of};
+    fakehttp_start(&s, handle, &s);
+    ck_assert_int_eq(http_create(&(struct http_conf){.peer_ms = 50}, &h, &e), 0);
+    begin(h, &s, "/echo", piecewise, &l.a);
+    turn_until(h, &l.a.done, 1);
+    ck_assert_int_eq(l.a.status, 200);
+    ck_assert_ptr_nonnull(strstr(l.a.body, "hello again"));
+    l = (struct letter){.text = ""};
+    begin(h, &s, "/hints", (struct http_request){.line_fn = line_of}, &l.a);
+    turn_until(h, &l.a.done, 1);
+    ck_assert_str_eq(l.a.body, "ab");
+    ck_assert_str_eq(l.lines,
+        "102 HTTP/1.1 102 Processing|102 |"
+        "200 HTTP/1.1 200 X|200 Content-Length: 2|200 A: b|200 |");
+    l = (struct letter){.refuse = 102};
+    begin(h, &s, "/hints", (struct http_request){.line_fn = line_of}, &l.a);
+    turn_until(h, &l.a.done, 1);
+    ck_assert_int_eq(l.a.error.code, ERR_DRAINED);
+    ck_assert_str_eq(l.lines, "102 HTTP/1.1 102 Processing|");
+    l = (struct letter){.text = "!ello again"};
+    begin(h, &s, "/echo", piecewise, &l.a);
+    turn_until(h, &l.a.done, 1);
+    ck_assert_int_eq(l.a.error.code, ERR_DRAINED);
+    http_destroy(h);
+    fakehttp_stop(&s);
+}
+END_TEST
+
 static bool is_readable(int fd, int wait_ms)
 {
     return poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, wait_ms) == 1;
@@ -403,6 +469,7 @@ END_TEST
 
 UNIT_MAIN("http", a_request_carries_all_it_was_given, many_are_in_flight_but_no_more_than_allowed,
     streams_arrive_in_pieces_and_can_be_stopped, deadlines_end_what_is_silent, failures_say_why,
-    destroy_answers_what_is_in_flight, callbacks_may_start_requests_and_extra_descriptors_wake,
+    a_body_and_a_head_may_be_passed_in_pieces, destroy_answers_what_is_in_flight,
+    callbacks_may_start_requests_and_extra_descriptors_wake,
     what_comes_in_quick_succession_is_looked_at_together, a_watched_client_wakes_whoever_watches_it,
     what_is_cancelled_is_heard_of_no_more, once_blocks_for_one_answer)

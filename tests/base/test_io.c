@@ -358,7 +358,10 @@ END_TEST
 
 struct server {
     int listener;
+    const char *host; /* that the client asks for */
+    uint16_t port;
     int got;
+    bool own;
 };
 
 static void *serve(void *user)
@@ -366,6 +369,8 @@ static void *serve(void *user)
     struct server *s = user;
     int fd = io_accept(s->listener, clock_ms() + 5000, NULL);
     char p[100000];
+    s->own = io_own_is(fd, s->host, s->port) && !io_own_is(fd, "192.0.2.1", s->port) &&
+        !io_own_is(fd, s->host, (uint16_t)(s->port + 1));
     if (fd >= 0 && !io_recv_full(fd, p, sizeof p, clock_ms() + 5000, NULL) &&
         !io_send_full(fd, p, sizeof p, clock_ms() + 5000, NULL))
         s->got = 1;
@@ -379,6 +384,8 @@ static void echo_through(const char *listen_host, const char *host)
     uint16_t port = 0;
     struct server s = {.listener = io_listen(listen_host, 0, &port, &e)};
     ck_assert_msg(s.listener >= 0 && port, "%s", e.text);
+    s.host = host;
+    s.port = port;
     pthread_t thread;
     ck_assert_int_eq(pthread_create(&thread, NULL, serve, &s), 0);
     int fd = io_connect(host, port, clock_ms() + 5000, &e);
@@ -392,6 +399,7 @@ static void echo_through(const char *listen_host, const char *host)
     ck_assert_int_eq(io_recv_full(fd, back, 1, clock_ms() + 5000, &e), -ERR_PEER);
     pthread_join(thread, NULL);
     ck_assert_int_eq(s.got, 1);
+    ck_assert_int_eq(s.own, strcmp(host, "localhost") != 0); /* a name is no address */
     io_close(fd);
     io_close(s.listener);
 }

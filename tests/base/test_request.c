@@ -267,6 +267,14 @@ START_TEST(what_nobody_reads_is_bounded_too)
 }
 END_TEST
 
+START_TEST(a_status_has_a_name)
+{
+    ck_assert_str_eq(request_reason(200), "OK");
+    ck_assert_str_eq(request_reason(503), "Service Unavailable");
+    ck_assert_str_eq(request_reason(299), "Status");
+}
+END_TEST
+
 static int parse_once(void *user)
 {
     static const char text[] = "GET / HTTP/1.1\r\n" H "\r\n";
@@ -287,4 +295,4 @@ END_TEST
 
 UNIT_MAIN("request", each_head_has_its_status, a_head_is_read_whole, knows_who_stays,
     a_head_is_bounded, bodies_end_where_they_say, what_nobody_reads_is_bounded_too,
-    survives_want_of_memory)
+    a_status_has_a_name, survives_want_of_memory)

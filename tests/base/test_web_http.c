@@ -122,14 +122,6 @@ START_TEST(an_answer_may_be_the_last)
 }
 END_TEST
 
-static int count(struct web_client *c, const char *text)
-{
-    int n = 0;
-    for (const char *p = buf_cstr(&c->in); (p = strstr(p, text)); p++)
-        n++;
-    return n;
-}
-
 #define POST_X(body, n) "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: " #n "\r\n\r\n" body
 #define GET_X           "GET /echo HTTP/1.1\r\nHost: x\r\n\r\n"
 

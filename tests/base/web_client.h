@@ -75,6 +75,14 @@ static inline void turn(struct web_client *c)
         } \
     } while (0)
 
+static inline int count(struct web_client *c, const char *text)
+{
+    int n = 0;
+    for (const char *p = buf_cstr(&c->in); (p = strstr(p, text)); p++)
+        n++;
+    return n;
+}
+
 static inline bool has(struct web_client *c, const char *text)
 {
     return strstr(buf_cstr(&c->in), text) != NULL;
