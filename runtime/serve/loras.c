@@ -35,10 +35,11 @@ struct loras_order { /* of a thread, which owns it until it has ended */
 };
 
 struct loras_item {
-    int waiting;      /* requests, those apart that it was loaded for: up to this number, */
-    int64_t promised; /* they begin whoever else waits, and count as its users until they do */
-    int64_t failed;   /* the last of them by its number when loading failed, */
-    struct err why;   /* and why */
+    struct loras_order *late; /* left behind; or NULL */
+    int waiting;              /* requests, those apart that it was loaded for: up to this number, */
+    int64_t promised;         /* they begin whoever else waits, and count as its users until then */
+    int64_t failed;           /* the last of them by its number when loading failed, */
+    struct err why;           /* and why */
     uint64_t digest;
 };
 
@@ -48,6 +49,7 @@ struct loras {
     struct lru_item *item;         /* (adapters) */
     struct loras_item *lora;       /* likewise */
     struct loras_order *order;     /* or NULL */
+    int64_t ordered_ms;            /* when it was */
     struct adapter_folder *folder; /* that goes to the device; or NULL */
     int putting;                   /* whose it is */
     int64_t numbers;               /* of requests; also the time of lru_item.used */
@@ -91,7 +93,20 @@ static int give_order(struct loras *l, int adapter, bool numbers, struct err *e)
         return err_sys(e, ERR_MEMORY, failed, "no thread to load an adapter on");
     }
     l->order = o;
+    l->ordered_ms = clock_ms();
     return 0;
+}
+
+/* Its thread has ended, or ends in time. */
+static bool end_order(struct loras_order *o, const struct timespec *until)
+{
+    if (until ? pthread_timedjoin_np(o->thread, NULL, until) : pthread_join(o->thread, NULL)) {
+        log_warn("an adapter that storage holds up is left behind", LOG_S("adapter", o->name));
+        return false;
+    }
+    adapter_folder_close(o->folder);
+    mem_free(o);
+    return true;
 }
 
 /* -- life -- */
@@ -115,26 +130,22 @@ int loras_create(const struct loras_conf *c, struct loras **out, struct err *e)
 }
 
 /* For at most END_MS. */
-static bool wait_for_order(struct loras_order *o)
+static bool end_orders(struct loras *l)
 {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += END_MS / 1000;
-    return !pthread_timedjoin_np(o->thread, NULL, &until);
+    bool ended = !l->order || end_order(l->order, &until);
+    for (int i = 0; i < l->view.count && l->lora; i++)
+        ended = (!l->lora[i].late || end_order(l->lora[i].late, &until)) && ended;
+    return ended;
 }
 
 bool loras_destroy(struct loras *l)
 {
     if (!l)
         return true;
-    bool ended = !l->order || wait_for_order(l->order);
-    if (!ended)
-        log_warn(
-            "an adapter that storage holds up is left behind", LOG_S("adapter", l->order->name));
-    if (l->order && ended) {
-        adapter_folder_close(l->order->folder);
-        mem_free(l->order);
-    }
+    bool ended = end_orders(l);
     adapter_folder_close(l->folder);
     mem_free(l->item);
     mem_free(l->lora);
@@ -233,8 +244,9 @@ uint64_t loras_digest(const struct loras *l, int adapter)
 /* To all that wait for it now; who comes later has it tried again. */
 static void fail_load(struct loras *l, int i, const struct err *why)
 {
-    log_warn("an adapter is not loaded", LOG_S("adapter", l->conf.serve->adapters[i].name),
-        LOG_ERR(why));
+    if (!l->lora[i].late) /* which was said once */
+        log_warn("an adapter is not loaded", LOG_S("adapter", l->conf.serve->adapters[i].name),
+            LOG_ERR(why));
     l->lora[i].failed = l->numbers;
     l->lora[i].why = *why;
     l->item[i].waits = 0;
@@ -261,7 +273,6 @@ static void take_order(struct loras *l)
     struct loras_order *o = l->order;
     int i = o->adapter;
     struct err why = o->why;
-    pthread_join(o->thread, NULL);
     l->order = NULL;
     if (why.code || (!o->numbers && note_size(l, i, o->folder, &why))) {
         fail_load(l, i, &why);
@@ -272,8 +283,42 @@ static void take_order(struct loras *l)
     } else if (!l->lora[i].waiting) {
         forget(l, i);
     }
-    adapter_folder_close(o->folder);
-    mem_free(o);
+    (void)end_order(o, NULL);
+}
+
+/* -- storage that does not answer -- */
+
+static int tell_silent(const struct loras *l, int i, struct err *e)
+{
+    const struct jobspec_served_adapter *of = &l->conf.serve->adapters[i];
+    return err_set(e, ERR_HANG, "%.100s: the storage of its folder, %.100s, does not answer",
+        of->name, of->path);
+}
+
+/* What has been read too late is read anew for whoever wants it. */
+static void end_late(struct loras *l)
+{
+    for (int i = 0; i < l->view.count; i++) {
+        struct loras_order *o = l->lora[i].late;
+        if (!o || !atomic_load(&o->ended))
+            continue;
+        log_info("the storage of an adapter answers again", LOG_S("adapter", o->name));
+        (void)end_order(o, NULL);
+        l->lora[i].late = NULL;
+    }
+}
+
+static void leave_late(struct loras *l)
+{
+    struct err why = {0};
+    int64_t late_ms = l->conf.late_ms ? l->conf.late_ms : LORAS_LATE_MS;
+    if (!l->order || clock_ms() - l->ordered_ms < late_ms)
+        return;
+    int i = l->order->adapter;
+    (void)tell_silent(l, i, &why);
+    fail_load(l, i, &why);
+    l->lora[i].late = l->order;
+    l->order = NULL;
 }
 
 static int put_some(struct loras *l, bool busy, bool *left, struct err *e)
@@ -321,7 +366,8 @@ static void begin_order(struct loras *l, const struct lru_step *s)
 {
     struct err why = {0};
     l->began_ms = s->change == LRU_LOOK ? clock_ms() : l->began_ms;
-    if (give_order(l, s->which, s->change == LRU_LOAD, &why))
+    if (l->lora[s->which].late ? tell_silent(l, s->which, &why)
+                               : give_order(l, s->which, s->change == LRU_LOAD, &why))
         fail_load(l, s->which, &why);
 }
 
@@ -330,6 +376,8 @@ bool loras_step(struct loras *l, bool busy)
     int64_t before = l->figures.dropped + l->figures.failed;
     if (l->order && atomic_load(&l->order->ended))
         take_order(l);
+    end_late(l);
+    leave_late(l);
     if (l->folder && put_folder(l, busy))
         return true; /* who has waited for it comes first */
     struct lru_step s = {LRU_NONE, -1};

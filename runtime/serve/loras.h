@@ -3,7 +3,9 @@
  * they are loaded when a request wants one, and dropped for others (lru.h says which). Folders are
  * read on a thread, one at a time, while sequences run; what was read goes to the device between
  * steps, so much of it at once that nobody waits for it. What is wrong with a folder is told to who
- * waits for it, and looked at anew when it is wanted again.
+ * waits for it, and looked at anew when it is wanted again. One whose storage does not answer for
+ * LORAS_LATE_MS is left behind with its thread, so one an adapter at most, and the next begins;
+ * until it answers, whoever wants that adapter is told at once.
  *
  * An adapter that computes otherwise than when it was there before has another digest, by which
  * keys in the cache are told apart. All functions are the serving thread's.
@@ -17,6 +19,8 @@
 #include "runtime/serve/inbox.h"
 
 #define LORAS_WAIT_MS 60000 /* of a request, for its adapter */
+#define LORAS_LATE_MS \
+    30000 /* of a folder: half of that, so that who waits behind it gets its own */
 
 struct loras;
 
@@ -27,6 +31,7 @@ struct loras_conf { /* borrowed */
     struct dev *dev;
     struct beside *beside; /* of all, with the limit; none of them open */
     struct inbox *inbox;   /* is woken when a folder has been read; or NULL */
+    int64_t late_ms;       /* 0: LORAS_LATE_MS */
 };
 
 struct loras_ticket { /* of a request that waits */

@@ -4,7 +4,8 @@
  * a folder is told to who waited for it, and to nobody else, and is forgotten when it is put right;
  * a folder that holds something else now is told by its digest. Method: a tiny Llama with adapters
  * of several ranks and kinds, with room for two; requests by hand; folders that are broken, mended
- * and exchanged meanwhile; a pipe that nobody writes in place of a file.
+ * and exchanged meanwhile; a pipe that nobody writes in place of a file; folders that do not answer
+ * (tests/hang.h).
  * needs: faults
  */
 #include "runtime/serve/loras.h"
@@ -12,6 +13,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "runtime/model/engine.h"
+#include "tests/hang.h"
 #include "tests/runtime/golden.h"
 #include "tests/runtime/peft.h"
 #include "tests/unit.h"
@@ -80,7 +82,7 @@ static void setup(void)
     ck_assert(!inbox_create(1, &s.inbox, &e));
     ck_assert(!beside_create(c, ADAPTERS, s.spec.adapter_memory, &s.beside, &e));
     ck_assert_int_eq(beside_bytes(s.beside, c), s.spec.adapter_memory);
-    const struct loras_conf conf = {&s.spec, c, s.w, s.d, s.beside, s.inbox};
+    const struct loras_conf conf = {&s.spec, c, s.w, s.d, s.beside, s.inbox, 0};
     ck_assert(!loras_create(&conf, &s.loras, &e));
     open_engine(0, s.all);
     open_engine(1, s.beside);
@@ -291,12 +293,46 @@ START_TEST(storage_that_hangs_holds_up_nobody)
 }
 END_TEST
 
+START_TEST(storage_that_hangs_is_left_behind)
+{
+    const struct loras_conf conf = {&s.spec, weights_config(s.w), s.w, s.d, s.beside, s.inbox, 100};
+    int hang[2];
+    if (!hang_possible())
+        return;
+    ck_assert(loras_destroy(s.loras) && !loras_create(&conf, &s.loras, &e));
+    for (int i = 0; i < 2; i++) { /* c's comes behind both */
+        hang[i] = hang_begin(paths[i]);
+        const struct loras_ticket t = loras_wait(s.loras, i + 1);
+        const struct loras_ticket c = loras_wait(s.loras, 3);
+        ck_assert_msg(!wait_for(&c, true) && same_as_all(3), "%s", e.text);
+        loras_end(s.loras, 3);
+        ck_assert_int_eq(loras_begin(s.loras, &t, &e), i ? -ERR_RETRY : -ERR_HANG);
+        ck_assert_int_eq(i ? wait_for(&t, false) : 0, i ? -ERR_HANG : 0);
+        ck_assert_msg(
+            !strncmp(e.text, names[i], 1) && strstr(e.text, "does not answer"), "%s", e.text);
+    }
+    for (int i = 0; i < 2; i++) {
+        const struct loras_ticket again = loras_wait(s.loras, i + 1);
+        (void)loras_step(s.loras, true); /* no thread, and no wait */
+        ck_assert_int_eq(loras_begin(s.loras, &again, &e), -ERR_HANG);
+        ck_assert_int_eq(figures().failed, i + 3);
+        ck_assert(loras_rests(s.loras));
+    }
+    for (int i = 0; i < 2; i++)
+        hang_end(paths[i], hang[i]);
+    int64_t until_ms = clock_ms() + 20000;
+    while (want(1) && clock_ms() < until_ms) /* its thread hears of it */
+        ck_assert_msg(strstr(e.text, "does not answer"), "%s", e.text);
+    ck_assert(same_as_all(1));
+}
+END_TEST
+
 static int load_once(void *user)
 {
     (void)user;
     struct loras *loras = NULL;
     struct err why = {0};
-    const struct loras_conf c = {&s.spec, weights_config(s.w), s.w, s.d, s.beside, s.inbox};
+    const struct loras_conf c = {&s.spec, weights_config(s.w), s.w, s.d, s.beside, s.inbox, 0};
     int rc = loras_create(&c, &loras, &why);
     if (rc)
         return rc;
@@ -324,6 +360,6 @@ int main(void)
     return unit_run_with(&(struct unit){"loras", 60, setup, teardown},
         (const TTest *const[]){they_come_and_go, what_is_in_use_stays,
             what_is_loaded_stays_for_who_waited, a_damaged_folder_costs_its_own,
-            another_one_is_told_from_it, storage_that_hangs_holds_up_nobody, each_failure_is_told,
-            NULL});
+            another_one_is_told_from_it, storage_that_hangs_holds_up_nobody,
+            storage_that_hangs_is_left_behind, each_failure_is_told, NULL});
 }
