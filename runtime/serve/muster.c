@@ -11,6 +11,7 @@
 #include "runtime/serve/chorus.h"
 #include "runtime/serve/ensemble.h"
 #include "runtime/serve/readers.h"
+#include "runtime/serve/retrieve.h"
 
 #include <stddef.h>
 
@@ -23,7 +24,8 @@ struct muster {
     struct readers *readers;   /* that read whole texts */
     int ranks, there, of;
     int64_t context, programs;
-    int64_t said; /* numbers that a member says in a pass and that are kept on the host */
+    int64_t documents; /* bytes that they take beside the members, of the one rank that has them */
+    int64_t said;      /* numbers that a member says in a pass and that are kept on the host */
     FILE *out;
 };
 
@@ -45,10 +47,11 @@ static int read_job(struct muster *o, const char *file, struct arena *a, struct 
         (rc = tok_open(o->weights, &o->tok, e)))
         return rc;
     const char *kind = device_kind(o->spec.device.resource);
-    if (kind && !strcmp(kind, "cpu"))
+    bool pods = kind && !strcmp(kind, "cpu");
+    if (pods)
         o->programs = memplan_programs(weights_config(o->weights)->vocab);
     o->ranks = o->spec.serve.ensemble.ranks > 1 ? o->spec.serve.ensemble.ranks : 1;
-    return 0;
+    return retrieve_plan(&o->spec, pods, &o->documents, e);
 }
 
 static int open_texts(struct muster *o, struct err *e)
@@ -101,7 +104,7 @@ static double mib(int64_t bytes)
 static int64_t print_rank(const struct muster *o, int rank)
 {
     const struct chorus_conf said = {NULL, rank, o->ranks, o->there, o->said};
-    int64_t sum = chorus_bytes(&said) + o->programs;
+    int64_t sum = chorus_bytes(&said) + o->programs + o->documents;
     const char *name;
     for (int i = rank; i < o->there; i += o->ranks)
         sum += bytes_of(o, i, &name);
@@ -110,8 +113,10 @@ static int64_t print_rank(const struct muster *o, int rank)
         double own = mib(bytes_of(o, i, &name));
         fprintf(o->out, " %s %.1f,", name, own);
     }
-    fprintf(o->out, " logits %.1f, programs %.1f%s\n", mib(chorus_bytes(&said)), mib(o->programs),
-        sum > o->memory_bytes ? "  does not fit" : "");
+    fprintf(o->out, " logits %.1f, programs %.1f", mib(chorus_bytes(&said)), mib(o->programs));
+    if (o->documents)
+        fprintf(o->out, ", documents %.1f", mib(o->documents));
+    fprintf(o->out, "%s\n", sum > o->memory_bytes ? "  does not fit" : "");
     return sum;
 }
 

@@ -1,7 +1,8 @@
 /*
  * muster: what `llmjob plan` prints of several models that answer as one (spec.serve.ensemble):
  * what each rank's members take of its memory, by the plans that are made of them before they are
- * loaded (ensemble.h, readers.h). Nothing is loaded, run or written.
+ * loaded (ensemble.h, readers.h), and what documents take beside them (retrieve.h). Nothing is
+ * loaded, run or written.
  */
 #ifndef RUNTIME_SERVE_MUSTER_H
 #define RUNTIME_SERVE_MUSTER_H

@@ -10,12 +10,16 @@
 #include "runtime/serve/batcher.h"
 #include "runtime/serve/ensemble.h"
 #include "runtime/serve/readers.h"
+#include "runtime/serve/retrieve.h"
 #include "tests/runtime/agent.h"
 #include "tests/runtime/ensembles.h"
 #include "tests/runtime/golden.h"
 #include "tests/unit.h"
 
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define LOTS (1LL << 40)
 
@@ -132,6 +136,36 @@ START_TEST(it_says_what_members_take)
 }
 END_TEST
 
+START_TEST(documents_stand_beside_them)
+{
+    struct jobspec of = ensembles_job(folder, AVERAGE_LOGITS), s;
+    struct ensemble_facts f;
+    int64_t each[LIMIT_MEMBERS], documents;
+    char line[64], data[80], encoder[80], root[PATH_MAX];
+    ensembles_write(folder);
+    s = job(&of);
+    open_ensemble(&s, &f, each);
+    snprintf(data, sizeof data, "%s/data", folder);
+    snprintf(encoder, sizeof encoder, "%s/encoder", folder);
+    ck_assert(realpath(GOLDEN "tiny-bert-masked", root) && !symlink(root, encoder));
+    s.serve.retrieval = (struct jobspec_retrieval){.documents = data,
+        .encoder.source = encoder,
+        .chunk_tokens = 32,
+        .max_chunks = 5000,
+        .results = 3,
+        .not_found = "no",
+        .scan_seconds = 5};
+    ck_assert_msg(!retrieve_plan(&s, true, &documents, &e), "%s", e.text);
+    ck_assert_int_gt(documents, 1 << 20);
+    ck_assert_msg(!ask(&s, f.bytes + documents), "%s", e.text);
+    rank_takes(0, f.bytes + documents);
+    snprintf(line, sizeof line, ", documents %.1f\n", (double)documents / (1 << 20));
+    says(line);
+    ck_assert_int_eq(ask(&s, f.bytes + documents - 1), -ERR_MEMORY);
+    says(" does not fit");
+}
+END_TEST
+
 START_TEST(of_models_that_label_too)
 {
     struct jobspec of = {.serve.ensemble.member_count = 2}, s;
@@ -174,6 +208,6 @@ END_TEST
 int main(void)
 {
     return unit_run_with(&(struct unit){"muster", 60, setup, teardown},
-        (const TTest *const[]){
-            it_says_what_members_take, of_models_that_label_too, what_is_no_job_is_refused, NULL});
+        (const TTest *const[]){it_says_what_members_take, documents_stand_beside_them,
+            of_models_that_label_too, what_is_no_job_is_refused, NULL});
 }
