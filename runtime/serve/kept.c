@@ -2,6 +2,7 @@
  * kept: files of this encoder are open with their keys in memory, the newest first; an embedding is
  * read when it is asked for. Files are put together as a log's are: the largest is left as it is
  * while it is larger than the others together, so each embedding is written anew a few times only.
+ * While the thread writes, all is its own, and the owner touches nothing but what tells the end.
  */
 #include "runtime/serve/kept.h"
 
@@ -16,6 +17,7 @@
 #include <assert.h>
 #include <dirent.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +36,10 @@ struct kept_held {
 };
 
 struct kept_folder {
-    const char *folder;
+    pthread_t thread;   /* that writes */
+    bool writing, late; /* late: it was said that storage does not answer */
+    int64_t since_ms;
+    char folder[LIMIT_PATH_BYTES];
     uint64_t encoder; /* reader_digest */
     int64_t dim, most;
     struct kept_held files[2 * KEPT_FILES]; /* (count) the newest last */
@@ -316,16 +321,9 @@ static int write_pending(struct kept_folder *k, struct err *e)
     return 0;
 }
 
-void kept_write(struct kept_folder *k)
+static void write_all(struct kept_folder *k, bool heals)
 {
     struct err why = {0};
-    bool heals = false;
-    if (!k)
-        return;
-    for (int i = 0; i < k->count; i++)
-        heals |= k->files[i].heals;
-    if (!k->pending_count && !heals)
-        return;
     look(k, false);
     bool over = held_count(k) + k->pending_count > k->most;
     int rc = heals || over || k->count >= KEPT_FILES ? -ERR_CORRUPT : write_pending(k, &why);
@@ -336,6 +334,74 @@ void kept_write(struct kept_folder *k)
     else
         k->told = false;
     k->pending_count = 0;
+}
+
+/* -- the thread -- */
+
+static bool is_damaged(const struct kept_folder *k)
+{
+    bool heals = false;
+    for (int i = 0; i < k->count; i++)
+        heals |= k->files[i].heals;
+    return heals;
+}
+
+static void *write_behind(void *user)
+{
+    struct kept_folder *k = user;
+    write_all(k, is_damaged(k));
+    return NULL;
+}
+
+/* Waits for at most wait_ms. */
+static bool end_writing(struct kept_folder *k, int64_t wait_ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += wait_ms / 1000;
+    until.tv_nsec += wait_ms % 1000 * 1000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    if (k->writing && pthread_timedjoin_np(k->thread, NULL, &until))
+        return false;
+    k->writing = k->late = false;
+    return true;
+}
+
+/* That are left until it is late. */
+static int64_t patience_ms(const struct kept_folder *k)
+{
+    int64_t left = k->since_ms + KEPT_LATE_MS - clock_ms();
+    return left > 0 ? left : 0;
+}
+
+/* Whether it may be touched; whose storage is late is passed by, and said to be so. */
+static bool is_free(struct kept_folder *k)
+{
+    if (end_writing(k, k->writing ? patience_ms(k) : 0))
+        return true;
+    if (!k->late)
+        log_warn(
+            "embeddings are not kept: their storage does not answer", LOG_S("folder", k->folder));
+    k->late = true;
+    return false;
+}
+
+bool kept_rests(struct kept_folder *k, int64_t wait_ms)
+{
+    return !k || end_writing(k, wait_ms) || !patience_ms(k);
+}
+
+void kept_write(struct kept_folder *k)
+{
+    if (!k || !is_free(k) || (!k->pending_count && !is_damaged(k)))
+        return;
+    k->since_ms = clock_ms();
+    k->writing = true;
+    if (pthread_create(&k->thread, NULL, write_behind, k)) {
+        k->writing = false; /* then here */
+        write_all(k, is_damaged(k));
+    }
 }
 
 /* -- life -- */
@@ -354,7 +420,7 @@ int kept_open(const char *folder, const struct reader *reader, int64_t asked,
     struct err why = {0};
     if (!k)
         return err_set(e, ERR_MEMORY, "no memory for kept embeddings");
-    k->folder = folder;
+    snprintf(k->folder, sizeof k->folder, "%s", folder);
     k->encoder = reader_digest(reader);
     k->dim = reader_facts(reader)->dim;
     k->most = 2 * asked;
@@ -377,6 +443,10 @@ void kept_close(struct kept_folder *k)
 {
     if (!k)
         return;
+    if (!end_writing(k, KEPT_END_MS)) { /* its thread's */
+        log_warn("embeddings that storage holds up are left behind", LOG_S("folder", k->folder));
+        return;
+    }
     while (k->count)
         drop_file(k, k->count - 1);
     mem_free(k->rows);
@@ -433,8 +503,7 @@ static bool find(struct kept_folder *k, const struct kept_key *key, float *row)
 
 static void add(struct kept_folder *k, const struct kept_key *key, const float *row)
 {
-    if (k->pending_count == KEPT_PENDING)
-        kept_write(k);
+    assert(k->pending_count < KEPT_PENDING);
     k->pending[k->pending_count] = *key;
     memcpy(k->rows + k->pending_count++ * k->dim, row, (size_t)k->dim * sizeof *row);
 }
@@ -446,7 +515,7 @@ int kept_embed(struct kept_folder *k, struct reader *r, const struct encoder_tex
     struct kept_key keys[ENCODER_TEXTS];
     int places[ENCODER_TEXTS], count = 0, rc;
     assert(n <= ENCODER_TEXTS);
-    if (!k) {
+    if (!k || !is_free(k)) {
         *made += n;
         return reader_embed(r, texts, n, out, e);
     }
@@ -466,5 +535,7 @@ int kept_embed(struct kept_folder *k, struct reader *r, const struct encoder_tex
         memcpy(out + places[i] * k->dim, k->made + i * k->dim, (size_t)k->dim * sizeof *out);
         add(k, &keys[places[i]], k->made + i * k->dim);
     }
+    if (k->pending_count >= KEPT_TOGETHER)
+        kept_write(k);
     return 0;
 }

@@ -489,9 +489,12 @@ static int end_look(struct retrieve *r, struct err *e)
 
 /* -- steps -- */
 
+/* Who has tokens to draw does not wait for storage. */
 int64_t retrieve_wait(const struct retrieve *r)
 {
     int64_t left = r->scan_ms - clock_ms();
+    if (!r->opening && !kept_rests(r->kept, 0))
+        return RETRIEVE_REST_MS;
     return r->draft || r->looks || r->folder || r->sweeps || left < 0 ? 0 : left;
 }
 

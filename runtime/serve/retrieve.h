@@ -42,7 +42,9 @@ int retrieve_index(struct retrieve *r, struct err *e);
 int retrieve_step(struct retrieve *r, int chunks, struct err *e);
 /* Chunks that the encoder has read so far: not those whose embeddings were kept. */
 int64_t retrieve_embedded(const struct retrieve *r);
-/* Milliseconds until there is something to do; 0: there is now. */
+/* Milliseconds until there is something to do; 0: there is now. While embeddings are being written
+   nothing is but to wait so many more, so that no storage holds up who has tokens to draw. */
+#define RETRIEVE_REST_MS 20
 int64_t retrieve_wait(const struct retrieve *r);
 
 struct retrieve_query {

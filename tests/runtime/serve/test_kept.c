@@ -1,8 +1,9 @@
 /*
  * Goal: embeddings that were kept are found by whoever asks next, to the bit and without the
  * encoder; what is damaged, another encoder's or beyond the bound is made anew; what others put
- * there stays as it is; storage that fails costs no answer. Method: a tiny BERT of tests/golden,
- * texts of one or two token ids, a folder that the test changes behind the module's back.
+ * there stays as it is; storage that fails or hangs costs no answer. Method: a tiny BERT of
+ * tests/golden, texts of one or two token ids, a folder that the test changes behind the module's
+ * back, or that hangs (tests/hang.h).
  * needs: faults
  */
 #include "runtime/serve/kept.h"
@@ -10,6 +11,7 @@
 #include "base/clock.h"
 #include "base/random.h"
 #include "runtime/serve/kept_file.h"
+#include "tests/hang.h"
 #include "tests/runtime/golden.h"
 #include "tests/unit.h"
 
@@ -56,6 +58,12 @@ static void done(void)
 static int open_kept(struct kept_folder **k, int64_t asked)
 {
     return kept_open(folder, r, asked, k, &e);
+}
+
+static void write_kept(struct kept_folder *k)
+{
+    kept_write(k);
+    ck_assert(kept_rests(k, 20000));
 }
 
 /* Texts from..from+n are embedded, some at a time; how many the encoder read, or -1. */
@@ -115,7 +123,7 @@ START_TEST(another_start_embeds_nothing)
     ck_assert_int_eq(ask_of(NULL, r, 0, TEXTS, rows), TEXTS);
     ck_assert_int_eq(ask(k, 0, TEXTS), TEXTS);
     ck_assert_int_eq(ask(k, 0, TEXTS), 0); /* what is not written yet, too */
-    kept_write(k);
+    write_kept(k);
     ck_assert(!memcmp(rows, again, sizeof rows));
     memset(again, 0, sizeof again);
     ck_assert(!open_kept(&other, TEXTS)); /* a replica beside it */
@@ -140,13 +148,13 @@ START_TEST(replicas_write_beside_each_other)
     for (int i = 0; i < 3; i++)
         ck_assert_int_eq(ask(k[i], 0, 40), 40);
     for (int i = 0; i < 3; i++)
-        kept_write(k[i]);
+        write_kept(k[i]);
     a_file(&count);
     ck_assert_int_eq(count, 1);
     for (int i = 0; i < 3; i++) {
         ck_assert_int_eq(ask(k[i], 0, 40), 0);
         ck_assert_int_eq(ask(k[i], 40 + i, 1), 1);
-        kept_write(k[i]);
+        write_kept(k[i]);
     }
     ck_assert_int_eq(ask(k[2], 40, 2), 0); /* theirs, seen when it wrote */
     for (int i = 0; i < 3; i++)
@@ -165,7 +173,7 @@ START_TEST(what_is_damaged_is_made_anew)
         ck_assert(!open_kept(&k, 50));
         ck_assert_int_eq(ask(k, 0, 20), 20);
         memcpy(rows, again, 20 * DIM * sizeof *rows);
-        kept_write(k);
+        write_kept(k);
         kept_close(k);
         char *path = a_file(&count);
         ck_assert_int_eq(count, 1);
@@ -180,7 +188,7 @@ START_TEST(what_is_damaged_is_made_anew)
         kept_close(k);
         ck_assert(!open_kept(&k, 50));
         ck_assert_int_gt(ask(k, 0, 20), 0); /* it was not written before it was closed */
-        kept_write(k);
+        write_kept(k);
         kept_close(k);
         a_file(&count);
         ck_assert_int_eq(count, 1 + foreign);
@@ -205,7 +213,7 @@ START_TEST(what_others_wrote_is_left_alone)
     buf_init(&b, 100);
     ck_assert(!open_kept(&k, 50));
     ask(k, 0, 20);
-    kept_write(k);
+    write_kept(k);
     kept_close(k);
     snprintf(name, sizeof name, "%s", a_file(&count));
     ck_assert(!io_remove(name, &e));
@@ -219,7 +227,7 @@ START_TEST(what_others_wrote_is_left_alone)
     for (int i = 0; i < 40; i++) { /* more files than there are of ours */
         ck_assert(!open_kept(&k, 50));
         ask(k, i * 10, 20);
-        kept_write(k);
+        write_kept(k);
         kept_close(k);
     }
     clock_set_real();
@@ -240,7 +248,7 @@ START_TEST(what_is_left_unfinished_goes)
     int count;
     ck_assert(!open_kept(&k, 50));
     ask(k, 0, 20);
-    kept_write(k);
+    write_kept(k);
     kept_close(k);
     snprintf(whole, sizeof whole, "%s", a_file(&count));
     snprintf(half, sizeof half, "%s/%016llx-0123456789abcdef.unfinished", folder,
@@ -267,7 +275,7 @@ START_TEST(there_are_only_so_many)
         ck_assert(!open_kept(&k, 30));
         made += ask(k, 0, 20); /* always the same */
         made += ask(k, 20 + i * 5, 5);
-        kept_write(k);
+        write_kept(k);
         kept_close(k);
         a_file(&count);
         ck_assert_int_le(count, KEPT_FILES + 1);
@@ -295,9 +303,9 @@ START_TEST(another_encoder_has_its_own)
     ck_assert(reader_digest(other) != reader_digest(r));
     ck_assert(!open_kept(&k, 50) && !kept_open(folder, other, 50, &j, &e));
     ck_assert_int_eq(ask(k, 0, 20), 20);
-    kept_write(k);
+    write_kept(k);
     ck_assert_int_eq(ask_of(j, other, 0, 20, again), 20);
-    kept_write(j);
+    write_kept(j);
     kept_close(k);
     kept_close(j);
     ck_assert(!open_kept(&k, 50) && !kept_open(folder, other, 50, &j, &e));
@@ -326,7 +334,7 @@ START_TEST(whatever_happens_embeddings_are_right)
             ck_assert_msg(!memcmp(rows + from * DIM, again, (size_t)n * DIM * sizeof *rows),
                 "seed %llu step %d", (unsigned long long)seed, step);
             if (random_next(&random) % 3 == 0)
-                kept_write(*at);
+                write_kept(*at);
             char *path = random_next(&random) % 8 ? NULL : a_file(&count);
             struct stat st;
             if (path && !stat(path, &st))
@@ -353,7 +361,34 @@ START_TEST(storage_that_fails_costs_no_answer)
     golden_write(path, "x", 1);
     ck_assert(!kept_open(path, r, 50, &k, &e));
     ck_assert_int_eq(ask(k, 0, 300), 300);
+    write_kept(k);
+    kept_close(k);
+}
+END_TEST
+
+/* It holds up no answer: neither who writes, nor, once it is late, who asks. */
+START_TEST(storage_that_hangs_is_passed_by)
+{
+    struct kept_folder *k;
+    if (!hang_possible())
+        return;
+    ck_assert(!open_kept(&k, 50));
+    ck_assert_int_eq(ask(k, 0, 40), 40);
+    int hang = hang_begin(folder);
     kept_write(k);
+    ck_assert(!kept_rests(k, 50));
+    clock_set_fake(clock_ms() + KEPT_LATE_MS, 0);
+    ck_assert(kept_rests(k, 0));
+    ck_assert_int_eq(ask(k, 0, 40), 40); /* what it has cannot be asked for */
+    kept_write(k);
+    clock_set_real();
+    hang_end(folder, hang);
+    ck_assert(kept_rests(k, 20000));
+    ck_assert_int_ge(ask(k, 0, 40), 0); /* what was to be written may be lost */
+    write_kept(k);
+    kept_close(k);
+    ck_assert(!open_kept(&k, 50));
+    ck_assert_int_eq(ask(k, 0, 40), 0);
     kept_close(k);
 }
 END_TEST
@@ -366,7 +401,7 @@ static int keep_some(void *user)
     if (rc)
         return rc;
     rc = ask(k, 0, 3) < 0 ? -(int)e.code : 0;
-    kept_write(k);
+    write_kept(k);
     kept_close(k);
     return rc;
 }
@@ -394,5 +429,5 @@ int main(void)
             what_is_damaged_is_made_anew, what_others_wrote_is_left_alone,
             what_is_left_unfinished_goes, there_are_only_so_many, another_encoder_has_its_own,
             whatever_happens_embeddings_are_right, storage_that_fails_costs_no_answer,
-            each_call_may_fail, NULL});
+            storage_that_hangs_is_passed_by, each_call_may_fail, NULL});
 }

@@ -2,7 +2,8 @@
  * Goal: a folder's documents are found as they are now: all of them when it is opened, and later
  * what came, changed or went, without a step that takes more than it may; what cannot be read is
  * passed over. Method: a folder of small files, and a tiny BERT as the encoder; time is the test's
- * own, so that each look at the folder is at hand; steps are counted.
+ * own, so that each look at the folder is at hand; steps are counted; kept embeddings' storage
+ * hangs (tests/hang.h).
  */
 #include "runtime/serve/retrieve.h"
 
@@ -10,10 +11,12 @@
 #include "runtime/door/door.h"
 #include "runtime/model/device.h"
 #include "runtime/model/memplan.h"
+#include "tests/hang.h"
 #include "tests/runtime/golden.h"
 #include "tests/unit.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -289,6 +292,13 @@ START_TEST(a_folder_that_is_gone_changes_nothing)
 }
 END_TEST
 
+/* Until kept embeddings are written. */
+static void await_storage(void)
+{
+    while (retrieve_wait(r) == RETRIEVE_REST_MS)
+        sched_yield();
+}
+
 /* A restart, and a replica beside it, read nothing again; of what changes they read what is new. */
 START_TEST(kept_chunks_are_not_embedded_again)
 {
@@ -312,6 +322,7 @@ START_TEST(kept_chunks_are_not_embedded_again)
     later(6);
     check_found("rome", "a.md");
     ck_assert_int_eq(retrieve_embedded(r), 1);
+    await_storage();
     struct retrieve *first = r;
     ck_assert(!open_it()); /* while the first one serves */
     ck_assert_int_eq(retrieve_embedded(r), 0);
@@ -323,6 +334,25 @@ START_TEST(kept_chunks_are_not_embedded_again)
 }
 END_TEST
 
+START_TEST(storage_that_hangs_holds_up_no_search)
+{
+    if (!hang_possible())
+        return;
+    golden_folder(kept);
+    put("a.md", "anna was in berlin");
+    ck_assert_msg(!open_it(), "%s", e.text);
+    await_storage();
+    int hang = hang_begin(kept);
+    put("b.md", "in rome");
+    later(6);
+    ck_assert_int_eq(retrieve_wait(r), RETRIEVE_REST_MS); /* b's is being written */
+    ck_assert_int_eq(retrieve_step(r, 1, &e), 0);
+    check_found("rome", "b.md");
+    hang_end(kept, hang);
+    await_storage();
+}
+END_TEST
+
 int main(void)
 {
     return unit_run_with(&(struct unit){"retrieve", 60, setup, done},
@@ -330,5 +360,5 @@ int main(void)
             a_change_within_a_tick_is_seen, a_long_document_takes_many_steps_and_is_there_at_once,
             there_are_only_so_many_chunks, what_cannot_be_is_refused,
             who_is_to_stop_does_not_wait_for_an_index, a_folder_that_is_gone_changes_nothing,
-            kept_chunks_are_not_embedded_again, NULL});
+            kept_chunks_are_not_embedded_again, storage_that_hangs_holds_up_no_search, NULL});
 }
