@@ -2,11 +2,12 @@
  * kept: embeddings that outlive the rank that made them, in a folder on storage that replicas and
  * jobs share: each by a digest of the tokens that the encoder read, in files (kept_file.h) of that
  * encoder alone. What is there is found, what is not is embedded and written before long, many in a
- * file, on a thread beside the owner's; files are put together before there are many, and of what nobody here asked for only as
- * much is held as the bound leaves. A file or an embedding that is damaged is told in the log, made
- * anew and replaced; a folder that cannot be read or written is told, and then all is embedded; so
- * it is while storage has not answered a write for KEPT_LATE_MS. A file that does not bear our name
- * and mark is never touched. All functions are the owner's, one thread.
+ * file, on a thread beside the owner's; files are put together before there are many, and of what
+ * nobody here asked for only as much is held as the bound leaves. A file or an embedding that is
+ * damaged is told in the log, made anew and replaced; a folder that cannot be read or written is
+ * told, and then all is embedded; so it is while storage has not answered a write for KEPT_LATE_MS.
+ * A file that does not bear our name and mark is never touched. All functions are the owner's, one
+ * thread.
  */
 #ifndef RUNTIME_SERVE_KEPT_H
 #define RUNTIME_SERVE_KEPT_H
@@ -17,11 +18,11 @@
 #define KEPT_PENDING  (KEPT_TOGETHER + ENCODER_TEXTS) /* that are not written yet, at most */
 #define KEPT_FILES    16 /* of one encoder, before they are put together */
 #define KEPT_LATE_MS  30000
-#define KEPT_END_MS   5000 /* what is written has left to end in, before its thread is left behind */
+#define KEPT_END_MS   5000 /* of what is being written when all ends: then it is left behind */
 
 struct kept_folder;
 
-/* folder: is made, if need be, and borrowed; asked: embeddings that this rank will ask for, at
+/* folder: is made, if need be; asked: embeddings that this rank will ask for, at
    most; twice as many are held. ERR_MEMORY alone. */
 int kept_open(const char *folder, const struct reader *reader, int64_t asked,
     struct kept_folder **out, struct err *e);
