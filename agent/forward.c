@@ -172,8 +172,7 @@ static int on_line(void *user, int status, const char *line)
     if (status == 100 && !strncasecmp(line, name, sizeof name - 1))
         p->proven =
             vouch_heard(&p->vouch, line + sizeof name - 1) && !vouch_seal(&p->vouch, p->seal, NULL);
-    bool ends = !*line && !p->proven && status < 400;
-    return ends || status == 417 ? -1 : 0;
+    return (!*line && !p->proven) || status == 417 ? -1 : 0;
 }
 
 static int64_t on_body(void *user, char *out, size_t size)
@@ -225,10 +224,10 @@ static void avoid(struct parcel *p, const struct http_response *r)
     if (!peer || (p->proven && (!r->error.code || r->error.code == ERR_DRAINED)))
         return;
     peer->shy_ms = clock_ms() + SHY_MS;
-    log_warn(r->error.code && r->error.code != ERR_DRAINED
-            ? "a replica did not answer"
-            : "a replica did not prove to be one, and got nothing",
-        LOG_S("pod", peer->name), LOG_I("status", r->status), LOG_ERR(&r->error));
+    if (r->error.code == ERR_DRAINED)
+        log_warn("a replica did not prove to be one, and got nothing", LOG_S("pod", peer->name));
+    else
+        log_warn("a replica did not answer", LOG_S("pod", peer->name), LOG_ERR(&r->error));
 }
 
 static void on_answer(void *user, const struct http_response *r)

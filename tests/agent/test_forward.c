@@ -342,6 +342,7 @@ START_TEST(who_cannot_prove_hears_nothing)
         "HTTP/1.1 307 Temporary Redirect\r\nLocation: /v1/completions\r\nContent-Length: "
         "0\r\n\r\n",
         "HTTP/1.1 400 Bad Request\r\nContent-Length: 5\r\n\r\nfalse",
+        "HTTP/1.1 400 Bad Request\r\nContent-Length: 99999\r\n\r\nwhich never comes",
         "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 5\r\n\r\nfalse",
         "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n",
         "",
