@@ -2,7 +2,7 @@
 # Goal: manifests/samples/token-classification.yaml keeps its word: a published BERT learns names from CoNLL files on two
 # ranks, is scaled to three while it trains, says after each epoch how well it does, and leaves a report, TensorBoard's
 # points and a folder that names its labels. Method: `llmjob run` with the real MiniLM and the silver corpus
-# (tests/e2e/entities), fewer sentences and epochs at a higher rate. What the report is compared with needs no model:
+# (tests/e2e/entities), fewer and shorter sentences and fewer epochs at a higher rate. What the report is compared with needs no model:
 # words that carried a name in training, looked up. classify.yaml then serves what was learnt, which tells names in running text.
 . "$(dirname "$0")/lib.sh"
 work=$(mktemp -d)
@@ -14,7 +14,7 @@ prepare() {
 	cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
 	tests/e2e/entities/corpus "$data/ner" $sentences 32 64 >/dev/null
 	tests/e2e/material "$data" names
-	sed -E "s/^( *epochs:).*/\1 $epochs/; s/^( *learningRate:).*/\1 0.0005/" \
+	sed -E "s/^( *epochs:).*/\1 $epochs/; s/^( *learningRate:).*/\1 0.0005/; s/^( *sequenceLength:).*/\1 96/" \
 		manifests/samples/token-classification.yaml >"$work/job.yaml"
 }
 explain() { tail -n 40 "$out" "$work"/llmjob-*/agent-*.log 2>/dev/null; }
