@@ -31,10 +31,10 @@ asked() {
 	jq -cs '{model: "mails", truncate_prompt_tokens: 48, input: map(.text)}' "$data/mails/test.jsonl" |
 		curl -sS --fail-with-body --max-time 300 "$1/v1/classify" -H 'content-type: application/json' -d @- | jq -c '[.data[].label]'
 }
-# Thirty wanted mails, thirty others, and thirty more, ten seconds apart.
+# The beginnings of thirty wanted mails, thirty others, and thirty more, ten seconds apart.
 watched() {
 	jq -cs 'group_by(.label) as [$ham, $spam] | $ham[:30] + $spam[:30] + $ham[30:60] | to_entries[] |
-		{text: .value.text, id: .key, time: (1030000000 + 10 * .key)}' "$data/mails/test.jsonl"
+		{text: .value.text[:240], id: .key, time: (1030000000 + 10 * .key)}' "$data/mails/test.jsonl"
 }
 post() { watched | curl -sS --fail-with-body --max-time 300 "$1/v1/monitor" --data-binary @- | jq -cs '[length, (map(has("label")) | all), .[89].id]'; }
 told() { [ "$(wc -l <"$work/told")" -ge 3 ]; } # the receiver's address first
