@@ -1,5 +1,6 @@
 """What test_openai.sh asks of a server, through the real `openai` client.
 
+    openai_client.py ends URL                      answers that end by themselves, as those of a real model do
     openai_client.py api URL                       answers, streams, usage, errors
     openai_client.py queue URL METRICS BOUND       more requests than the queue takes
     openai_client.py large URL RANK                large ones during a long answer of RANK, its pid
@@ -151,8 +152,6 @@ def shapes(c):
     """What a request changes of the model's logits."""
     def text(**more):
         return chat(c, **more).choices[0].message.content
-    def extra(**more):
-        return text(extra_body=more)
     whole = text()
     for field, value in {"top_k": 1, "min_p": 1}.items():
         check(f"{field}={value} draws the likeliest",
@@ -164,7 +163,7 @@ def shapes(c):
     for field in "frequency_penalty", "presence_penalty":
         check(f"{field} changes an answer", text(**{field: 2}, max_tokens=48) != longer)
         check(f"{field}=0 does not", text(**{field: 0}) == whole)
-    check("repetition_penalty changes an answer", extra(repetition_penalty=1.5) != whole)
+    check("repetition_penalty changes an answer", text(max_tokens=48, extra_body={"repetition_penalty": 1.5}) != longer)
     said = words(c, 1)
     first = next(x.choices[0].text for x in said if x.choices[0].text)
     said.close()
@@ -175,18 +174,6 @@ def shapes(c):
     biased = c.completions.create(**asked, logit_bias={"28": 100})
     check("a bias of 100 is said over and over", len(set(biased.choices[0].text)) == 1, biased)
     check("one of -100 never", biased.choices[0].text[0] not in barred.choices[0].text, barred)
-    short = {"messages": HELLO, "max_tokens": 40}
-    ended = chat(c, **short)
-    check("a short answer ends by itself", ended.choices[0].finish_reason == "stop"
-          and ended.usage.completion_tokens < 40, ended)
-    long = chat(c, **short, extra_body={"min_tokens": 40})
-    check("min_tokens has an answer go on", long.usage.completion_tokens == 40, long.usage)
-    long = chat(c, **short, extra_body={"ignore_eos": True})
-    check("so has ignore_eos", long.usage.completion_tokens == 40
-          and "<|im" not in long.choices[0].message.content, long)
-    shown = chat(c, **short, extra_body={"ignore_eos": True, "skip_special_tokens": False})
-    check("special tokens are shown when asked for", "<|im_end|>"
-          in shown.choices[0].message.content, shown)
 
 
 def whole_text(content):
@@ -376,6 +363,19 @@ def respond(c, **more):
     return c.responses.create(**(asked | more))
 
 
+def streams_say(c, asked, most, status):
+    """A stream of a response that comes to that end."""
+    events = list(respond(c, input=asked, max_output_tokens=most, stream=True))
+    kinds, last = [e.type for e in events], events[-1].response
+    plain = chat(c, messages=asked, max_tokens=most).choices[0].message.content
+    check(f"a stream that is {status} says the same", last.status == status and last.output_text == plain
+          == "".join(e.delta for e in events if e.type == "response.output_text.delta"), last)
+    check("in that API's events, numbered", kinds[:4] == ["response.created", "response.in_progress",
+          "response.output_item.added", "response.content_part.added"] and kinds[-4:] == ["response.output_text.done",
+          "response.content_part.done", "response.output_item.done", f"response.{status}"]
+          and [e.sequence_number for e in events] == list(range(len(events))), kinds)
+
+
 def responses(c):
     """The Responses API: what is said is what the chat of the same meaning says, in that API's types (c is strict)."""
     first, whole = chat(c), respond(c)
@@ -389,16 +389,7 @@ def responses(c):
     check("usage is the same", (u.input_tokens, u.output_tokens, u.total_tokens, u.output_tokens_details.reasoning_tokens)
           == (first.usage.prompt_tokens, first.usage.completion_tokens, first.usage.total_tokens, 0)
           and 0 < u.input_tokens_details.cached_tokens < u.input_tokens, u)
-    for most, status in (5, "incomplete"), (40, "completed"):
-        events = list(respond(c, input=HELLO, max_output_tokens=most, stream=True))
-        kinds, last = [e.type for e in events], events[-1].response
-        plain = chat(c, messages=HELLO, max_tokens=most).choices[0].message.content
-        check(f"a stream that is {status} says the same", last.status == status and last.output_text == plain
-              == "".join(e.delta for e in events if e.type == "response.output_text.delta"), last)
-        check("in that API's events, numbered", kinds[:4] == ["response.created", "response.in_progress",
-              "response.output_item.added", "response.content_part.added"] and kinds[-4:] == ["response.output_text.done",
-              "response.content_part.done", "response.output_item.done", f"response.{status}"]
-              and [e.sequence_number for e in events] == list(range(len(events))), kinds)
+    streams_say(c, HELLO, 5, "incomplete")
     with c.responses.stream(model=MODEL, input=QUESTION, temperature=0, max_output_tokens=TOKENS) as stream:
         put = [e for e in stream if e.type == "response.output_text.delta"][-1].snapshot
     check("the client puts it together", put == text, put)
@@ -478,6 +469,26 @@ def described(url):
     check("openapi.json says what may be asked", said["openapi"].startswith("3.1")
           and {"/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1/models"} <= set(said["paths"])
           and chat_fields["model"]["enum"] == [MODEL] and "frobnicate" not in chat_fields, said["paths"].keys())
+
+
+def ends(url):
+    c = client_for(url)
+    text = chat(c, max_tokens=24).choices[0].message.content
+    print("answer:", text.replace("\n", " "))
+    check("a chat is answered", text.strip())
+    short = {"messages": HELLO, "max_tokens": 40}
+    ended = chat(c, **short)
+    check("a short answer ends by itself", ended.choices[0].finish_reason == "stop"
+          and ended.usage.completion_tokens < 40, ended)
+    long = chat(c, **short, extra_body={"min_tokens": 40})
+    check("min_tokens has an answer go on", long.usage.completion_tokens == 40, long.usage)
+    long = chat(c, **short, extra_body={"ignore_eos": True})
+    check("so has ignore_eos", long.usage.completion_tokens == 40
+          and "<|im" not in long.choices[0].message.content, long)
+    shown = chat(c, **short, extra_body={"ignore_eos": True, "skip_special_tokens": False})
+    check("special tokens are shown when asked for", "<|im_end|>"
+          in shown.choices[0].message.content, shown)
+    streams_say(client_for(url, strict=True), HELLO, 40, "completed")
 
 
 def api(url):
