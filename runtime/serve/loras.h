@@ -19,8 +19,7 @@
 #include "runtime/serve/inbox.h"
 
 #define LORAS_WAIT_MS 60000 /* of a request, for its adapter */
-#define LORAS_LATE_MS \
-    30000 /* of a folder: half of that, so that who waits behind it gets its own */
+#define LORAS_LATE_MS 30000 /* of a folder: who waits behind it still gets its own in time */
 
 struct loras;
 

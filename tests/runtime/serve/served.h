@@ -150,7 +150,8 @@ static inline struct served served_share(
 /* s, which stands still now, loads them when they are wanted. */
 static inline void served_load_wanted(struct served *s)
 {
-    const struct loras_conf c = {&s->spec, weights_config(s->w), s->w, s->d, s->beside, s->inbox};
+    const struct loras_conf c = {
+        &s->spec, weights_config(s->w), s->w, s->d, s->beside, s->inbox, .late_ms = 0};
     ck_assert_msg(!loras_create(&c, &s->loras, &e), "%s", e.text);
 }
 
