@@ -8,8 +8,9 @@
  *
  * Threads share the rows of W. Few rows of x (decoding) are multiplied with QUANT_GROUP weights at
  * a time that are widened in registers, so W is read once from memory; more rows with a tile of
- * W that a thread widens in its cache. x stays F32 (also where it has been rounded: memory is the
- * bound).
+ * W that a thread widens in its cache, in blocks: one of the four sums of several y after the
+ * other, so a vector that is loaded is multiplied with several. x stays F32 (also where it has been
+ * rounded: memory is the bound).
  */
 #define QUANT_GROUP \
     32 /* weights at a time; they share a scale in every format but Q6_K, with two */
@@ -18,9 +19,12 @@
 #define QUANT_FEW  12 /* rows of x that are multiplied with weights in registers */
 #if defined(__AVX512F__) || defined(__aarch64__)
 #define QUANT_ROWS 6 /* of them, as many as have their sums in registers */
+#define QUANT_WIDE 5 /* rows of W of a block, by QUANT_HIGH of x: one sum of each has a register */
 #else
 #define QUANT_ROWS 3
+#define QUANT_WIDE 3
 #endif
+#define QUANT_HIGH 4
 
 typedef uint32_t quant_words __attribute__((vector_size(4 * ISA_VECTOR)));
 
@@ -204,35 +208,129 @@ struct quant_tiles {
     float *memory; /* (threads, rows, k) */
 };
 
-ISA_INLINE void quant_tile_row(enum dtype t, const uint8_t *w, int64_t k, float *out)
+/* Where sum s begins in a list of the vectors of k that has those of each sum together. */
+ISA_INLINE int64_t quant_first(int64_t vectors, int s)
 {
-    int64_t groups = k / QUANT_GROUP;
-    for (int64_t g = 0; g < groups; g++) {
-        isa_vec weight[QUANT_VECS];
-        quant_group(t, w, g, weight);
-        memcpy(out + g * QUANT_GROUP, weight, sizeof weight);
+    int64_t left = vectors % QUANT_SUMS;
+    return s * (vectors / QUANT_SUMS) + (s < left ? s : left);
+}
+
+/* Rows of W from j as a block takes them: of each sum its vectors, of one all rows' together. */
+ISA_INLINE void quant_pack(enum dtype t, const struct op_quant_matmul *a, int64_t j, float *out)
+{
+    int64_t vectors = a->k / QUANT_GROUP * QUANT_VECS;
+    for (int c = 0; c < QUANT_WIDE; c++) {
+        const uint8_t *row = quant_w(a, j + c);
+        for (int64_t g = 0; g < vectors / QUANT_VECS; g++) {
+            isa_vec weight[QUANT_VECS];
+            quant_group(t, row, g, weight);
+#pragma GCC unroll 8
+            for (int v = 0; v < QUANT_VECS; v++) {
+                int64_t u = g * QUANT_VECS + v;
+                int64_t at = quant_first(vectors, (int)(u % QUANT_SUMS)) + u / QUANT_SUMS;
+                memcpy(out + (at * QUANT_WIDE + c) * ISA_VECTOR, &weight[v], sizeof *weight);
+            }
+        }
     }
-    for (int64_t l = groups * QUANT_GROUP; l < k; l++)
-        out[l] = math_load(t, w, l);
 }
 
-static void quant_tile_product(const struct op_quant_matmul *a, int64_t rows)
+/* One of the sums of a block: of `count` vectors, in x QUANT_SUMS apart. */
+ISA_INLINE void quant_block_sum(
+    const float *x, int64_t k, const float *w, int64_t count, isa_vec (*out)[QUANT_WIDE])
 {
-    struct op_quant_matmul copy = *a;
-    quant_span(DTYPE_F32, &copy, 0, rows);
+    isa_vec sum[QUANT_HIGH][QUANT_WIDE] = {0};
+#pragma GCC unroll 4
+    for (int64_t u = 0; u < count; u++) {
+        isa_vec weight[QUANT_WIDE];
+#pragma GCC unroll 8
+        for (int c = 0; c < QUANT_WIDE; c++) /* one by one: of several together halves are copied */
+            memcpy(&weight[c], w + (u * QUANT_WIDE + c) * ISA_VECTOR, sizeof *weight);
+#pragma GCC unroll 8
+        for (int r = 0; r < QUANT_HIGH; r++) {
+            isa_vec part;
+            memcpy(&part, x + r * k + u * QUANT_SUMS * ISA_VECTOR, sizeof part);
+#pragma GCC unroll 8
+            for (int c = 0; c < QUANT_WIDE; c++)
+                sum[r][c] += weight[c] * part;
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < QUANT_HIGH; r++)
+#pragma GCC unroll 8
+        for (int c = 0; c < QUANT_WIDE; c++)
+            out[r][c] = sum[r][c];
 }
 
+/* quant_lanes of each of QUANT_HIGH. */
+ISA_INLINE void quant_lanes_high(const isa_vec *v, float *y, int64_t n)
+{
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    __m256 a = (__m256)v[0], b = (__m256)v[1], c = (__m256)v[2], d = (__m256)v[3];
+    a = _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
+    c = _mm256_add_ps(_mm256_permute2f128_ps(c, d, 0x20), _mm256_permute2f128_ps(c, d, 0x31));
+    a = _mm256_add_ps((__m256)_mm256_unpacklo_pd((__m256d)a, (__m256d)c),
+        (__m256)_mm256_unpackhi_pd((__m256d)a, (__m256d)c));
+    a = _mm256_add_ps(a, _mm256_movehdup_ps(a)); /* the rows 0, 2, 1, 3 in every other lane */
+    for (int r = 0; r < QUANT_HIGH; r++)
+        y[r * n] = a[r / 2 * 2 + r % 2 * 4];
+#else
+    for (int r = 0; r < QUANT_HIGH; r++)
+        y[r * n] = quant_lanes(v[r]);
+#endif
+}
+
+/* y of QUANT_HIGH rows of x from i and of a block's rows of W, from j; without what vectors of k do
+   not cover. */
+static void quant_block(const struct op_quant_matmul *a, int64_t i, int64_t j, const float *w)
+{
+    isa_vec sum[QUANT_SUMS][QUANT_HIGH][QUANT_WIDE];
+    int64_t k = a->k, vectors = k / QUANT_GROUP * QUANT_VECS;
+    for (int s = 0; s < QUANT_SUMS; s++) {
+        int64_t first = quant_first(vectors, s), count = quant_first(vectors, s + 1) - first;
+        quant_block_sum(
+            a->x + i * k + s * ISA_VECTOR, k, w + first * QUANT_WIDE * ISA_VECTOR, count, sum[s]);
+    }
+#pragma GCC unroll 8
+    for (int c = 0; c < QUANT_WIDE; c++) {
+        isa_vec total[QUANT_HIGH];
+#pragma GCC unroll 8
+        for (int r = 0; r < QUANT_HIGH; r++)
+            total[r] = (sum[0][r][c] + sum[1][r][c]) + (sum[2][r][c] + sum[3][r][c]);
+        quant_lanes_high(total, a->y + i * a->n + j + c, a->n);
+    }
+}
+
+/* What vectors of k do not cover, of the first rows of x and of rows of W from j. */
+ISA_INLINE void quant_block_rest(
+    enum dtype t, const struct op_quant_matmul *a, int64_t high, int64_t from, int64_t wide)
+{
+    for (int64_t i = 0; i < high; i++)
+        for (int64_t j = from; j < from + wide; j++)
+            for (int64_t l = a->k / QUANT_GROUP * QUANT_GROUP; l < a->k; l++)
+                a->y[i * a->n + j] =
+                    fmaf(a->x[i * a->k + l], math_load(t, quant_w(a, j), l), a->y[i * a->n + j]);
+}
+
+/* Blocks of the tile, and what they leave as quant_span has it. */
 ISA_INLINE void quant_tile(enum dtype t, const struct quant_tiles *s, int64_t task)
 {
-    struct op_quant_matmul a = s->op;
+    struct op_quant_matmul a = s->op, rest = s->op;
     float *tile = s->memory + omp_get_thread_num() * s->rows * a.k;
-    int64_t from = task * s->rows, rows = a.n - from < s->rows ? a.n - from : s->rows;
-    for (int64_t j = 0; j < rows; j++)
-        quant_tile_row(t, quant_w(&a, from + j), a.k, tile + j * a.k);
-    a.w = tile;
-    a.w_type = DTYPE_F32;
-    a.y += from;
-    quant_tile_product(&a, rows);
+    int64_t from = task * s->rows, to = from + s->rows < a.n ? from + s->rows : a.n;
+    int64_t wide = (to - from) / QUANT_WIDE * QUANT_WIDE, high = a.m / QUANT_HIGH * QUANT_HIGH;
+    int64_t k = a.k / QUANT_GROUP * QUANT_GROUP;
+    for (int64_t j = 0; j < wide; j += QUANT_WIDE)
+        quant_pack(t, &a, from + j, tile + j * k);
+    for (int64_t i = 0; i < high; i += QUANT_HIGH)
+        for (int64_t j = 0; j < wide; j += QUANT_WIDE)
+            quant_block(&a, i, from + j, tile + j * k);
+    quant_block_rest(t, &a, high, from, wide);
+    rest.m = high;
+    quant_span(t, &rest, from + wide, to);
+    rest.m = a.m - high;
+    rest.x += high * a.k;
+    rest.y += high * a.n;
+    quant_span(t, &rest, from, to);
 }
 
 #define QUANT_TYPES(X) X(F32) X(BF16) X(F16)
@@ -260,7 +358,8 @@ static const struct {
 static void quant_many(struct dev *d, const struct op_quant_matmul *a)
 {
     struct quant_tiles s = {.op = *a, .rows = QUANT_TILE_BYTES / (a->k * 4)};
-    s.rows = s.rows < 1 ? 1 : s.rows > QUANT_TILE_MOST ? QUANT_TILE_MOST : s.rows;
+    s.rows = (s.rows > QUANT_TILE_MOST ? QUANT_TILE_MOST : s.rows) / QUANT_WIDE * QUANT_WIDE;
+    s.rows = s.rows < QUANT_WIDE ? QUANT_WIDE : s.rows;
     size_t bytes = (size_t)(s.rows * a->k) * sizeof(float);
     s.memory = cpu_scratch(d, CPU_SCRATCH_OP, bytes * (size_t)omp_get_max_threads());
     int64_t tasks = (a->n + s.rows - 1) / s.rows;
