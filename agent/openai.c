@@ -333,12 +333,10 @@ static int read_adapter(const struct openai_conf *conf, const char *name,
     return 0;
 }
 
-static int read_model(const struct openai_conf *conf, const struct json *v, bool needed,
+static int read_model(const struct openai_conf *conf, const struct json *v,
     struct openai_request *out, struct openai_refusal *r)
 {
     const char *model = json_str(v, "model", NULL), *adapter = json_str(v, "adapter", NULL);
-    if (!model && (needed || openai_given(v, "model")))
-        return REFUSE(r, "model", "model is needed");
     if (model && strcmp(model, conf->model) && !(out->adapter = openai_find_adapter(conf, model)))
         return openai_refuse(
             r, 404, "model_not_found", "model", "The model `%.100s` does not exist", model);
@@ -459,9 +457,9 @@ int openai_read(const struct openai_conf *conf, uint64_t id, enum openai_place p
     if (!json_is_object(v))
         return REFUSE(r, NULL, "the body must be a JSON object");
     *out = (struct openai_request){.place = place};
-    if (read_model(conf, v, !(place & OPENAI_RENDERED), out, r) ||
-        openai_check_does(conf, place, r) || openai_check_fields(v, place, "", r) ||
-        translate(place, &v, r) || read_stream(v, out, r) || read_choices(conf, v, out, r))
+    if (read_model(conf, v, out, r) || openai_check_does(conf, place, r) ||
+        openai_check_fields(v, place, "", r) || translate(place, &v, r) || read_stream(v, out, r) ||
+        read_choices(conf, v, out, r))
         return -1;
     assert(choice < out->choices);
     if (!(place & (OPENAI_RENDERED | OPENAI_ITEMS)))

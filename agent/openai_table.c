@@ -52,10 +52,8 @@ static const struct openai_field fields[] = {
         "a string or a list of token ids, or a list of up to 128 strings or 128 such lists",
         "{'anyOf':[{'type':'string'}," IDS ",{'type':'array','minItems':1,'maxItems':128,'items':"
         "{'type':'string'}},{'type':'array','minItems':1,'maxItems':128,'items':" IDS "}]}"),
-    NEEDED("model", BOTH, OPENAI_STRING,
-        "needed: `spec.serve.modelName`, or the name of one of `spec.serve.adapters`"),
-    USED("model", SHOWN, OPENAI_STRING,
-        "`spec.serve.modelName` or the name of an adapter, if given"),
+    USED("model", BOTH | SHOWN | OPENAI_RESPONSES, OPENAI_STRING,
+        "`spec.serve.modelName`, as when absent, or the name of one of `spec.serve.adapters`"),
     USED("adapter", BOTH | SHOWN, OPENAI_STRING,
         "the name of one of `spec.serve.adapters`, beside the model's own as `model`"),
     USED("add_special_tokens", OPENAI_TOKENIZE, OPENAI_BOOL,
@@ -189,7 +187,7 @@ static const struct openai_field fields[] = {
     IGNORED("parsed_arguments", OPENAI_CALLED, "what a client's package made of them"),
 
     /* of Anthropic's API */
-    NEEDED("model", MESSAGES, OPENAI_STRING, "needed: `spec.serve.modelName`"),
+    USED("model", MESSAGES, OPENAI_STRING, "`spec.serve.modelName`, as when absent"),
     OWN("messages", MESSAGES, true, "at least one; the last is of the user",
         "{'type':'array','minItems':1,'items':@Turn}"),
     OWN("system", MESSAGES, false, "a string or a list of blocks of text", TEXTS),
@@ -247,8 +245,6 @@ static const struct openai_field fields[] = {
         "{'anyOf':[{'type':'string'},{'type':'array','minItems':1,'items':{'anyOf':[@SaidMessage,"
         "@SaidCall,@SaidOutput]}}]}"),
     USED("instructions", OPENAI_RESPONSES, OPENAI_STRING, "a system message before the input"),
-    NEEDED("model", OPENAI_RESPONSES, OPENAI_STRING,
-        "needed: `spec.serve.modelName`, or the name of one of `spec.serve.adapters`"),
     RANGE("max_output_tokens", OPENAI_RESPONSES, OPENAI_WHOLE, 1, 1 << 24,
         "512 when absent; the context ends an answer earlier"),
     RANGE("temperature", OPENAI_RESPONSES, OPENAI_NUMBER, 0, 2,
@@ -339,7 +335,7 @@ static const struct openai_field fields[] = {
         "needed: a list of up to 2,048 strings, or objects with one",
         "{'type':'array','minItems':1,'maxItems':2048,'items':{'anyOf':[{'type':'string'},"
         "@Document]}}"),
-    NEEDED("model", OPENAI_ITEMS, OPENAI_STRING, "needed: `spec.serve.modelName`"),
+    USED("model", OPENAI_ITEMS, OPENAI_STRING, "`spec.serve.modelName`, as when absent"),
     USED("encoding_format", OPENAI_EMBED, OPENAI_STRING,
         "`float` when absent; `base64`: of little-endian F32"),
     RANGE("dimensions", OPENAI_EMBED, OPENAI_WHOLE, 1, 1 << 20,
@@ -456,7 +452,9 @@ const struct openai_object *openai_objects(size_t *count)
 }
 
 static const struct openai_alias aliases[] = {{"/classify", OPENAI_CLASSIFY},
-    {"/score", OPENAI_SCORE}, {"/rerank", OPENAI_RERANK}, {"/v2/rerank", OPENAI_RERANK}};
+    {"/score", OPENAI_SCORE}, {"/rerank", OPENAI_RERANK}, {"/v2/rerank", OPENAI_RERANK},
+    {"/chat/completions", OPENAI_CHAT}, {"/embeddings", OPENAI_EMBED},
+    {"/responses", OPENAI_RESPONSES}};
 
 const struct openai_alias *openai_aliases(size_t *count)
 {

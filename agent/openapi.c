@@ -197,6 +197,7 @@ static const struct reading {
 } readings[] = {
     {"/v1/models", "Models", "The models"},
     {"/v1/models/{model}", "Model", "A model"},
+    {"/models", "Models", "The models, likewise"},
     {"/v1/vector_stores", "VectorStores", "The documents, as a list"},
     {"/v1/vector_stores/vs_documents", "VectorStore", "The documents"},
     {"/v1/monitor", "Monitor", "What is watched"},
@@ -268,8 +269,7 @@ static void write_field(
         jsonw_str(w, NULL, conf->model);
         for (int i = 0; i < conf->adapter_count; i++)
             jsonw_str(w, NULL, conf->adapters[i].name);
-        if (!f->needed)
-            jsonw_null(w, NULL);
+        jsonw_null(w, NULL);
         jsonw_close(w);
     } else if (f->kind == OPENAI_FIXED) {
         write_values(w, f);

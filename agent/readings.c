@@ -9,24 +9,27 @@
 
 #include <string.h>
 
-#define MODELS_PATH "/v1/models"
-
 static const char *after(const char *path, const char *start)
 {
     size_t n = strlen(start);
     return !strncmp(path, start, n) && (!path[n] || path[n] == '/') ? path + n : NULL;
 }
 
+static const char *after_models(const char *path)
+{
+    const char *model = after(path, "/v1/models");
+    return model ? model : after(path, "/models");
+}
+
 bool readings_has(const char *path)
 {
-    return after(path, MODELS_PATH) || after(path, STORES_PATH) || !strcmp(path, "/health") ||
+    return after_models(path) || after(path, STORES_PATH) || !strcmp(path, "/health") ||
         !strcmp(path, "/openapi.json");
 }
 
 bool readings_answer(const struct readings *r, struct web_exchange *x, struct openai_refusal *why)
 {
-    const char *path = web_path(x), *model = after(path, MODELS_PATH),
-               *store = after(path, STORES_PATH);
+    const char *path = web_path(x), *model = after_models(path), *store = after(path, STORES_PATH);
     buf_auto struct buf out;
     int rc = 0, status = 200;
     buf_init(&out, 1 << 20); /* names of 128 bytes, twice, of LIMIT_ADAPTERS; the description */

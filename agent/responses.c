@@ -291,7 +291,6 @@ int responses_as_chat(const struct json *v, struct buf *out, struct openai_refus
     struct jsonw w;
     jsonw_init(&w, out);
     jsonw_open(&w, NULL, '{');
-    jsonw_str(&w, "model", json_str(v, "model", ""));
     if (write_input(&w, v, r) || write_tools(&w, v, r) ||
         write_choice(&w, openai_given(v, "tool_choice"), r) || write_drawing(&w, v, r))
         return -1;

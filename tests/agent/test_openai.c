@@ -61,7 +61,10 @@ static const struct {
 } taken[] = {
     {true, CHAT "}", CHAT_IS(USER_A, "\"max_tokens\":512," SAME)},
     {false, TEXT "}", TEXT_IS("\"prompt\":\"a\"", "\"max_tokens\":16," SAME)},
+    {false, "{\"prompt\":\"a\"}", TEXT_IS("\"prompt\":\"a\"", "\"max_tokens\":16," SAME)},
     /* null is absent */
+    {true, "{\"model\":null,\"messages\":[" USER_A "]}",
+        CHAT_IS(USER_A, "\"max_tokens\":512," SAME)},
     {true, CHAT ",\"max_completion_tokens\":null,\"max_tokens\":5}",
         CHAT_IS(USER_A, "\"max_tokens\":5," SAME)},
     {true, CHAT ",\"max_completion_tokens\":5,\"max_tokens\":5}",
@@ -271,8 +274,8 @@ static const struct {
 } refused[] = {
     {true, "{", 400, "", "JSON"},
     {true, "[]", 400, "", "JSON object"},
-    {true, "{}", 400, "model", "model is needed"},
-    {true, "{\"model\":null}", 400, "model", "model is needed"},
+    {true, "{}", 400, "messages", "messages is needed"},
+    {true, "{\"model\":1}", 400, "model", "a string"},
     {true, "{\"model\":\"x\"}", 404, "model", "`x` does not exist"},
     {true, CHAT ",\"adapter\":\"m\"}", 404, "adapter", "The adapter `m` does not exist"},
     {true, CHAT ",\"adapter\":1}", 400, "adapter", "a string"},

@@ -103,7 +103,7 @@ static const struct {
     {OPENAI_EMBED, M(INPUT("\"a\"") ",\"truncate_prompt_tokens\":0"), "truncate_prompt_tokens",
         "1 or more"},
     {OPENAI_EMBED, M(INPUT("\"a\"") ",\"stream\":true"), "stream", "no"},
-    {OPENAI_EMBED, "{\"input\":\"a\"}", "model", "needed"},
+    {OPENAI_EMBED, "{\"model\":1,\"input\":\"a\"}", "model", "a string"},
     {OPENAI_SCORE, M("\"text_1\":\"a\""), "text_2", "text_2"},
     {OPENAI_SCORE, M("\"text_2\":\"a\""), "text_1", "text_1"},
     {OPENAI_SCORE, M("\"text_1\":[\"a\",\"b\"],\"text_2\":\"c\""), "text_1", "as many"},

@@ -105,8 +105,7 @@ START_TEST(fields_say_what_they_take)
     } table[] = {
         {"ChatRequest", "temperature",
             "{\"type\":[\"number\",\"null\"],\"minimum\":0,\"maximum\":2,"},
-        {"ChatRequest", "model", "{\"enum\":[\"m\",\"fine\"],"},
-        {"TokenizeRequest", "model", "{\"enum\":[\"m\",\"fine\",null],"},
+        {"ChatRequest", "model", "{\"enum\":[\"m\",\"fine\",null],"},
         {"ChatRequest", "audio", "{\"enum\":[null],"},
         {"ChatRequest", "function_call", "{\"enum\":[\"none\",\"auto\",null],"},
         {"ChatRequest", "metadata", "{\"description\":"},
