@@ -115,6 +115,29 @@ need_llamacpp() { # an environment that is there is whole
         mv "$venv.new" "$venv"
     ) 9>"$venv.lock"
 }
+# A python, which is $theirs, with what NAME.txt names beside what the golden files are made with, once a machine; or PYTHON.
+need_beside() { # name
+    local cache=${LLMJOB_CACHE:-$HOME/.cache/llmjob} requirements=$top/tests/golden/requirements.txt beside=$top/tests/prove/$1.txt golden venv
+    hash_of() { sha256sum <"$1" | cut -c 1-12; }
+    golden=$cache/venv-golden-$(hash_of "$requirements") venv=$cache/venv-$1-$(hash_of "$requirements")-$(hash_of "$beside")
+    theirs=${PYTHON:-$venv/bin/python}
+    [ ! -x "$theirs" ] || return 0
+    new_python "$golden" "" "$requirements"
+    new_python "$venv" --no-deps "$beside"
+    "$golden/bin/python" -c 'import site; print(site.getsitepackages()[0])' \
+        >"$("$theirs" -c 'import site; print(site.getsitepackages()[0])')/golden.pth"
+}
+new_python() { # folder flags requirements: an environment that is there is whole
+    [ ! -x "$1/bin/python" ] || return 0
+    (
+        flock 9
+        [ ! -x "$1/bin/python" ] || exit 0
+        rm -rf "$1.new"
+        python3 -m venv "$1.new"
+        "$1.new/bin/python" -m pip install --quiet --disable-pip-version-check $2 --require-hashes -r "$3"
+        mv "$1.new" "$1"
+    ) 9>"$1.lock"
+}
 convert_model() { # source output task: of models in $work/data
     cat >"$work/job.yaml" <<-E
 	apiVersion: llmjob.dev/v1alpha1
@@ -211,6 +234,7 @@ serving() { # url of what was started, once it takes requests
     done
     return 1
 }
+free_port() { "$python" -IS -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 # Resident MiB of a process and all below it.
 resident() { # pid
     local pid all="" next=$1

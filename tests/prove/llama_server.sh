@@ -19,7 +19,6 @@ types=("$@")
 
 now() { date +%s.%N; }
 since() { awk -v from="$1" -v to="$(now)" 'BEGIN { printf "%.3f\n", to - from }'; }
-free_port() { "$python" -IS -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 start_ours() { # type
     write_serving "$work/job.yaml" "$1/model.gguf" BF16
     sed -i "s/serve: {/&contextLength: $context, maxSequences: $sequences, /" "$work/job.yaml"

@@ -6,31 +6,6 @@
 # machine; or PYTHON has them. Minutes on two cores.
 A=$(realpath "${O:-$(dirname "$0")/../../build}") B=$A
 . "$(dirname "$0")/lib.sh"
-cache=${LLMJOB_CACHE:-$HOME/.cache/llmjob}
-hash_of() { sha256sum <"$1" | cut -c 1-12; }
-requirements=$top/tests/golden/requirements.txt beside=$top/tests/prove/match.txt
-golden=$cache/venv-golden-$(hash_of "$requirements")
-theirs=${PYTHON:-$cache/venv-match-$(hash_of "$requirements")-$(hash_of "$beside")/bin/python}
-
-new_python() { # folder flags requirements: an environment that is there is whole
-    [ ! -x "$1/bin/python" ] || return 0
-    (
-        flock 9
-        [ ! -x "$1/bin/python" ] || exit 0
-        rm -rf "$1.new"
-        python3 -m venv "$1.new"
-        "$1.new/bin/python" -m pip install --quiet --disable-pip-version-check $2 --require-hashes -r "$3"
-        mv "$1.new" "$1"
-    ) 9>"$1.lock"
-}
-need_python() {
-    [ ! -x "$theirs" ] || return 0
-    local venv=${theirs%/bin/python}
-    new_python "$golden" "" "$requirements"
-    new_python "$venv" --no-deps "$beside"
-    "$golden/bin/python" -c 'import site; print(site.getsitepackages()[0])' \
-        >"$("$theirs" -c 'import site; print(site.getsitepackages()[0])')/golden.pth"
-}
 prove() { # name files' kind, lines of the job's train
     local model=$work/data/models/all-MiniLM-L6-v2
     cat >"$work/job.yaml" <<-E
@@ -64,7 +39,7 @@ prove() { # name files' kind, lines of the job's train
 }
 
 begin
-need_python
+need_beside match
 mkdir -p "$work/data/models" "$work/data/labelled"
 "$top/tests/e2e/movies" "$("$top/tests/golden/fetch.sh" movies)" "$work/data/movies" 64 10 60 1
 "$top/tests/e2e/material" "$work/data" movies
