@@ -329,11 +329,12 @@ void op_ref_xent(struct dev *d, const struct op_xent *a)
 /* log of the sum of exp(x / T) over row i, and the greatest of it */
 static double ref_log_sum(const float *x, int64_t v, double temperature)
 {
-    double top = -INFINITY, sum = 0;
+    float top = -INFINITY;
+    double sum = 0;
     for (int64_t j = 0; j < v; j++)
-        top = fmax(top, (double)x[j]);
+        top = fmaxf(top, x[j]);
     for (int64_t j = 0; j < v; j++)
-        sum += exp((x[j] - top) / temperature);
+        sum += exp(((double)x[j] - top) / temperature);
     return log(sum) + top / temperature;
 }
 

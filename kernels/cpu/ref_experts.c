@@ -29,13 +29,14 @@ static int32_t ref_next_choice(const float *logits, int64_t e, int32_t last)
 
 static void ref_softmax(float *x, int64_t n)
 {
-    double top = -INFINITY, sum = 0;
+    float top = -INFINITY;
+    double sum = 0;
     for (int64_t i = 0; i < n; i++)
-        top = fmax(top, x[i]);
+        top = fmaxf(top, x[i]);
     for (int64_t i = 0; i < n; i++)
-        sum += exp(x[i] - top);
+        sum += exp((double)x[i] - top);
     for (int64_t i = 0; i < n; i++)
-        x[i] = (float)(exp(x[i] - top) / sum);
+        x[i] = (float)(exp((double)x[i] - top) / sum);
 }
 
 static bool ref_exists(const struct op_route *a, int64_t i)
