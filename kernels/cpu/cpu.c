@@ -7,6 +7,7 @@
 #include "kernels/cpu/cpu.h"
 
 #include "base/mem.h"
+#include "kernels/cpu/name.h"
 #include "kernels/quant.h"
 
 #include <limits.h>
@@ -119,22 +120,6 @@ static int64_t cpu_memory_bytes(void)
     return least;
 }
 
-static void cpu_model_name(char *out, size_t size)
-{
-    char line[256];
-    FILE *f = fopen("/proc/cpuinfo", "re");
-    snprintf(out, size, "unknown processor");
-    while (f && fgets(line, sizeof line, f)) {
-        char *colon = strchr(line, ':');
-        if (strncmp(line, "model name", 10) || !colon || !colon[1])
-            continue;
-        snprintf(out, size, "%.*s", (int)strcspn(colon + 2, "\n"), colon + 2);
-        break;
-    }
-    if (f)
-        fclose(f);
-}
-
 /* -- the drivers -- */
 static void cpu_close(struct dev *d)
 {
@@ -181,11 +166,14 @@ static int cpu_ref_open(int index, int threads, struct dev **out, struct err *e)
 
 static void cpu_describe(const struct dev *d, struct dev_info *out)
 {
+    FILE *f = fopen("/proc/cpuinfo", "re");
     *out = (struct dev_info){.threads = ((const struct cpu_dev *)d)->threads,
         .memory_bytes = cpu_memory_bytes(),
         .host_readable = true};
     snprintf(out->kind, sizeof out->kind, "%s", d->driver->kind);
-    cpu_model_name(out->name, sizeof out->name);
+    cpu_name_of(f, out->name, sizeof out->name);
+    if (f)
+        fclose(f);
 }
 
 /* Whole pages are the kernel's zeros, which come when one is first touched: of large blocks nothing

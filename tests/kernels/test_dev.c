@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/name.h"
 #include "kernels/driver.h"
 #include "kernels/ops.h"
 
@@ -238,6 +239,26 @@ START_TEST(a_processor_that_no_set_is_for_is_told)
 }
 END_TEST
 
+/* What x86-64, aarch64 and a kernel that says nothing have in /proc/cpuinfo. */
+START_TEST(processors_have_names)
+{
+    static const char *const table[][2] = {
+        {"processor\t: 0\nmodel name\t: EPYC 9\ncpu MHz\t: 1\nmodel name\t: other\n", "EPYC 9"},
+        {"processor\t: 0\nBogoMIPS\t: 50.00\nCPU implementer\t: 0x41\nCPU architecture: 8\n"
+         "CPU variant\t: 0x3\nCPU part\t: 0xd0c\nCPU revision\t: 1\n",
+            "aarch64 (implementer 0x41, part 0xd0c)"},
+        {"model name\t:\nCPU part\t: 0xd0c\n", "unknown processor"}};
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        char name[64];
+        FILE *f = fmemopen((void *)(uintptr_t)table[i][0], strlen(table[i][0]), "r");
+        ck_assert_ptr_nonnull(f);
+        cpu_name_of(f, name, sizeof name);
+        ck_assert_str_eq(name, table[i][1]);
+        fclose(f);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("dev");
@@ -246,6 +267,7 @@ int main(void)
     tcase_add_test(t, test_default_threads);
     tcase_add_test(t, test_refusals);
     tcase_add_test(t, a_processor_that_no_set_is_for_is_told);
+    tcase_add_test(t, processors_have_names);
     tcase_add_test(t, test_plugin_absent);
     tcase_add_test(t, test_dtypes);
     tcase_add_test(t, test_memory);
