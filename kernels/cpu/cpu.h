@@ -65,6 +65,7 @@ struct cpu_isa {
     void (*finish)(const struct op_matmul *a, const float *product);
 };
 extern const struct cpu_isa cpu_isa_avx512bf16, cpu_isa_avx512, cpu_isa_avx2, cpu_isa_base;
+extern const struct cpu_isa cpu_isa_neon_i8mm, cpu_isa_neon_dot;
 
 /* table.c: the tables of the two kinds, and the choice of the instruction set. */
 extern const struct ops cpu_ops, cpu_ref_ops;

@@ -190,6 +190,9 @@ static inline void math_narrow_f16(const float *restrict x, int64_t n, uint16_t 
     for (; i + 8 <= n; i += 8)
         _mm_storeu_si128((__m128i *)(out + i),
             _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__aarch64__)
+    for (; i + 4 <= n; i += 4)
+        vst1_u16(out + i, vreinterpret_u16_f16(vcvt_f16_f32(vld1q_f32(x + i))));
 #endif
 #pragma omp simd
     for (int64_t j = i; j < n; j++)
@@ -202,6 +205,9 @@ static inline void math_widen_f16(const uint16_t *restrict h, int64_t n, float *
 #if defined(__F16C__)
     for (; i + 8 <= n; i += 8)
         _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(h + i))));
+#elif defined(__aarch64__)
+    for (; i + 4 <= n; i += 4)
+        vst1q_f32(out + i, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(h + i))));
 #endif
 #pragma omp simd
     for (int64_t j = i; j < n; j++)

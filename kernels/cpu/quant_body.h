@@ -35,6 +35,8 @@ typedef uint32_t quant_words __attribute__((vector_size(4 * ISA_VECTOR)));
 #elif defined(__AVX2__)
 #define QUANT_WIDEN_16(p) \
     ((quant_words)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(p))))
+#elif defined(__aarch64__)
+#define QUANT_WIDEN_16(p) ((quant_words)vmovl_u16(vreinterpret_u16_u8(vld1_u8(p))))
 #endif
 
 ISA_INLINE quant_words quant_halves(const uint8_t *p)
@@ -55,6 +57,8 @@ ISA_INLINE isa_vec quant_from_f16(const uint8_t *p)
     return (isa_vec)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 #elif defined(__AVX2__)
     return (isa_vec)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+#elif defined(__aarch64__)
+    return (isa_vec)vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p)));
 #else
     isa_vec v;
     for (int i = 0; i < ISA_VECTOR; i++)
@@ -69,6 +73,8 @@ ISA_INLINE float quant_scalar_f16(const uint8_t *p)
     memcpy(&h, p, 2);
 #if defined(__F16C__)
     return _cvtsh_ss(h);
+#elif defined(__aarch64__)
+    return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(h))), 0);
 #else
     return math_from_f16(h);
 #endif

@@ -10,7 +10,8 @@
  * in F32, one group after the other. Where that is too coarse a row of x is two: what it is rounded
  * to, and what that leaves, which is exact; y is the sum of both. So a row has the same bits by
  * both kernels here, whatever the others are: with weights in registers for a few rows of x, and
- * with panels of INTS_LANES rows of W in a thread's cache for more.
+ * with panels of INTS_LANES rows of W in a thread's cache for more. How a processor multiplies
+ * stands in ints_words_body.h and ints_bytes_body.h.
  */
 #define INTS_LANES 8          /* rows of W that are multiplied at once */
 #define INTS_FEW   4          /* rows of x for which W is not laid out in panels */
@@ -19,12 +20,16 @@
 #define INTS_TILE  (96 << 10) /* bytes of a tile's panels */
 #define INTS_MOST  4          /* panels of a tile */
 
-typedef int16_t ints_half __attribute__((vector_size(32))); /* half of a group */
-typedef uint16_t ints_bits __attribute__((vector_size(32)));
 typedef int8_t ints_bytes __attribute__((vector_size(16)));
 typedef uint8_t ints_nibbles __attribute__((vector_size(16)));
 typedef int32_t ints_wholes __attribute__((vector_size(4 * INTS_LANES)));
 typedef float ints_floats __attribute__((vector_size(4 * INTS_LANES), may_alias));
+
+#if defined(__ARM_FEATURE_DOTPROD)
+#include "kernels/cpu/ints_bytes_body.h"
+#else
+#include "kernels/cpu/ints_words_body.h"
+#endif
 
 struct ints_x {
     int64_t m;         /* rows, of x's each one or two */
@@ -44,6 +49,14 @@ struct ints_work {
 };
 
 /* -- x -- */
+/* Added to the bits of a group's greatest: on aarch64 a number that would round to 32640 or more,
+   and so not be two bytes with signs, has its group take the next power of two. */
+#if defined(__aarch64__)
+#define INTS_CARRY 0x10100
+#else
+#define INTS_CARRY 0
+#endif
+
 /* 2^(bits - 2) / 2^e, where 2^e is the greatest power of two in the group: so the integers have all
    of `bits` but the one that may be lost to e. What is below 2^-113 is zero; a group with an
    infinity or a NaN is NaN. */
@@ -56,10 +69,10 @@ ISA_INLINE void ints_group_of_x(const float *x, int bits, int16_t *q, float *sca
         int32_t magnitude = raw[i] & 0x7fffffff;
         most = magnitude > most ? magnitude : most;
     }
-    int32_t e = most >> 23;
+    int32_t e = (int32_t)(((uint32_t)most + INTS_CARRY) >> 23);
     union math_bits up = {.u = e > 14 ? (uint32_t)(252 + bits - e) << 23 : 0};
     union math_bits down = {.u = e > 14 ? (uint32_t)(e + 2 - bits) << 23 : 0};
-    if (e == 255) {
+    if (most >> 23 == 255) {
         up.u = 0;
         down.f = NAN;
     }
@@ -88,6 +101,7 @@ static void ints_row_of_x(const struct op_quant_matmul *a, const struct ints_x *
             ints_group_of_x(from, bits, q, scale, x->sum + row * x->groups + g);
             for (int l = 0; l < QUANT_GROUP; l++)
                 left[l] = from[l] - *scale * q[l];
+            ints_split(q);
         }
     }
 }
@@ -116,23 +130,14 @@ ISA_INLINE ints_half ints_signed(const uint8_t *p)
 #endif
 }
 
-/* 16 of 32 bits, each in the fifth place of its number. */
-ISA_INLINE ints_half ints_fifth(uint32_t high, int half)
-{
-    const ints_bits place = {
-        1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
-    ints_bits all = place & (uint16_t)(high >> 16 * half);
-    return (ints_half)(all == place) & 16;
-}
-
-ISA_INLINE void ints_nibbles_of(const uint8_t *p, int16_t bias, ints_half w[2])
+ISA_INLINE void ints_nibbles_of(const uint8_t *p, int8_t bias, ints_half w[2])
 {
     ints_half v = ints_unsigned(p);
     w[0] = (v & 15) - bias;
     w[1] = (ints_half)((ints_bits)v >> 4) - bias;
 }
 
-ISA_INLINE void ints_q5(const uint8_t *p, int16_t bias, ints_half w[2])
+ISA_INLINE void ints_q5(const uint8_t *p, int8_t bias, ints_half w[2])
 {
     uint32_t high;
     memcpy(&high, p, 4);
@@ -141,7 +146,7 @@ ISA_INLINE void ints_q5(const uint8_t *p, int16_t bias, ints_half w[2])
     w[1] = (w[1] | ints_fifth(high, 1)) - bias;
 }
 
-/* Its scales are of 16 weights: they go into these, in 14 bits. */
+/* Its scales are of 16 weights: where there is room they go into these, in 14 bits. */
 ISA_INLINE void ints_q6_k(const uint8_t *p, int sub, ints_half w[2])
 {
     int half = sub / 4, quarter = sub % 4;
@@ -149,7 +154,7 @@ ISA_INLINE void ints_q6_k(const uint8_t *p, int sub, ints_half w[2])
     for (int i = 0; i < 2; i++) {
         ints_bits l = (ints_bits)ints_unsigned(low + 16 * i) >> (4 * (quarter >> 1)) & 15;
         ints_bits h = (ints_bits)ints_unsigned(high + 16 * i) >> (2 * quarter) & 3;
-        w[i] = ((ints_half)(l | h << 4) - 32) * (int16_t)(int8_t)p[192 + 2 * sub + i];
+        w[i] = ints_scaled((ints_half)(l | h << 4) - 32, (int8_t)p[192 + 2 * sub + i]);
     }
 }
 
@@ -247,46 +252,6 @@ ISA_INLINE void ints_put(
 }
 
 /* -- few rows of x -- */
-/* A group's whole product, in parts that are not yet added up. */
-#if defined(__AVX2__)
-typedef __m256i ints_part;
-#else
-typedef int32_t ints_part;
-#endif
-
-ISA_INLINE ints_part ints_dot(const ints_half w[2], const int16_t *x)
-{
-#if defined(__AVX2__)
-    const __m256i_u *half = (const __m256i_u *)(const void *)x;
-    return _mm256_add_epi32(_mm256_madd_epi16((__m256i)w[0], _mm256_loadu_si256(half)),
-        _mm256_madd_epi16((__m256i)w[1], _mm256_loadu_si256(half + 1)));
-#else
-    int16_t row[QUANT_GROUP];
-    int32_t sum = 0;
-    memcpy(row, w, sizeof row);
-    for (int l = 0; l < QUANT_GROUP; l++)
-        sum += row[l] * x[l];
-    return sum;
-#endif
-}
-
-ISA_INLINE ints_wholes ints_join(const ints_part *part)
-{
-    ints_wholes all;
-#if defined(__AVX2__)
-    __m256i four[2];
-#pragma GCC unroll 2
-    for (int i = 0; i < 2; i++)
-        four[i] = _mm256_hadd_epi32(_mm256_hadd_epi32(part[4 * i], part[4 * i + 1]),
-            _mm256_hadd_epi32(part[4 * i + 2], part[4 * i + 3]));
-    all = (ints_wholes)_mm256_add_epi32(_mm256_permute2x128_si256(four[0], four[1], 0x20),
-        _mm256_permute2x128_si256(four[0], four[1], 0x31));
-#else
-    memcpy(&all, part, sizeof all);
-#endif
-    return all;
-}
-
 /* y of all m rows of integers, a constant, and INTS_LANES rows of W from j. */
 ISA_INLINE void ints_few(enum dtype t, int m, const struct ints_work *s, int64_t j)
 {
@@ -313,7 +278,7 @@ ISA_INLINE void ints_few(enum dtype t, int m, const struct ints_work *s, int64_t
             min[l] = least;
 #pragma GCC unroll 4
             for (int i = 0; i < m; i++)
-                part[i][l] = ints_dot(w, x->q + i * x->k + g * QUANT_GROUP);
+                part[i][l] = ints_dot(t, row[l], g, w, x->q + i * x->k + g * QUANT_GROUP);
         }
 #pragma GCC unroll 4
         for (int i = 0; i < m; i++)
@@ -359,37 +324,6 @@ ISA_INLINE struct ints_panel ints_panel_at(const struct ints_work *s, int64_t pa
         .w = (int16_t *)(void *)(at + 2 * scales)};
 }
 
-/* out = a half of a group, of INTS_LANES rows, a pair of k after the other. */
-ISA_INLINE void ints_transpose(const ints_half (*w)[2], int half, int16_t *out)
-{
-#if defined(__AVX2__)
-    __m256i a[8], b[8];
-#pragma GCC unroll 4
-    for (int i = 0; i < 8; i += 2) {
-        a[i] = _mm256_unpacklo_epi32((__m256i)w[i][half], (__m256i)w[i + 1][half]);
-        a[i + 1] = _mm256_unpackhi_epi32((__m256i)w[i][half], (__m256i)w[i + 1][half]);
-    }
-#pragma GCC unroll 2
-    for (int i = 0; i < 8; i += 4)
-#pragma GCC unroll 2
-        for (int l = 0; l < 2; l++) {
-            b[i + 2 * l] = _mm256_unpacklo_epi64(a[i + l], a[i + 2 + l]);
-            b[i + 2 * l + 1] = _mm256_unpackhi_epi64(a[i + l], a[i + 2 + l]);
-        }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        _mm256_store_si256(
-            (__m256i *)(void *)(out + 16 * i), _mm256_permute2x128_si256(b[i], b[i + 4], 0x20));
-        _mm256_store_si256((__m256i *)(void *)(out + 16 * (i + 4)),
-            _mm256_permute2x128_si256(b[i], b[i + 4], 0x31));
-    }
-#else
-    for (int l = 0; l < 16; l++)
-        for (int j = 0; j < INTS_LANES; j++)
-            out[l * INTS_LANES + j] = w[j][half][l];
-#endif
-}
-
 ISA_INLINE void ints_pack(
     enum dtype t, const struct ints_work *s, int64_t j, const struct ints_panel *out)
 {
@@ -397,7 +331,6 @@ ISA_INLINE void ints_pack(
     for (int l = 0; l < INTS_LANES; l++)
         row[l] = ints_row(t, &s->op, j, j + l);
     for (int64_t g = 0; g < s->x.groups; g++) {
-        int16_t *to = out->w + g * QUANT_GROUP * INTS_LANES;
         ints_half w[INTS_LANES][2];
         ints_floats scale, min;
 #pragma GCC unroll 8
@@ -409,36 +342,8 @@ ISA_INLINE void ints_pack(
         }
         out->scale[g] = scale;
         out->min[g] = min;
-        ints_transpose(w, 0, to);
-        ints_transpose(w, 1, to + 16 * INTS_LANES);
+        ints_lay_out(t, row, g, w, out->w + g * INTS_PANEL);
     }
-}
-
-/* Whole products of a group of a panel with one of x, which has rows of k. */
-ISA_INLINE void ints_wholes_of(
-    int rows, const int16_t *w, const int16_t *x, int64_t k, ints_wholes *whole)
-{
-#pragma GCC unroll 4
-    for (int i = 0; i < rows; i++)
-        whole[i] = (ints_wholes){0};
-#if defined(__AVX2__)
-#pragma GCC unroll 2 /* more, and sums are spilled */
-    for (int l = 0; l < QUANT_GROUP / 2; l++) {
-        __m256i pair = _mm256_load_si256((const __m256i *)(const void *)(w + l * 2 * INTS_LANES));
-#pragma GCC unroll 4
-        for (int i = 0; i < rows; i++) {
-            int32_t both;
-            memcpy(&both, x + i * k + 2 * l, sizeof both);
-            whole[i] = (ints_wholes)_mm256_add_epi32(
-                (__m256i)whole[i], _mm256_madd_epi16(pair, _mm256_set1_epi32(both)));
-        }
-    }
-#else
-    for (int l = 0; l < QUANT_GROUP; l++)
-        for (int i = 0; i < rows; i++)
-            for (int j = 0; j < INTS_LANES; j++)
-                whole[i][j] += w[l * INTS_LANES + j] * x[i * k + l];
-#endif
 }
 
 /* y of `rows` rows of x from i and the panel that begins at row j of W. */
@@ -451,7 +356,7 @@ ISA_INLINE void ints_multiply(enum dtype t, int rows, const struct ints_work *s,
     ints_floats sum[INTS_ROWS] = {0};
     for (int64_t g = 0; g < x->groups; g++) {
         ints_wholes whole[INTS_ROWS];
-        ints_wholes_of(rows, p->w + g * QUANT_GROUP * INTS_LANES, q + g * QUANT_GROUP, x->k, whole);
+        ints_wholes_of(t, rows, p->w + g * INTS_PANEL, q + g * QUANT_GROUP, x->k, whole);
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++)
             sum[r] = ints_add(t, sum[r], whole[r], p->scale[g], p->min[g],
@@ -520,8 +425,8 @@ static bool ints_open(struct dev *d, struct ints_work *s)
     const struct op_quant_matmul *a = &s->op;
     int64_t groups = a->k / QUANT_GROUP, m = a->m * s->parts;
     size_t q = ints_padded(m * a->k * 2), scales = ints_padded(m * groups * 4);
-    s->panel_bytes = ints_padded(
-        groups * 2 * (int64_t)sizeof(ints_floats) + groups * QUANT_GROUP * INTS_LANES * 2);
+    s->panel_bytes =
+        ints_padded(groups * 2 * (int64_t)sizeof(ints_floats) + groups * INTS_PANEL * 2);
     s->panels = INTS_TILE / (int64_t)s->panel_bytes;
     s->panels = s->panels < 1 ? 1 : s->panels > INTS_MOST ? INTS_MOST : s->panels;
     s->tile_bytes = m > INTS_FEW ? s->panel_bytes * (size_t)s->panels : 0;

@@ -16,6 +16,9 @@ static const struct cpu_isa *const table_isas[] = {
     &cpu_isa_avx512,
 #endif
     &cpu_isa_avx2,
+#elif defined(__aarch64__)
+    &cpu_isa_neon_i8mm,
+    &cpu_isa_neon_dot,
 #endif
 #ifndef LLMJOB_WITHOUT_BASE
     &cpu_isa_base,

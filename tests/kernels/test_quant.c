@@ -173,6 +173,45 @@ START_TEST(test_rows_do_not_depend_on_others)
 }
 END_TEST
 
+#if defined(__aarch64__)
+/* What blocks of integers are multiplied with are whole numbers, however a processor does it: every
+   set of instructions has the same bits, and so have pods on unlike processors. */
+START_TEST(test_rows_do_not_depend_on_the_processor)
+{
+    enum { K = 256, M = 17, N = QUANTS_ELEMENTS / K };
+    float x[M * K], all[2][M * N], one[2][N];
+    struct err e = {0};
+    struct dev *d;
+    for (uint64_t i = 0; i < M * K; i++)
+        x[i] = (float)(random_mix(i) >> 40) * 0x1p-23f - 1;
+    ck_assert_int_eq(dev_open("cpu", 0, 2, &d, &e), 0);
+    for (int g = 0; g < 2 * GOLDEN; g++)
+        for (int i = 0; cpu_isa_usable(i); i++) {
+            struct op_quant_matmul a = {.m = M,
+                .n = N,
+                .k = K,
+                .x = x,
+                .w = golden[g / 2].blocks,
+                .w_type = golden[g / 2].t,
+                .coarse = g % 2,
+                .y = all[i > 0]};
+            cpu_isa_force(cpu_isa_usable(i));
+            dev_ops(d)->quant_matmul(d, &a);
+            a.m = 1;
+            a.y = one[i > 0];
+            dev_ops(d)->quant_matmul(d, &a);
+            ck_assert_msg(!memcmp(all[0], all[i > 0], sizeof *all) &&
+                    !memcmp(one[0], one[i > 0], sizeof *one),
+                "%s: other bits by %s than by %s", dtype_name(a.w_type), cpu_isa_usable(i)->name,
+                cpu_isa_usable(0)->name);
+        }
+    ck_assert_int_eq(dev_sync(d, &e), 0);
+    cpu_isa_force(NULL);
+    dev_close(d);
+}
+END_TEST
+#endif
+
 /* A product with whole numbers that the blocks can hold is exact, however large or small what the
    others of a group are multiplied by; an infinity stays in its own row. */
 static void check_extremes(struct dev *d, int64_t m, bool coarse)
@@ -479,6 +518,9 @@ int main(void)
     tcase_add_loop_test(t, test_golden_decode, 0, GOLDEN);
     tcase_add_loop_test(t, test_golden_operations, 0, GOLDEN);
     tcase_add_test(t, test_rows_do_not_depend_on_others);
+#if defined(__aarch64__)
+    tcase_add_test(t, test_rows_do_not_depend_on_the_processor);
+#endif
     tcase_add_test(t, test_extremes);
     tcase_add_test(t, test_caches_of_blocks);
     tcase_add_test(t, test_queries_do_not_depend_on_others);
