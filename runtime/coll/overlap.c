@@ -6,6 +6,7 @@
  * and nothing else.
  */
 #include "base/mem.h"
+#include "base/point.h"
 #include "runtime/coll/internal.h"
 
 #include <errno.h>
@@ -26,9 +27,15 @@ struct coll_overlap {
     struct err failure; /* the first; what follows is not begun */
 };
 
+static enum wire_operation operation_of(const struct coll_job *j)
+{
+    return j->slices ? WIRE_REDUCE_SCATTER : WIRE_ALLREDUCE;
+}
+
 static int run_job(struct coll *c, const struct coll_job *j, struct err *e)
 {
     c->sequence++;
+    point_pass(wire_operation_name(operation_of(j)));
     if (j->slices)
         return c->device->reduce_scatter(c, j->data, j->slices, j->t, j->op, e);
     return c->device->all_reduce(c, j->data, j->count, j->t, j->op, e);
@@ -50,9 +57,8 @@ static void *run_jobs(void *arg)
         pthread_mutex_unlock(&o->lock);
         int rc = failed ? 0 : run_job(o->coll, &job, &e);
         pthread_mutex_lock(&o->lock);
-        trace_end(o->coll->trace, begun, TRACE_NETWORK,
-            wire_operation_name(job.slices ? WIRE_REDUCE_SCATTER : WIRE_ALLREDUCE), "bytes",
-            job.count * (int64_t)coll_element(job.t));
+        trace_end(o->coll->trace, begun, TRACE_NETWORK, wire_operation_name(operation_of(&job)),
+            "bytes", job.count * (int64_t)coll_element(job.t));
         if (rc)
             o->failure = e;
         o->done++;

@@ -210,7 +210,7 @@ write_serving() { # file model precision
 
 explain() { # what: the end of what the last run wrote
     echo "FAILED   $1"
-    tail -n 40 "$work/log" "$work"/tmp/llmjob-*/agent-*.log 2>/dev/null | sed 's/^/  | /'
+    tail -n 40 "$work/log" "$work"/tmp/llmjob-*/agent-*.log 2>/dev/null | sed 's/^/  | /' || true # there may be no agents' logs
 }
 start() { # build storage [flags...]: the job $work/job.yaml
     rm -rf "$work"/tmp/* "$work/peaks" "$work/pids"
