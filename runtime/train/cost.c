@@ -125,22 +125,39 @@ static double head_s(
     return one * (trains_all(m) ? 3 : 2);
 }
 
-/* Of the first stage, which has most of them, or the last. Chunks wait for the largest, too. */
-static int64_t stage_layers(const struct model_conf *m, const struct planner_plan *p, bool first)
+/* Stages beside each other that share a pod's processor. */
+static int stages_together(const struct layout *l, const struct cost_speed *s)
 {
-    int64_t parts = (int64_t)p->layout.pp * p->chunks;
-    return p->chunks * ((m->config.layers + (first ? parts - 1 : 0)) / parts);
+    const struct layout_group g = layout_group(l, 0, LAYOUT_PIPELINE);
+    int n = s->shared ? s->pod_ranks / g.stride : 1;
+    n = n < g.size ? n : g.size;
+    return n > 1 ? n : 1;
 }
 
-/* A micro-batch through the slowest stage. */
+/* Of so many of the first stages, which have most of them, or of the last: the mean. Chunks wait
+   for the largest, too. */
+static double stage_layers(
+    const struct model_conf *m, const struct planner_plan *p, int together, bool first)
+{
+    int64_t parts = (int64_t)p->layout.pp * p->chunks;
+    int64_t each = m->config.layers / parts, more = m->config.layers % parts;
+    if (together > 1 && together == p->layout.pp)
+        return (double)m->config.layers / together;
+    more = first ? more : more - (parts - together);
+    more = more < 0 ? 0 : more < together ? more : together;
+    return p->chunks * ((double)each + (double)more / together);
+}
+
+/* A micro-batch through the slowest stage, or the mean of those that share a processor. */
 static double stage_s(const struct planner_input *in, const struct planner_plan *p,
     const struct cost_speed *s, double n)
 {
     const struct model_conf *m = &in->model;
     const struct layer_part x = part_of(&m->config, p->layout.tp);
+    int together = stages_together(&p->layout, s);
     double layer = layer_s(m, &x, s, n);
-    double first = layer * (double)stage_layers(m, p, true);
-    double last = layer * (double)stage_layers(m, p, false) + head_s(m, &x, s, n);
+    double first = layer * stage_layers(m, p, together, true);
+    double last = layer * stage_layers(m, p, together, false) + head_s(m, &x, s, n) / together;
     return first > last ? first : last;
 }
 
@@ -155,7 +172,7 @@ static struct work work_of(
     double sums = in->model.recompute == RECOMPUTE_FULL ? 5 : 4;
     struct work w = {.n = (double)(p->micro_sequences * rows * in->model.sequence_length / l->cp)};
     w.micro_s = stage_s(in, p, s, w.n) * with_tail(in, w.n) / w.n;
-    w.sums = (double)stage_layers(&in->model, p, true) * sums + (l->pp > 1 ? 1 : 2);
+    w.sums = stage_layers(&in->model, p, 1, true) * sums + (l->pp > 1 ? 1 : 2);
     w.message_bytes = w.n * (double)c->dim * (double)dtype_block_bytes(in->model.t);
     w.batches = (double)samples / (double)p->micro_sequences;
     w.chunks = p->chunks;
@@ -340,11 +357,13 @@ static double optimizer_bytes(const struct planner_plan *p, const struct memplan
 }
 
 /* Micro-batches' time that a stage has nothing to do: while the pipeline fills and empties, a
-   chunk's for each further stage, and where the last group is short. */
-static double idle_batches(const struct layout *l, const struct work *w)
+   chunk's for each further stage, and where the last group is short. Of stages that share a
+   processor one waits for what the others have it for. */
+static double idle_batches(const struct layout *l, const struct work *w, int together)
 {
     double rest = w->chunks > 1 ? fmod(ceil(w->batches), l->pp) : 0;
-    return (l->pp - 1.0) / w->chunks + (rest > 0 ? l->pp - rest : 0);
+    double idle = (l->pp - 1.0) / w->chunks + (rest > 0 ? l->pp - rest : 0);
+    return l->pp > 1 ? idle * (ceil((double)l->pp / together) - 1) / (l->pp - 1) : 0;
 }
 
 void cost_step(const struct planner_input *in, const struct planner_plan *p,
@@ -362,7 +381,8 @@ void cost_step(const struct planner_input *in, const struct planner_plan *p,
         .expert = w.batches * rows_s(in, l, &w, s) + between_experts_s(in, l, &whole, s),
         .context = w.batches * keys_s,
         .pipeline = w.batches * messages_s,
-        .idle = idle_batches(l, &w) * (w.micro_s + sums_s + keys_s + messages_s),
+        .idle =
+            idle_batches(l, &w, stages_together(l, s)) * (w.micro_s + sums_s + keys_s + messages_s),
         .data = data_s(in, p, &whole, w.batches, s) + tied_s(in, l, s),
         .optimizer = optimizer_bytes(p, &whole) / s->memory_bytes_per_s};
     c.total =

@@ -13,6 +13,9 @@
  * last (1F1B: Narayanan et al., arXiv:2104.04473). With layers in v chunks each of these is one of
  * a chunk, a v-th as long, but there are v times as many messages, and a last group that has not p
  * micro-batches takes as long as one that has. Nothing is taken to overlap.
+ *
+ * Ranks of a pod that share its processor have all of it while others wait: neighbouring stages are
+ * as fast as their mean, and only pods are idle while a pipeline fills and empties.
  */
 #ifndef RUNTIME_TRAIN_COST_H
 #define RUNTIME_TRAIN_COST_H
@@ -30,6 +33,7 @@ struct cost_speed {
     struct cost_link inside, between; /* pods */
     int pod_ranks;                    /* neighbours in one pod; 0: 1 */
     bool trees;                       /* NCCL's collectives, not those of the host */
+    bool shared;                      /* a pod's ranks compute with one processor, not one each */
 };
 
 /* Steps that follow each other in a sum among so many members of each of so many pods. */
@@ -40,7 +44,7 @@ struct cost_steps cost_ring(const struct cost_speed *s, int members, int pods);
 struct cost_steps cost_tree(int members, int pods);
 
 struct cost {         /* seconds of a step */
-    double compute;   /* of the slowest stage: products, and passes over activations */
+    double compute;   /* of the slowest stages: products, and passes over activations */
     double tensor;    /* sums among ranks that share layers */
     double expert;    /* rows to their experts and back, and what is summed up between these */
     double context;   /* keys and values among ranks that share sequences */

@@ -80,7 +80,8 @@ static void set_speed(struct preview *p)
                         : gpu        ? 25
                                      : 1.25)},
         .pod_ranks = p->spec.device.per_replica,
-        .trees = gpu};
+        .trees = gpu,
+        .shared = !gpu};
 }
 
 /* Only the configuration where weights are drawn. */

@@ -247,7 +247,9 @@ int speed_measure(const struct speed_world *w, enum dtype t, struct speed_rank *
     struct cost_speed *out, struct err *e)
 {
     struct bench x = {.w = w, .t = t};
+    struct dev_info info;
     double f[OWN] = {0};
+    dev_describe(w->dev, &info);
     int rc = measure_own(&x, each, f, e);
     dev_free(w->dev, x.a);
     dev_free(w->dev, x.b);
@@ -261,6 +263,7 @@ int speed_measure(const struct speed_world *w, enum dtype t, struct speed_rank *
         .inside = {.latency_s = f[2], .bytes_per_s = 1 / f[3]},
         .between = {.latency_s = f[4], .bytes_per_s = 1 / f[5]},
         .pod_ranks = w->pod_ranks,
-        .trees = is_nccl(w)};
+        .trees = is_nccl(w),
+        .shared = info.host_readable};
     return 0;
 }

@@ -125,6 +125,42 @@ START_TEST(stages_wait_for_the_slowest)
 }
 END_TEST
 
+/* Stages of a pod that share its processor take what they take together, and wait for other pods
+   alone. */
+START_TEST(stages_of_a_pod_share_its_processor)
+{
+    struct planner_input in = input(4, 1, 4);
+    struct cost_speed s = free_of_cost(2);
+    s.flops_per_s = 1e9;
+    s.shared = true;
+    double layer = 2.0 * 12 * 32 * 32 + 4.0 * 32 * T / 2, head = 2.0 * 64 * 32;
+    double rows = 3 * T * (1 + 16.0 / T) / 1e9;
+    struct cost c = cost_of(&in, 1, &s); /* the second pod has the head */
+    is_near(c.compute, B * rows * (layer + head / 2));
+    is_near(c.idle, rows * (layer + head / 2));
+    in.model.config.layers = 5; /* two and one in the first */
+    c = cost_of(&in, 1, &s);
+    is_near(c.compute, B * rows * 1.5 * layer);
+    is_near(c.idle, rows * 1.5 * layer);
+    s.pod_ranks = 4;
+    in.model.config.layers = 6;
+    c = cost_of(&in, 1, &s);
+    is_near(c.compute, B * rows * (6 * layer + head) / 4);
+    is_near(c.idle, 0);
+    in = input(4, 1, 2); /* two replicas, whose stages are two ranks apart: a pod has no two */
+    s.pod_ranks = 2;
+    c = cost_of(&in, 1, &s);
+    is_near(c.compute, B / 2 * rows * (2 * layer + head));
+    is_near(c.idle, rows * (2 * layer + head));
+    in.virtual_stages = 2;
+    in.batch_sequences = B - 2; /* seven micro-batches a replica */
+    s.pod_ranks = 4;
+    c = cost_of(&in, 1, &s);
+    is_near(c.compute, 7 * rows * (4 * layer + head) / 2);
+    is_near(c.idle, 0);
+}
+END_TEST
+
 /* Two stages of two chunks of a layer: half as long idle, and twice the messages; of an odd number
    of micro-batches one is missing. */
 START_TEST(chunks_wait_less_and_tell_more)
@@ -258,5 +294,6 @@ START_TEST(rows_go_to_their_experts)
 END_TEST
 
 UNIT_MAIN("cost", operations_are_counted, shares_of_layers_are_summed_up,
-    stages_wait_for_the_slowest, chunks_wait_less_and_tell_more, gradients_and_state_pass,
-    latency_grows_with_ranks, keys_and_values_pass, rows_go_to_their_experts)
+    stages_wait_for_the_slowest, stages_of_a_pod_share_its_processor,
+    chunks_wait_less_and_tell_more, gradients_and_state_pass, latency_grows_with_ranks,
+    keys_and_values_pass, rows_go_to_their_experts)

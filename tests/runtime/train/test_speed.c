@@ -10,6 +10,7 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <string.h>
 
 #define RANKS 4
 
@@ -45,7 +46,7 @@ static int body(struct coll *c, int rank, const struct ranks *w)
             return 2;
     if (!can_be(s.flops_per_s, 1e6, 1e16) || !can_be(s.memory_bytes_per_s, 1e6, 1e14))
         return 3;
-    if (s.pod_ranks != pod_ranks)
+    if (s.pod_ranks != pod_ranks || s.shared != !strcmp(w->kind, "cpu"))
         return 4;
     for (int i = 0; i < w->size; i++)
         if (!is_rank(&each[i], w->size / (pod_ranks < w->size ? pod_ranks : 1)))
