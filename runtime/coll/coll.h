@@ -66,7 +66,8 @@ void coll_abort(struct coll *c);
    coll_destroy. */
 int coll_alloc(struct coll *c, size_t bytes, void **out, struct err *e);
 
-/* In place over count elements of F32, BF16 or I32 (BF16 sums in F32), in host memory. */
+/* In place over count elements of F32, BF16, F16 or I32 (16 bits are summed up in F32), in host
+ * memory. */
 int coll_allreduce(
     struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op, struct err *e);
 int coll_allgather(

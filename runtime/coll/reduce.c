@@ -1,9 +1,9 @@
 /*
- * coll_reduce: the arithmetic of collectives on the host: sums and maxima of F32, BF16 (added in
- * F32, rounded once) and I32. Operands are always taken in the order given, so results never depend
- * on timing or on which rank computes them. Shared-memory sums that no cache holds use streaming
- * stores: the result is not read again by this core, and fetching the line to overwrite it would
- * cost a third of the bandwidth.
+ * coll_reduce: the arithmetic of collectives on the host: sums and maxima of F32, BF16 and F16
+ * (added in F32, rounded once) and I32. Operands are always taken in the order given, so results
+ * never depend on timing or on which rank computes them. Shared-memory sums that no cache holds use
+ * streaming stores: the result is not read again by this core, and fetching the line to overwrite
+ * it would cost a third of the bandwidth.
  */
 #include "runtime/coll/internal.h"
 
@@ -22,6 +22,7 @@ size_t coll_element(enum dtype t)
     case DTYPE_I32:
         return 4;
     case DTYPE_BF16:
+    case DTYPE_F16:
         return 2;
     default:
         return 0;
@@ -82,6 +83,11 @@ void coll_reduce_pair(
         const uint16_t *restrict y = from;
         for (int64_t i = 0; i < count; i++)
             x[i] = f32_to_bf16(f32_reduce(bf16_to_f32(x[i]), bf16_to_f32(y[i]), op));
+    } else if (t == DTYPE_F16) {
+        uint16_t *restrict x = into;
+        const uint16_t *restrict y = from;
+        for (int64_t i = 0; i < count; i++)
+            x[i] = f32_to_f16(f32_reduce(f16_to_f32(x[i]), f16_to_f32(y[i]), op));
     } else {
         assert(t == DTYPE_I32);
         int32_t *restrict x = into;
@@ -151,11 +157,11 @@ void coll_reduce_all(void *const *parts, int n, void *const *outs, int m, int64_
         return;
     }
     for (int64_t i = 0; i < count; i++) {
-        if (t == DTYPE_BF16) {
-            float s = bf16_to_f32(((uint16_t *)parts[0])[i]);
+        if (coll_element(t) == 2) {
+            float s = half_to_f32(t, ((uint16_t *)parts[0])[i]);
             for (int k = 1; k < n; k++)
-                s = f32_reduce(s, bf16_to_f32(((uint16_t *)parts[k])[i]), op);
-            uint16_t r = f32_to_bf16(s);
+                s = f32_reduce(s, half_to_f32(t, ((uint16_t *)parts[k])[i]), op);
+            uint16_t r = f32_to_half(t, s);
             for (int k = 0; k < m; k++)
                 ((uint16_t *)outs[k])[i] = r;
         } else {

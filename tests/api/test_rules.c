@@ -120,7 +120,8 @@ START_TEST(a_training_may_choose_what_no_rule_is_against)
     } table[] = {
         {jobspecs_masked, "parallelism", "{}", {8, 8, 3}},
         {jobspecs_masked, "replicas", "1", {8, 8, 1}}, /* balance Measured */
-        {jobspecs_masked, "precision", "FP16", {0, 0, 1}},
+        {jobspecs_masked, "precision", "FP16", {8, 8, 1}},
+        {jobspecs_masked, "train.optimizer", "{name: Muon}", {0, 0, 1}},
         {jobspecs_texts, "replicas", "1", {8, 0, 3}}, {jobspecs_pairs, "replicas", "1", {8, 0, 1}},
         {jobspecs_dpo, "replicas", "1", {0, 0, 1}}, /* with AdaLoRA */
         {jobspecs_epochs, "replicas", "1", {0, 0, 1}},

@@ -48,14 +48,18 @@ static int sums_body(struct coll *c, int rank, const struct ranks *w)
         if (big[i] != want)
             return 31;
     }
-    uint16_t half[333];
-    for (int i = 0; i < 333; i++)
-        half[i] = f32_to_bf16((float)(i % 7 + rank)); /* small integers: exact in BF16 */
-    if (coll_allreduce(c, half, 333, DTYPE_BF16, COLL_SUM, &e))
-        return 40;
-    for (int i = 0; i < 333; i++)
-        if (bf16_to_f32(half[i]) != (float)(w->size * (i % 7) + w->size * (w->size - 1) / 2))
-            return 41;
+    static const enum dtype of_16_bits[] = {DTYPE_BF16, DTYPE_F16};
+    for (int k = 0; k < 2; k++) {
+        enum dtype t = of_16_bits[k];
+        uint16_t half[333];
+        for (int i = 0; i < 333; i++)
+            half[i] = f32_to_half(t, (float)(i % 7 + rank)); /* small integers: exact in both */
+        if (coll_allreduce(c, half, 333, t, COLL_SUM, &e))
+            return 40;
+        for (int i = 0; i < 333; i++)
+            if (half_to_f32(t, half[i]) != (float)(w->size * (i % 7) + w->size * (w->size - 1) / 2))
+                return 41;
+    }
     return 0;
 }
 

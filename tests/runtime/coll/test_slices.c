@@ -48,10 +48,10 @@ static int check_reduce_scatter(struct coll *c, const struct layout_group *g, st
     int64_t n, const int64_t *counts, enum dtype t)
 {
     struct err e;
-    size_t element = t == DTYPE_BF16 ? 2 : 4;
+    size_t element = t == DTYPE_F32 ? 4 : 2;
     int rank = g->first + g->index * g->stride;
-    for (int64_t i = 0; t == DTYPE_BF16 && i < n; i++)
-        ((uint16_t *)m.x)[i] = f32_to_bf16(ranks_value(rank, i));
+    for (int64_t i = 0; t != DTYPE_F32 && i < n; i++)
+        ((uint16_t *)m.x)[i] = f32_to_half(t, ranks_value(rank, i));
     if (t == DTYPE_F32)
         ranks_fill(m.x, rank, 0, n);
     memcpy(m.whole, m.x, (size_t)n * element);
@@ -102,7 +102,8 @@ static int check_memory(struct coll *c, const struct layout_group *g, struct mem
             cut_range((enum cut)how, sizes[k], g->size, counts);
             int wrong = check_reduce_scatter(c, g, m, sizes[k], counts, DTYPE_F32);
             if (!wrong && sizes[k] < MOST)
-                wrong = check_reduce_scatter(c, g, m, sizes[k], counts, DTYPE_BF16);
+                wrong = check_reduce_scatter(
+                    c, g, m, sizes[k], counts, how % 2 ? DTYPE_F16 : DTYPE_BF16);
             if (!wrong)
                 wrong = check_all_gather(c, g, m, sizes[k], counts);
             if (!wrong)

@@ -183,6 +183,11 @@ static void in_bf16(struct jobspec *s)
     s->precision = PRECISION_BF16;
 }
 
+static void in_fp16(struct jobspec *s)
+{
+    s->precision = PRECISION_FP16;
+}
+
 /* With ZeRO stage 1 over the data axis. */
 static void divided(struct jobspec *s)
 {
@@ -258,6 +263,7 @@ START_TEST(matrices_are_shared_out)
         {LLAMA, 2, {2, 1, 1, 1}, all_linear, 1e-5},
         {GPT2, 2, {2, 1, 1, 1}, all_linear, 1e-5},
         {LLAMA, 2, {2, 1, 1, 1}, in_bf16, 1e-2},
+        {LLAMA, 2, {2, 1, 1, 1}, in_fp16, 1e-3},
     };
     COMPARE(cases);
 }
@@ -315,6 +321,7 @@ START_TEST(experts_go_with_all_else)
         {MIXTRAL, 2, {1, 1, 2, 1}, by_sgd, 1e-5},
         {QWEN3_MOE, 3, {1, 1, 3, 1}, lora, 1e-5},
         {MIXTRAL, 2, {1, 1, 2, 1}, in_bf16, 1e-2},
+        {MIXTRAL, 2, {1, 1, 2, 1}, in_fp16, 1e-3},
     };
     COMPARE(cases);
 }
@@ -362,6 +369,7 @@ START_TEST(layers_are_shared_out)
         {LLAMA, 3, {1, 3, 1, 1}, again, 1e-5},
         {LLAMA, 2, {1, 2, 1, 1}, in_small_batches, 1e-5},
         {GPT2, 2, {1, 2, 1, 1}, in_bf16, 1e-2},
+        {GPT2, 2, {1, 2, 1, 1}, in_fp16, 1e-3},
     };
     COMPARE(cases);
 }
@@ -381,6 +389,7 @@ START_TEST(sequences_are_shared_out)
         {LLAMA, 2, {1, 1, 1, 2}, write_completions, 1e-5},
         {MISTRAL, 2, {1, 1, 1, 2}, of_documents, 1e-5},
         {LLAMA, 4, {1, 1, 1, 4}, in_bf16, 1e-2},
+        {LLAMA, 2, {1, 1, 1, 2}, in_fp16, 1e-3},
     };
     COMPARE(cases);
 }

@@ -2,9 +2,11 @@
  * Goal: the scale of FP16's loss follows torch.amp.GradScaler, and a step by which the gradient is
  * not finite changes nothing but the scale, on all ranks alike, whatever interrupts the training.
  * Method: the rule itself, step by step; then trainings of two ranks from a checkpoint whose
- * manifest holds the greatest scale, by which this model's first gradients overflow FP16. Slices
- * are named by their content, so equal names are equal weights and moments. Were the ranks not at
- * one, what an interrupted training loads would be no rank's own, and its end another.
+ * manifest holds the greatest scale, by which this model's first gradients overflow FP16, with data
+ * parallelism and with ranks that share the model or its sequences. Slices are named by their
+ * content, so equal names are equal weights and moments. Were the ranks not at one, what an
+ * interrupted training loads would be no rank's own, and its end another.
+ * needs: sample
  */
 #include "runtime/train/scale.h"
 
@@ -13,6 +15,7 @@
 #include "runtime/ckpt/manifest.h"
 #include "tests/runtime/golden.h"
 #include "tests/runtime/training.h"
+#include "tests/sample.h"
 #include "tests/unit.h"
 
 #include <math.h>
@@ -84,10 +87,17 @@ static struct ckpt_manifest manifest_of(const char *run, int step)
     return m;
 }
 
+static struct {
+    int tensor, pipeline, context;
+} axes;
+
 /* A job that saves each step, and keeps all. */
 static struct jobspec job_of(const char *run)
 {
     struct jobspec s = training_job(run);
+    s.parallelism.tensor = axes.tensor;
+    s.parallelism.pipeline = axes.pipeline;
+    s.parallelism.context = axes.context;
     s.precision = PRECISION_FP16;
     s.train.steps = STEPS;
     s.checkpoint.every_steps = 1;
@@ -189,7 +199,7 @@ static void check_metrics(const char *run, int step)
     ckpt_manifest_done(&m);
 }
 
-START_TEST(an_overflow_is_skipped_by_all)
+static void overflow(void)
 {
     struct jobspec start = job_of("start"), s = job_of("straight"), cut = job_of("cut");
     int from = plant(&start, "start"), skipped = 0;
@@ -213,6 +223,27 @@ START_TEST(an_overflow_is_skipped_by_all)
         ck_assert_mem_eq(&a.state.scale, &b.state.scale, sizeof a.state.scale);
         ckpt_manifest_done(&a);
         ckpt_manifest_done(&b);
+    }
+    static const char *const runs[] = {"start", "straight", "cut"};
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++)
+        golden_remove(training_path(runs[i]));
+}
+
+START_TEST(an_overflow_is_skipped_by_all)
+{
+    overflow();
+}
+END_TEST
+
+START_TEST(an_overflow_is_skipped_by_ranks_that_share)
+{
+    sample_print();
+    for (uint64_t i = 0; i < 3; i++) {
+        axes.tensor = i == 0 ? 2 : 0;
+        axes.pipeline = i == 1 ? 2 : 0;
+        axes.context = i == 2 ? 2 : 0;
+        if (sample_setting("LLMJOB_SAMPLE") == 1 || sample_takes_of(3, i))
+            overflow();
     }
 }
 END_TEST
@@ -257,5 +288,6 @@ int main(void)
     return unit_run_with(&u,
         (const TTest *const[]){halves_behind_what_is_not_finite, doubles_behind_2000_clean_steps,
             stays_within_its_bounds, an_overflow_is_skipped_by_all,
-            the_least_scale_ends_the_training, gradients_are_near, NULL});
+            an_overflow_is_skipped_by_ranks_that_share, the_least_scale_ends_the_training,
+            gradients_are_near, NULL});
 }
