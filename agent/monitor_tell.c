@@ -209,6 +209,16 @@ void monitor_tell_state(const struct monitor *m, struct buf *out)
 
 /* -- the report -- */
 
+/* The same for as long as it is so. */
+static const char *what_ails(const struct monitor *m)
+{
+    if (m->source.late_ms)
+        return "the source does not answer";
+    if (m->source.fails.code)
+        return "the source cannot be read";
+    return saver_late_ms(m->saver) ? "the folder of what is watched does not answer" : "";
+}
+
 int monitor_report(const struct monitor *m, struct arena *a, struct report *out, struct err *e)
 {
     int n = m ? m->spec->serve.classify.alert_count : 0;
@@ -220,7 +230,8 @@ int monitor_report(const struct monitor *m, struct arena *a, struct report *out,
         list[i] = (struct report_alert){.name = m->spec->serve.classify.alerts[i].name,
             .firing = v.firing,
             .fired_ms = v.fired_ms > 0 ? v.fired_ms : 0,
-            .resolved_ms = v.resolved_ms > 0 ? v.resolved_ms : 0};
+            .resolved_ms = v.resolved_ms > 0 ? v.resolved_ms : 0,
+            .message = what_ails(m)};
     }
     out->alerts = list;
     out->alert_count = n;

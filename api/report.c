@@ -120,6 +120,7 @@ static const struct field alert_rows[] = {
     {ROW("firing", BOOL, firing, "false")},
     {COUNTER("fired", fired_ms)},
     {COUNTER("resolved", resolved_ms)},
+    {TEXT("message", message, 63)},
 };
 static const struct field_table alert_table = TABLE_OF(alert_rows);
 #undef TABLE

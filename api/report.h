@@ -86,6 +86,7 @@ struct report_alert { /* of streams that are watched; times are the stream's, 0:
     const char *name;
     bool firing;
     int64_t fired_ms, resolved_ms; /* last */
+    const char *message;           /* what keeps it from what is watched; "" */
 };
 
 struct report {

@@ -151,7 +151,8 @@ static int copy_alerts(const struct report *r, struct arena *a, struct status *s
         list[i] = (struct status_alert){.name = r->alerts[i].name,
             .state = r->alerts[i].firing ? NAME_ALERT_FIRING : NAME_ALERT_INACTIVE,
             .fired_ms = whole_seconds(r->alerts[i].fired_ms),
-            .resolved_ms = whole_seconds(r->alerts[i].resolved_ms)};
+            .resolved_ms = whole_seconds(r->alerts[i].resolved_ms),
+            .message = *r->alerts[i].message ? r->alerts[i].message : NULL};
     s->alerts = list;
     s->alert_count = r->alert_count;
     return 0;

@@ -84,6 +84,7 @@ static const struct field alert_rows[] = {
     {TEXT("state", state)},
     {TIME("fired", fired_ms)},
     {TIME("resolved", resolved_ms)},
+    {TEXT("message", message)},
 };
 static const struct field_table alert_table = {alert_rows, COUNT(alert_rows), sizeof(TABLE)};
 #undef TABLE

@@ -28,6 +28,7 @@ struct condition {
 struct status_alert { /* of streams that are watched */
     const char *name, *state;
     int64_t fired_ms, resolved_ms;
+    const char *message; /* or NULL */
 };
 
 struct status_trial { /* a run of a search */

@@ -382,6 +382,16 @@ START_TEST(a_source_counts_once)
 }
 END_TEST
 
+/* Of the first alert, in the report. */
+static const char *message(void)
+{
+    struct report r = {0};
+    arena_auto struct arena *a = arena_create(1 << 16);
+    ck_assert_int_eq(monitor_report(watch, a, &r, &e), 0);
+    ck_assert_int_ge(r.alert_count, 1);
+    return r.alerts[0].message; /* a constant */
+}
+
 /* Turns go on, each as short as ever, until it is said of both folders that they do not answer. */
 START_TEST(a_folder_that_does_not_answer)
 {
@@ -412,6 +422,7 @@ START_TEST(a_folder_that_does_not_answer)
         slowest_ms = clock_ms() - began_ms > slowest_ms ? clock_ms() - began_ms : slowest_ms;
     }
     ck_assert_int_lt(slowest_ms, 1000);
+    ck_assert_str_eq(message(), "the source does not answer");
     ck_assert(
         !metric_is(NAME_METRIC_WATCH_SOURCE " 0") && !metric_is(NAME_METRIC_WATCH_STATE " 0"));
     hang_end(folder, hang);
@@ -423,6 +434,7 @@ START_TEST(a_folder_that_does_not_answer)
     now_ms += 5000;
     watch_until(
         metric_is(NAME_METRIC_WATCH_SOURCE " 0") && metric_is(NAME_METRIC_WATCH_STATE " 0"));
+    ck_assert_str_eq(message(), "");
     end();
     begin();
     client_open(&c);

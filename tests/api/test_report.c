@@ -46,8 +46,8 @@ static struct report_rank ranks[] = {
 };
 
 static struct report_alert alerts[] = {
-    {"burst", true, 1790000000000, 1780000000000},
-    {"calm", false, 0, 0},
+    {"burst", true, 1790000000000, 1780000000000, ""},
+    {"calm", false, 0, 0, "the source does not answer"},
 };
 
 static struct report full_report(void)
@@ -213,7 +213,8 @@ START_TEST(test_the_largest_report_is_within_its_limits)
     r.rank_row_count = 0;
     struct report_alert most[LIMIT_ALERTS];
     for (int i = 0; i < LIMIT_ALERTS; i++)
-        most[i] = (struct report_alert){text_of('a', 63), true, 1LL << 52, 1LL << 52};
+        most[i] =
+            (struct report_alert){text_of('a', 63), true, 1LL << 52, 1LL << 52, text_of('m', 63)};
     r.alerts = most;
     r.alert_count = LIMIT_ALERTS;
     struct buf facts buf_auto, whole buf_auto;

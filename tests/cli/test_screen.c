@@ -307,12 +307,12 @@ START_TEST(test_lines)
         "14:13:22  a checkpoint could not be read and the one before it was taken; it is kept as "
         "step-00000040.damaged; what is kept so takes 3 MiB\n");
     ck_assert_str_eq(tell(&s, &told), "");
-    struct report_alert alert = {"burst", true, 5000, 0};
+    struct report_alert alert = {"burst", true, 5000, 0, ""};
     s.report.alerts = &alert;
     s.report.alert_count = 1;
     ck_assert_str_eq(tell(&s, &told), "14:13:22  AlertFiring: alert burst\n");
     ck_assert_str_eq(tell(&s, &told), "");
-    alert = (struct report_alert){"burst", false, 6000, 7000}; /* once more, and over */
+    alert = (struct report_alert){"burst", false, 6000, 7000, ""}; /* once more, and over */
     ck_assert_str_eq(tell(&s, &told),
         "14:13:22  AlertFiring: alert burst\n14:13:22  AlertResolved: alert burst\n");
     ck_assert_str_eq(tell(&s, &told), "");

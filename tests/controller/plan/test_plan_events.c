@@ -68,9 +68,10 @@ START_TEST(changes_of_alerts_are_told_once)
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         struct world w;
-        struct report_alert alert = {"burst", table[i].firing, table[i].fired, table[i].resolved};
+        struct report_alert alert = {"burst", table[i].firing, table[i].fired, table[i].resolved,
+            i ? "" : "the source does not answer"};
         struct status_alert was = {
-            "burst", NAME_ALERT_INACTIVE, table[i].was_fired, table[i].was_resolved};
+            "burst", NAME_ALERT_INACTIVE, table[i].was_fired, table[i].was_resolved, NULL};
         world_init(&w, 1, "");
         world_settle(&w, 1);
         w.job->spec.serve.classify.alerts[0] = (struct jobspec_alert){
@@ -90,6 +91,10 @@ START_TEST(changes_of_alerts_are_told_once)
                     table[i].firing ? "\"name\":\"burst\",\"state\":\"Firing\",\"fired\":\""
                                     : "\"name\":\"burst\",\"state\":\"Inactive\""),
                 "%s", world_action(p, ACTION_STATUS)->body);
+        ck_assert_int_eq(world_action(p, ACTION_STATUS) &&
+                strstr(world_action(p, ACTION_STATUS)->body,
+                    "\"message\":\"the source does not answer\""),
+            !i);
         world_free(p);
         w.job->status.alerts = NULL;
         w.job->status.alert_count = 0;
