@@ -236,7 +236,8 @@ test: ## everything, in 20 minutes: install, build, house rules, unit tests in t
 	@+$(call start,-k computing tidy gpu); $(call told,computing) $(call told,tidy) $(call told,gpu)
 	@+tests/idly $(call start,beside) & idle=$$!; setsid $(call start,e2e-alone) & alone=$$!; \
 	  trap "kill -- -$$idle -$$alone" INT TERM; $(call group,e2e-cluster) wait; $(call told,e2e-alone) $(call told,asan-calm)
-	@+$(call start,-k asan-rest cuda tsan fuzz); $(foreach g,asan-rest cuda tsan fuzz,$(call told,$(g)))
+	@+$(call start,-k asan-rest cuda tsan); $(call told,asan-rest) $(call told,cuda) $(call told,tsan)
+	@+$(call group,fuzz)
 	@tests/run.sh -s $(O)/results 20
 # What runs on the cluster waits for much: beside it the other builds are made, and tests that know no time are run.
 beside: front
