@@ -1,4 +1,7 @@
-/* name: see name.h. */
+/*
+ * name: see name.h. Of aarch64 the kernel tells "CPU implementer" and "CPU part", as lscpu reads
+ * them, and no "model name".
+ */
 #include "kernels/cpu/name.h"
 
 #include <string.h>
