@@ -4,9 +4,9 @@
  * and on "cpu" with equal inputs; outputs are compared within the case's tolerance. Repeatability
  * compares two runs, and runs with 1, 2 and 3 threads, of those types of a shape that
  * tests/sample.h takes. Under AddressSanitizer they would only repeat the accesses of parity, which
- * is sampled there, and everywhere in F16, which but for products is BF16 with another load and
- * store. That the reference itself is right is shown by test_gradient.c (finite differences),
- * test_ref.c and test_quant.c (golden values).
+ * is sampled there, by an emulated processor (LLMJOB_EMULATED), and everywhere in F16, which but for
+ * products is BF16 with another load and store. That the reference itself is right is shown by
+ * test_gradient.c (finite differences), test_ref.c and test_quant.c (golden values).
  * needs: sample
  */
 #include "tests/kernels/op_cases.h"
@@ -56,22 +56,26 @@ static bool taken(const struct op_case *c, int s, enum dtype t)
     return sample_takes((uint64_t)((c - op_cases) * OP_CASE_SHAPES + s) * 3 + t);
 }
 
+/* As opposed to whole. */
+static bool sampled(void)
+{
 #ifdef __SANITIZE_ADDRESS__
-static const bool sanitized = true;
+    return true;
 #else
-static const bool sanitized = false;
+    return getenv("LLMJOB_EMULATED");
 #endif
+}
 
 START_TEST(test_parity)
 {
     const struct op_case *c = &op_cases[_i];
     struct dev *ref = open_dev("cpu-ref", 1), *fast = open_dev("cpu", 2);
     for (int s = 0; c->blocks && s < OP_CASE_SHAPES && c->shapes[s][0]; s++)
-        if (!sanitized || taken(c, s, DTYPE_F32))
+        if (!sampled() || taken(c, s, DTYPE_F32))
             compare(c, c->shapes[s], s, DTYPE_Q8_0, ref, fast);
     for (int s = 0; s < OP_CASE_SHAPES && c->shapes[s][0]; s++)
         for (enum dtype t = DTYPE_F32; t <= c->last; t++)
-            if (!(sanitized || (t == DTYPE_F16 && !c->by_threads)) || taken(c, s, t))
+            if (!(sampled() || (t == DTYPE_F16 && !c->by_threads)) || taken(c, s, t))
                 compare(c, c->shapes[s], s, t, ref, fast);
     dev_close(ref);
     dev_close(fast);
@@ -196,7 +200,7 @@ int main(void)
     tcase_add_loop_test(parity, test_parity, 0, op_case_count);
     tcase_add_test(parity, test_widened);
     tcase_add_test(parity, test_exact_gelu);
-    if (!sanitized)
+    if (!sampled())
         tcase_add_loop_test(repeat, test_repeatable, 0, op_case_count);
     tcase_add_test(failure, test_failure_sticks);
     suite_add_tcase(s, parity);
