@@ -49,7 +49,7 @@ struct ints_work {
 };
 
 /* -- x -- */
-/* Added to the bits of a group's greatest: on aarch64 a number that would round to 32640 or more,
+/* Added to a group's greatest for 16 bits: on aarch64 a number that would round to 32640 or more,
    and so not be two bytes with signs, has its group take the next power of two. */
 #if defined(__aarch64__)
 #define INTS_CARRY 0x10100
@@ -69,7 +69,7 @@ ISA_INLINE void ints_group_of_x(const float *x, int bits, int16_t *q, float *sca
         int32_t magnitude = raw[i] & 0x7fffffff;
         most = magnitude > most ? magnitude : most;
     }
-    int32_t e = (int32_t)(((uint32_t)most + INTS_CARRY) >> 23);
+    int32_t e = (int32_t)(((uint32_t)most + (bits > 15 ? INTS_CARRY : 0)) >> 23);
     union math_bits up = {.u = e > 14 ? (uint32_t)(252 + bits - e) << 23 : 0};
     union math_bits down = {.u = e > 14 ? (uint32_t)(e + 2 - bits) << 23 : 0};
     if (most >> 23 == 255) {
