@@ -56,13 +56,18 @@ static bool taken(const struct op_case *c, int s, enum dtype t)
     return sample_takes((uint64_t)((c - op_cases) * OP_CASE_SHAPES + s) * 3 + t);
 }
 
+static bool emulated(void)
+{
+    return getenv("LLMJOB_EMULATED");
+}
+
 /* As opposed to whole. */
 static bool sampled(void)
 {
 #ifdef __SANITIZE_ADDRESS__
     return true;
 #else
-    return getenv("LLMJOB_EMULATED");
+    return emulated();
 #endif
 }
 
@@ -121,8 +126,9 @@ START_TEST(test_widened)
     matmul_force_wide(fast);
     for (int s = 0; s < OP_CASE_SHAPES && c->shapes[s][0]; s++)
         for (enum dtype t = DTYPE_BF16; t <= c->last; t++)
-            compare(c, c->shapes[s], s, t, ref, fast);
-    for (int s = 0; s < 3; s++)
+            if (!emulated() || taken(c, s, t))
+                compare(c, c->shapes[s], s, t, ref, fast);
+    for (int s = 0; s < (emulated() ? 0 : 3); s++) /* the same text for all processors */
         for (enum dtype t = DTYPE_F32; t <= c->last; t++)
             compare(c, cut[s], OP_CASE_SHAPES + s, t, ref, fast);
     dev_close(ref);
