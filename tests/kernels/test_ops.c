@@ -4,8 +4,8 @@
  * and on "cpu" with equal inputs; outputs are compared within the case's tolerance. Repeatability
  * compares two runs, and runs with 1, 2 and 3 threads, of those types of a shape that
  * tests/sample.h takes. Under AddressSanitizer they would only repeat the accesses of parity, which
- * is sampled there, by an emulated processor (LLMJOB_EMULATED), and everywhere in F16, which but for
- * products is BF16 with another load and store. That the reference itself is right is shown by
+ * is sampled there, by an emulated processor (LLMJOB_EMULATED), and everywhere in F16, which but
+ * for products is BF16 with another load and store. That the reference itself is right is shown by
  * test_gradient.c (finite differences), test_ref.c and test_quant.c (golden values).
  * needs: sample
  */
