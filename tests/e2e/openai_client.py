@@ -468,7 +468,7 @@ def described(url):
     chat_fields = said["components"]["schemas"]["ChatRequest"]["properties"]
     check("openapi.json says what may be asked", said["openapi"].startswith("3.1")
           and {"/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1/models"} <= set(said["paths"])
-          and chat_fields["model"]["enum"] == [MODEL] and "frobnicate" not in chat_fields, said["paths"].keys())
+          and chat_fields["model"]["enum"] == [MODEL, None] and "frobnicate" not in chat_fields, said["paths"].keys())
 
 
 def ends(url):
