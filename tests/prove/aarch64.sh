@@ -7,7 +7,7 @@
 # kernels, which compare all sets that there are, and those of TESTS, or TEST..., on max, which has them all. Then two ranks train a
 # tiny Llama to a loss within 1e-4 of that of this machine's build (O), and it is served, in Q8_0: its logprobs are the same on all
 # three processors, and within 1e-3 of this machine's. QEMU tells whether it is right, not how fast it is, nor how processors order
-# what threads write. Ten minutes, and as many once to compile.
+# what threads write. Three minutes, and as many once to compile.
 here=$(realpath "$(dirname "$0")")
 native=$(realpath "${O:-$here/../../build}")
 A=$native B=$native
@@ -68,7 +68,7 @@ run_tests() { # processor test...
     mkdir "$work/tests"
     for name in "${@:2}"; do wrap "$work/tests/${name//\//.}" "tests/$name" "$1"; done
     CK_TIMEOUT_MULTIPLIER=30 OMP_WAIT_POLICY=passive LLMJOB_EMULATED=1 LLMJOB_SAMPLE=8 LLMJOB_SEED=${LLMJOB_SEED:-$(date +%s)} \
-        "$top/tests/run.sh" -g "aarch64 on $1" -t 1500 "$work"/tests/* || status=1
+        "$top/tests/run.sh" -g "aarch64-$1" -t 1500 "$work"/tests/* || status=1
     [ $status = 0 ] && pass || fail
 }
 other_run() { start "$other" "$1" --agent "$other/llmjob-agent" --rank-program "$other/llmjob-rank" "${@:2}"; }
