@@ -7,7 +7,7 @@
 # kernels, which compare all sets that there are, and those of TESTS, or TEST..., on max, which has them all. Then two ranks train a
 # tiny Llama to a loss within 1e-4 of that of this machine's build (O), and it is served, in Q8_0: its logprobs are the same on all
 # three processors, and within 1e-3 of this machine's. QEMU tells whether it is right, not how fast it is, nor how processors order
-# what threads write. Three minutes, and as many once to compile.
+# what threads write. Six minutes, and as many once to compile.
 here=$(realpath "$(dirname "$0")")
 native=$(realpath "${O:-$here/../../build}")
 A=$native B=$native
@@ -15,8 +15,9 @@ A=$native B=$native
 build=$top/build-aarch64
 TESTS="base/test_buf base/test_cel base/test_clock base/test_conf base/test_fair base/test_field base/test_io base/test_json base/test_mem
     base/test_metric base/test_net base/test_number base/test_random base/test_request base/test_secret base/test_utf8 base/test_yaml
-    runtime/coll/test_layout runtime/door/test_beat runtime/door/test_door
-    runtime/files/test_gguf runtime/files/test_safetensors runtime/files/test_hash runtime/model/test_kvcache runtime/serve/test_sample"
+    runtime/coll/test_coll runtime/coll/test_layout runtime/coll/test_slices runtime/door/test_beat runtime/door/test_door
+    runtime/files/test_gguf runtime/files/test_safetensors runtime/files/test_hash runtime/model/test_kvcache runtime/serve/test_batcher
+    runtime/serve/test_sample"
 [ $# -eq 0 ] || TESTS=$*
 
 # The packages that tests/deps.sh installs to compile with, of the other architecture, by an apt of their own.
