@@ -17,6 +17,7 @@
 #include "base/secret.h"
 #include "cli/command.h"
 #include "cli/crew.h"
+#include "cli/echo.h"
 #include "cli/evaluated.h"
 #include "cli/fill.h"
 #include "cli/lease.h"
@@ -95,6 +96,7 @@ struct local_run {
     struct jobspec spec;
     char folder[256], token[65], agent[512], rank[512];
     struct crew crew;
+    struct echo echo;              /* of a run task */
     struct folder_lease leases[2]; /* on the folders that a training writes */
     int signals;                   /* signalfd */
     int interrupts;
@@ -512,6 +514,16 @@ static int talk_to_coordinator(struct local_run *r, struct err *e)
     return rc == -ERR_BUG || rc == -ERR_DATA ? err_set(e, ERR_BUG, "%s", why.text) : 0;
 }
 
+static int show(struct local_run *r, struct err *e)
+{
+    struct screen s;
+    int rc = r->spec.task == TASK_RUN
+        ? echo_news(&r->echo, &r->crew, is_finished(r), r->terminal.fd, e)
+        : 0;
+    fill_screen(r, &s);
+    return rc ? rc : terminal_show(&r->terminal, &s, e);
+}
+
 /* Until the job is finished or killed. */
 static int run_turns(struct local_run *r, struct err *e)
 {
@@ -526,9 +538,7 @@ static int run_turns(struct local_run *r, struct err *e)
         rc = talk_to_coordinator(r, e);
         if (rc)
             return rc;
-        struct screen s;
-        fill_screen(r, &s);
-        rc = terminal_show(&r->terminal, &s, e);
+        rc = show(r, e);
         if (rc)
             return rc;
         if (is_finished(r))
@@ -714,7 +724,8 @@ static int prepare_run(struct local_run *r, struct err *e)
         .serve_port = (uint16_t)r->conf.port,
         .gpus = kind && !strcmp(kind, "cuda") ? r->spec.device.per_replica : 0};
     crew_init(&r->crew, &conf);
-    terminal_init(&r->terminal, STDOUT_FILENO, r->conf.plain);
+    /* A program's own lines are what a person runs it for: no picture is drawn over them. */
+    terminal_init(&r->terminal, STDOUT_FILENO, r->conf.plain || r->spec.task == TASK_RUN);
     return 0;
 }
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Goal: the four programs still do their work together, seen within seconds: a job file is checked, two ranks train, what
 # they wrote is served. Method: `llmjob run` of tests/golden's tiny Llama with a token for each byte, from a folder of its
-# own; the ranks' sample logs are audited by samples.awk; then once more by manifests/samples/zero.yaml, whose ranks
+# own, behind manifests/samples/run.yaml; the ranks' sample logs are audited by samples.awk; then once more by manifests/samples/zero.yaml, whose ranks
 # divide the optimizer's state, sharded.yaml and long-context.yaml, whose ranks share one model, or its sequences, to the same loss;
 # by experts.yaml, whose ranks share the experts that its first lines describe; and by communication.yaml, whose ranks take local
 # steps; evaluate-sharded.yaml, by four ranks that share the model and by one, finds the same loss, and serve-sharded.yaml says by four
@@ -173,6 +173,9 @@ stop() {
 
 trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
 prepare
+"${llmjob[@]}" run manifests/samples/run.yaml >"$work/said" || true
+check "any program runs on a gang, and what it prints is shown" equal "$(grep -oE '^\[[01]\] rank [01] of 2, local 0, .* says hello$' "$work/said" |
+	sort | sed 's/, master.*:[0-9]*//')" $'[0] rank 0 of 2, local 0, says hello\n[1] rank 1 of 2, local 0, says hello'
 check "the job is right" "${llmjob[@]}" validate "$work/train.yaml"
 check "two ranks train it to its end" timeout 120 "${llmjob[@]}" run "$work/train.yaml" \
 	--storage "data=$work" --plain
