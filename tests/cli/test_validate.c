@@ -8,6 +8,7 @@
 
 #include <check.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <unistd.h>
 
 static char out_path[] = "/tmp/test_validate.XXXXXX";
@@ -44,6 +45,28 @@ START_TEST(test_good)
     ck_assert_str_eq(out.data,
         "manifests/samples/finetune.yaml: valid: Train kjv, 2 replicas\n"
         "manifests/samples/serve.yaml: valid: Serve kjv-chat, 1 replica\n");
+}
+END_TEST
+
+/* All that users are given to copy is right, and stands in the table of it. */
+START_TEST(test_samples)
+{
+    struct err e = {.text = ""};
+    buf_auto struct buf table;
+    glob_t found;
+    buf_init(&table, 1 << 16);
+    ck_assert_int_eq(io_read_file("manifests/samples/README.md", 1 << 16, &table, &e), 0);
+    ck_assert_int_eq(glob("manifests/samples/*.yaml", 0, NULL, &found), 0);
+    ck_assert_uint_ge(found.gl_pathc, 30);
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        buf_auto struct buf out;
+        char link[128];
+        const char *const args[] = {found.gl_pathv[i], NULL};
+        ck_assert_msg(!validate(args, &e, &out), "%s", e.text);
+        snprintf(link, sizeof link, "(%s)", strrchr(found.gl_pathv[i], '/') + 1);
+        ck_assert_msg(strstr(buf_cstr(&table), link), "no %s in the samples' README", link);
+    }
+    globfree(&found);
 }
 END_TEST
 
@@ -100,6 +123,7 @@ int main(void)
     Suite *suite = suite_create("validate");
     TCase *t = tcase_create("validate");
     tcase_add_test(t, test_good);
+    tcase_add_test(t, test_samples);
     tcase_add_test(t, test_print);
     tcase_add_test(t, test_what_kubectl_takes);
     tcase_add_test(t, test_bad);
