@@ -121,10 +121,9 @@ static int check_cut(const struct model_config *c, const struct model_cut *x, st
 {
     int64_t least = c->kv_heads < c->ffn_dim ? c->kv_heads : c->ffn_dim;
     least = least < c->vocab ? least : c->vocab;
-    if ((x->tensor_size > 1 || x->pipeline_size > 1) && c->experts)
+    if (x->tensor_size > 1 && c->experts)
         return err_set(e, ERR_USER,
-            "spec.parallelism: a mixture of experts is not shared out, neither by tensor nor by "
-            "pipeline");
+            "spec.parallelism.tensor: %d, but spec.model is a mixture of experts", x->tensor_size);
     if (x->tensor_size > least)
         return err_set(e, ERR_USER,
             "spec.parallelism.tensor: %d, but spec.model has %lld key/value heads to share out",

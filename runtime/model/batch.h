@@ -78,8 +78,9 @@ struct batch {
     const int32_t *slots;       /* (N) where each row is among them; `chosen`: nowhere */
     int64_t first;              /* rows before these in the order of training */
     bool drops;                 /* dropout leaves something out */
-    /* of a mixture of experts: how often a sequence's tokens chose each, over the layers that
-       forward has run; what a count is multiplied with as the gradient of a probability */
+    /* of a mixture of experts: how often a sequence's tokens chose each, in forward over the layers
+       that have been run so far, stages before this one included, in backward over all; what a
+       count is multiplied with as the gradient of a probability */
     float *expert_count; /* (B, E) */
     float *balance;      /* (B) */
 

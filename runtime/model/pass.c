@@ -54,6 +54,11 @@ static void pass_carve(struct pass *p)
         p->balance = carve_tensor(c, p->batch.b, 1, DTYPE_F32);
         p->expert_load = carve_tensor(c, PASS_AHEAD, experts, DTYPE_F32);
     }
+    if (experts && p->model->conf.stages > 1) {
+        p->next_count = carve_tensor(c, p->batch.b, experts, DTYPE_F32);
+        p->whole_count = carve_tensor(c, p->batch.b, experts, DTYPE_F32);
+        p->next_whole_count = carve_tensor(c, p->batch.b, experts, DTYPE_F32);
+    }
     if (p->batch.config->masked || p->batch.config->last) {
         p->chosen_rows = carve_tensor(c, n, 1, DTYPE_I32);
         p->slots = carve_tensor(c, n, 1, DTYPE_I32);
@@ -317,9 +322,18 @@ void pass_add_losses(struct pass *p, int64_t b)
         add_losses(p, rows);
 }
 
-static void add_expert_load(struct pass *p, int64_t b)
+void pass_clear_counts(struct pass *p, int64_t b)
 {
     int64_t experts = model_config_experts(p->batch.config);
+    if (experts)
+        dev_zero(p->dev, p->expert_count, (size_t)(b * experts) * 4);
+}
+
+void pass_add_counts(struct pass *p, int64_t b)
+{
+    int64_t experts = model_config_experts(p->batch.config);
+    if (!experts)
+        return;
     OP(p, bias_back, .n = b, .c = experts, .ld = experts, .dy = p->expert_count,
         .dbias = p->expert_load + p->ahead * experts, .t = DTYPE_F32);
 }
@@ -346,15 +360,14 @@ int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scal
         return rc;
     if (backward && p->teacher)
         teacher_forward(p->teacher, &s);
-    if (s.config->experts)
-        pass_upload_balance(p, b, in, scale);
+    pass_upload_balance(p, b, in, scale);
+    pass_clear_counts(p, b);
     net_forward(&s, p->nets);
     head_loss(&s, &p->nets->head, p->targets, p->loss, scale, backward);
     if (backward) {
         beat_phase(s.page, WIRE_PHASE_BACKWARD);
         net_backward(&s, p->nets, pass_tell_ready, p);
-        if (p->expert_load)
-            add_expert_load(p, b);
+        pass_add_counts(p, b);
     }
     if (loss_sum)
         return read_loss(p, p->loss, pass_rows(p, b), loss_sum, e);
@@ -391,8 +404,8 @@ int pass_forward(
     if (rc)
         return rc;
     const struct batch *s = &p->last;
-    if (s->config->experts)
-        pass_upload_balance(p, b, in, 0); /* such losses have none */
+    pass_upload_balance(p, b, in, 0); /* such losses have none */
+    pass_clear_counts(p, b);
     net_forward(s, p->nets);
     head_loss(s, &p->nets->head, p->targets, p->loss, 0, false);
     dev_download(p->dev, p->host, p->loss, (size_t)s->n * 4);
@@ -423,10 +436,7 @@ int pass_next(struct pass *p, const int32_t *ids, int64_t n, float *logits, stru
     int rc = pass_upload_input(p, &s, &in, e);
     if (rc)
         return rc;
-    if (c->experts) {
-        dev_zero(p->dev, p->balance, 4);
-        dev_zero(p->dev, p->expert_count, (size_t)model_config_experts(c) * 4);
-    }
+    pass_clear_counts(p, 1);
     size_t bytes = (size_t)model_vocab(p->model) * sizeof *logits;
     const struct head *head = &p->nets->head;
     net_run(&s, p->nets);

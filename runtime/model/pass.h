@@ -90,11 +90,11 @@ struct pass_traffic {
 int pass_stage_exchange(struct pass *p, const struct pass_traffic *x, struct err *e);
 /* Forward of a part: of a chunk's whose backward is still to come there are at most
    model_conf.in_flight, neighbours in k. Above the last layer its losses are added to what
-   pass_loss tells, and its backward follows at once. in: the same for both. */
+   pass_loss tells, and its backward follows at once. in and scale: the same for both. */
 int pass_stage_forward(struct pass *p, const struct pass_part *x, const struct pass_input *in,
     float scale, bool backward, struct err *e);
-int pass_stage_backward(
-    struct pass *p, const struct pass_part *x, const struct pass_input *in, struct err *e);
+int pass_stage_backward(struct pass *p, const struct pass_part *x, const struct pass_input *in,
+    float scale, struct err *e);
 /* Whether tokens that do not exist would change what is learnt, though no other sees them: of a
    mixture of experts, which is to be balanced over those that do. */
 bool pass_counts_tokens(const struct pass *p);

@@ -42,6 +42,9 @@ struct pass {
     int64_t chosen;                /* of the last step's */
     bool documents;                /* position and sees_from are of the last step's */
     float *expert_count, *balance; /* (B, E), (B): of a mixture of experts; else NULL */
+    /* of a stage of a pipeline: what comes in place of the former while it goes; of the batch that
+       is in backward; and what comes in place of that */
+    float *next_count, *whole_count, *next_whole_count;
     float *expert_load;            /* (PASS_AHEAD, E): counts since pass_loss */
     float *loss;                   /* (N) */
     float *loss_total;             /* (PASS_AHEAD, N): by row, since pass_loss */
@@ -57,7 +60,8 @@ int64_t pass_in_flight(const struct pass *p, int chunk);
 /* Where every token of n rows stands, and what it sees from: the beginning of its document (first;
    NULL: of its row) or of the window; goes up. */
 void pass_upload_places(struct pass *p, const int32_t *first, int64_t n);
-/* What the balance loss of each of b sequences weighs, for gradients times scale; goes up. */
+/* What the balance loss of each of b sequences weighs, for gradients times scale; goes up. Of a
+   model without experts nothing. */
 void pass_upload_balance(struct pass *p, int64_t b, const struct pass_input *in, float scale);
 /* Rows of targets, losses and logits of b sequences: a token each, or a text each. */
 int64_t pass_rows(const struct pass *p, int64_t b);
@@ -68,6 +72,10 @@ int pass_upload_input(struct pass *p, struct batch *s, const struct pass_input *
 /* Input and targets of b sequences go up. *out: what the net runs over. */
 int pass_upload(struct pass *p, int64_t b, const struct pass_input *in, bool drops,
     struct batch *out, struct err *e);
+/* Of a mixture of experts: nothing has been chosen yet by b sequences; what they have is added to
+   pass_expert_load. */
+void pass_clear_counts(struct pass *p, int64_t b);
+void pass_add_counts(struct pass *p, int64_t b);
 /* Adds the losses of b sequences to what those of each row have come to since pass_loss. */
 void pass_add_losses(struct pass *p, int64_t b);
 /* net_backward's layer_fn; user: the pass. */

@@ -158,16 +158,17 @@ void pass_upload_balance(struct pass *p, int64_t b, const struct pass_input *in,
 {
     const struct model_config *c = p->batch.config;
     float *stage = (float *)p->host;
-    for (int64_t i = 0; i < b; i++) {
+    int64_t layers = model_config_is_share(c) ? c->share.layers : c->layers;
+    for (int64_t i = 0; i < b && c->experts; i++) {
         double labels = 0, chosen = (double)(in->lengths ? in->lengths[i] : p->tokens);
         for (int64_t j = 0; j < p->tokens; j++)
             labels += in->targets[i * p->tokens + j] >= 0;
-        chosen *= (double)c->layers;
+        chosen *= (double)layers;
         stage[i] = (float)((double)c->balance_loss_coef * (double)scale * labels *
             (double)model_config_experts(c) / (chosen * chosen));
     }
-    dev_upload(p->dev, p->balance, stage, (size_t)b * 4);
-    dev_zero(p->dev, p->expert_count, (size_t)(b * model_config_experts(c)) * 4);
+    if (c->experts)
+        dev_upload(p->dev, p->balance, stage, (size_t)b * 4);
 }
 
 struct batch pass_batch(const struct pass *p, int64_t b, const struct pass_input *in, bool drops)

@@ -4,7 +4,8 @@
  * there are stages behind it, then takes turns, so no more micro-batches than that and one wait
  * for their backward. What goes up and what comes down meet in one exchange, so that no two wait
  * for each other. Stages whose layers are in chunks interleave these (runtime/model/interleave.h).
- * Of objectives that tell tokens: padding stands behind what is learnt.
+ * Of objectives that tell tokens: padding stands behind what is learnt, and only a mixture of
+ * experts is told where it begins.
  */
 #include "runtime/model/interleave.h"
 #include "runtime/train/internal.h"
@@ -23,7 +24,10 @@ static int64_t sequences_of(const struct staged_step *r, int64_t k)
 
 static struct pass_input input_of(const struct train *t)
 {
-    return (struct pass_input){.ids = t->inputs, .targets = t->labels, .first = t->first};
+    return (struct pass_input){.ids = t->inputs,
+        .lengths = pass_counts_tokens(t->pass) ? t->lengths : NULL,
+        .targets = t->labels,
+        .first = t->first};
 }
 
 static struct pass_part part_of(const struct staged_step *r, int64_t k, int chunk)
@@ -52,7 +56,7 @@ static int backward(const struct staged_step *r, const struct pass_part *x, stru
 {
     const struct pass_input in = fill(r, x->k);
     train_begin_backward(r->t, x->k + 1 == r->batches);
-    return pass_stage_backward(r->t->pass, x, &in, e);
+    return pass_stage_backward(r->t->pass, x, &in, r->scale, e);
 }
 
 /* -- stages of one run of layers -- */

@@ -31,8 +31,8 @@
     "\"n_head\": 4, \"n_positions\": 64, \"layer_norm_epsilon\": 1e-5}"
 #define MIXTRAL \
     "{\"model_type\": \"mixtral\", \"vocab_size\": 320, \"hidden_size\": 32, " \
-    "\"intermediate_size\": 32, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, " \
-    "\"num_key_value_heads\": 2, \"max_position_embeddings\": 64, \"rms_norm_eps\": 1e-5, " \
+    "\"intermediate_size\": 32, \"num_hidden_layers\": 4, \"num_attention_heads\": 4, " \
+    "\"num_key_value_heads\": 4, \"max_position_embeddings\": 64, \"rms_norm_eps\": 1e-5, " \
     "\"rope_theta\": 10000.0, \"num_local_experts\": 4, \"num_experts_per_tok\": 2, " \
     "\"router_aux_loss_coef\": 0.02, \"tie_word_embeddings\": false}"
 
@@ -146,8 +146,10 @@ static const struct cells products[] = {{.world = 8, .tensor = 2, .pipeline = 2}
     {.world = 8, .pipeline = 2, .chunks = 2, .context = 2}};
 static const struct cells experts[] = {{.world = 2, .expert = 2}, {.world = 4, .expert = 4},
     {.world = 4, .expert = 2}, {.world = 8, .expert = 2}, {.world = 8, .expert = 4},
-    {.world = 8, .expert = 2, .zero = 1}, {.world = 8, .expert = 4, .zero = 1}, {.world = 4},
-    {.world = 4, .zero = 1}, {.world = 4, .zero = 3}};
+    {.world = 8, .expert = 2, .zero = 1}, {.world = 8, .expert = 4, .zero = 1}, {.world = 2},
+    {.world = 4}, {.world = 4, .zero = 1}, {.world = 4, .zero = 3}, {.world = 2, .pipeline = 2},
+    {.world = 4, .pipeline = 4}, {.world = 2, .pipeline = 2, .chunks = 2},
+    {.world = 8, .pipeline = 2, .chunks = 2, .zero = 1}, {.world = 8, .pipeline = 4}};
 #define COUNT(list) ((int)(sizeof(list) / sizeof *(list)))
 
 START_TEST(each_axis_learns_what_one_rank_learns)
