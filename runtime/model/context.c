@@ -65,6 +65,22 @@ int64_t context_place(const struct context *x, int64_t tokens, int64_t i)
     return place_of(x, x->rank, tokens, i);
 }
 
+/* Of the chunk that begins at `begin`, n tokens long. */
+static int64_t existing(int64_t length, int64_t begin, int64_t n)
+{
+    int64_t left = length - begin;
+    return left < 0 ? 0 : left < n ? left : n;
+}
+
+int64_t context_length(const struct context *x, int64_t tokens, int64_t length)
+{
+    int64_t n = tokens / 2;
+    if (x->size == 1)
+        return length;
+    return existing(length, context_chunk(x->size, x->rank, 0) * n, n) +
+        existing(length, context_chunk(x->size, x->rank, 1) * n, n);
+}
+
 /* The row that token `place` of sequence i has as the ranks have them. */
 static int64_t row_of(const struct context *x, int64_t i, int64_t place)
 {

@@ -65,6 +65,13 @@ void parallel_scatter(const struct batch *s, void *x, int64_t count)
         coll_reduce_join(p->context);
 }
 
+void parallel_sum_context(struct parallel *p, float *x, int64_t count)
+{
+    if (p->context && p->failure.code == ERR_NONE &&
+        !coll_reduce_start(p->context, x, count, DTYPE_F32, COLL_SUM, &p->failure))
+        coll_reduce_join(p->context);
+}
+
 static bool is_partial(const struct parallel *p, const struct tensor *t)
 {
     return p->dealt ? !tensor_of_expert(t->role) : tensor_is_shared(t);

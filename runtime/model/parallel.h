@@ -51,6 +51,8 @@ bool parallel_tell(const struct batch *s, const void *mine, size_t bytes, void *
    gather: each rank's own becomes everybody's; scatter: a rank's own becomes its sum. */
 void parallel_gather(const struct batch *s, void *x, int64_t count);
 void parallel_scatter(const struct batch *s, void *x, int64_t count);
+/* x (count), F32, becomes its sum over the context axis, if there is one. */
+void parallel_sum_context(struct parallel *p, float *x, int64_t count);
 /* gradient: a flat range of F32 beside t. Its parts of which every rank makes some become sums. */
 void parallel_sum_shared(struct parallel *p, const struct tensors *t, float *gradient);
 /* x (N, C), of the batch's type, comes from the stage before, or goes to the next, where there is

@@ -334,6 +334,7 @@ void pass_add_counts(struct pass *p, int64_t b)
     int64_t experts = model_config_experts(p->batch.config);
     if (!experts)
         return;
+    parallel_sum_context(&p->parallel, p->expert_count, b * experts);
     OP(p, bias_back, .n = b, .c = experts, .ld = experts, .dy = p->expert_count,
         .dbias = p->expert_load + p->ahead * experts, .t = DTYPE_F32);
 }
@@ -366,8 +367,8 @@ int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scal
     head_loss(&s, &p->nets->head, p->targets, p->loss, scale, backward);
     if (backward) {
         beat_phase(s.page, WIRE_PHASE_BACKWARD);
-        net_backward(&s, p->nets, pass_tell_ready, p);
         pass_add_counts(p, b);
+        net_backward(&s, p->nets, pass_tell_ready, p);
     }
     if (loss_sum)
         return read_loss(p, p->loss, pass_rows(p, b), loss_sum, e);

@@ -31,13 +31,16 @@ void pass_zero_gradient(struct pass *p);
 /* Adds its part of the plan. */
 int pass_plan(struct model *m, struct memplan *plan, struct err *e);
 
-/* Where ranks share sequences (context.h), T is what this one has of each: its two chunks. */
+/* Where ranks share sequences (context.h), T is what this one has of each: its two chunks; lengths
+   and told are of whole sequences. */
 struct pass_input {         /* host */
     const int32_t *ids;     /* (b, T) */
     const int32_t *lengths; /* (b) only so many tokens of each sequence exist; NULL: all T */
     const int32_t *first;   /* (b, T) where in its sequence the document of each token begins;
                                NULL: at 0. Of models that see what came before, and are packed */
     const int32_t *types;   /* (b, T) of each token; NULL: 0. Of models that have types */
+    const int32_t *told;    /* (b) targets of each sequence that have a loss; NULL: those of targets.
+                               Of mixtures of experts, which are balanced by it */
     /* Where a label is told at the last token: the last of each sequence that is not the
        configuration's padding (transformers' rule). */
     const int32_t *targets; /* (b, T) tokens, or labels where the model has them (of a text at

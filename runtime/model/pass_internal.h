@@ -72,8 +72,9 @@ int pass_upload_input(struct pass *p, struct batch *s, const struct pass_input *
 /* Input and targets of b sequences go up. *out: what the net runs over. */
 int pass_upload(struct pass *p, int64_t b, const struct pass_input *in, bool drops,
     struct batch *out, struct err *e);
-/* Of a mixture of experts: nothing has been chosen yet by b sequences; what they have is added to
-   pass_expert_load. */
+/* Of a mixture of experts: nothing has been chosen yet by b sequences; and when all layers have
+   been run, before backward: what was chosen is added to pass_expert_load, over all ranks that
+   share the sequences. */
 void pass_clear_counts(struct pass *p, int64_t b);
 void pass_add_counts(struct pass *p, int64_t b);
 /* Adds the losses of b sequences to what those of each row have come to since pass_loss. */

@@ -28,6 +28,12 @@ void pass_upload_places(struct pass *p, const int32_t *first, int64_t n)
     dev_upload(p->dev, p->sees_from, stage, (size_t)n * 4);
 }
 
+/* Of a sequence, of which other ranks may have some. */
+static int64_t whole_tokens(const struct pass *p)
+{
+    return p->tokens * p->context.size;
+}
+
 static int check_several(const int32_t *targets, int64_t n, struct err *e)
 {
     for (int64_t i = 0; i < n; i++)
@@ -132,9 +138,9 @@ static void upload_targets(struct pass *p, const int32_t *targets, int64_t b)
 static int check_lengths(const struct pass *p, int64_t b, const int32_t *lengths, struct err *e)
 {
     for (int64_t i = 0; lengths && i < b; i++)
-        if (lengths[i] < 1 || lengths[i] > p->tokens)
+        if (lengths[i] < 1 || lengths[i] > whole_tokens(p))
             return err_set(e, ERR_DATA, "a sequence of %d tokens in a batch of %lld each",
-                lengths[i], (long long)p->tokens);
+                lengths[i], (long long)whole_tokens(p));
     return 0;
 }
 
@@ -160,8 +166,9 @@ void pass_upload_balance(struct pass *p, int64_t b, const struct pass_input *in,
     float *stage = (float *)p->host;
     int64_t layers = model_config_is_share(c) ? c->share.layers : c->layers;
     for (int64_t i = 0; i < b && c->experts; i++) {
-        double labels = 0, chosen = (double)(in->lengths ? in->lengths[i] : p->tokens);
-        for (int64_t j = 0; j < p->tokens; j++)
+        double labels = in->told ? in->told[i] : 0;
+        double chosen = (double)(in->lengths ? in->lengths[i] : whole_tokens(p));
+        for (int64_t j = 0; j < p->tokens && !in->told; j++)
             labels += in->targets[i * p->tokens + j] >= 0;
         chosen *= (double)layers;
         stage[i] = (float)((double)c->balance_loss_coef * (double)scale * labels *
@@ -219,6 +226,14 @@ static void upload_types(struct pass *p, const struct batch *s, const int32_t *t
     p->typed = types;
 }
 
+static void upload_lengths(struct pass *p, const int32_t *lengths, int64_t b)
+{
+    int32_t *stage = (int32_t *)p->host;
+    for (int64_t i = 0; i < b; i++)
+        stage[i] = (int32_t)context_length(&p->context, p->tokens, lengths[i]);
+    dev_upload(p->dev, p->lengths, stage, (size_t)b * 4);
+}
+
 /* What forward reads goes up. */
 int pass_upload_input(struct pass *p, struct batch *s, const struct pass_input *in, struct err *e)
 {
@@ -232,7 +247,7 @@ int pass_upload_input(struct pass *p, struct batch *s, const struct pass_input *
     if (in->first || p->documents)
         pass_upload_places(p, in->first, in->first ? s->n : p->batch.n);
     if (in->lengths)
-        dev_upload(p->dev, p->lengths, in->lengths, (size_t)s->b * 4);
+        upload_lengths(p, in->lengths, s->b);
     dev_upload(p->dev, p->ids, in->ids, (size_t)s->n * 4);
     if (p->own_ids)
         embed_find_own(s, in->ids, (int32_t *)p->host); /* a word a row */

@@ -74,6 +74,14 @@ void train_set_length(struct train *t, int64_t longest)
     pass_set_tokens(t->pass, train_row(t));
 }
 
+static int32_t count_told(const struct train *t, const int32_t *labels)
+{
+    int32_t told = 0;
+    for (int64_t i = 0; i < t->length; i++)
+        told += labels[i] >= 0;
+    return told;
+}
+
 /* Of a whole row, the chunks that are this rank's (runtime/model/context.h), at its beginning. */
 static void take_chunks(const struct train *t, int32_t *row)
 {
@@ -94,6 +102,8 @@ void train_fill(struct train *t, const struct data *d, int64_t sample, int64_t j
         t->objective->loop->fill_fn(t, d, sample, j);
     if (t->first)
         data_first(d, sample, t->length, t->first + at); /* there is room for a whole row */
+    if (t->told)
+        t->told[row] = count_told(t, t->labels + at);
     take_chunks(t, t->inputs + at);
     take_chunks(t, t->labels + row * width);
     take_chunks(t, t->first ? t->first + at : NULL);
@@ -139,6 +149,8 @@ int train_idle(struct train *t, float scale, bool backward, struct err *e)
     if (t->first)
         memset(t->first, 0, (size_t)t->length * sizeof *t->first);
     t->lengths[0] = 1;
+    if (t->told)
+        t->told[0] = 0;
     return t->objective->loop->loss_fn(t, 1, scale, backward, e);
 }
 

@@ -55,6 +55,7 @@ static int tokens_loss(struct train *t, int64_t b, float scale, bool backward, s
         return train_pipeline_look(t, b, e);
     const struct pass_input in = {.ids = t->inputs,
         .lengths = pass_counts_tokens(t->pass) ? t->lengths : NULL,
+        .told = t->told,
         .first = t->first,
         .targets = t->labels};
     return pass_step(t->pass, b, &in, scale, backward, NULL, e);

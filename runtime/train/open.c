@@ -605,9 +605,12 @@ int train_open_batch(struct train *t, struct err *e)
     t->lengths = mem_array(rows, sizeof *t->lengths);
     bool packed = t->data && data_packed(t->data);
     t->first = packed ? mem_array(n, sizeof *t->first) : NULL;
+    bool counted = t->config.experts && t->plan.layout.cp > 1;
+    t->told = counted ? mem_array(rows, sizeof *t->told) : NULL;
     bool typed = t->config.types && data_paired(t->data ? t->data : t->test);
     t->types = typed ? mem_array(n, sizeof *t->types) : NULL;
-    if (!t->inputs || !t->labels || !t->lengths || (packed && !t->first) || (typed && !t->types))
+    if (!t->inputs || !t->labels || !t->lengths || (packed && !t->first) || (typed && !t->types) ||
+        (counted && !t->told))
         return err_set(e, ERR_MEMORY, "no memory for a micro-batch");
     return 0;
 }
@@ -775,6 +778,7 @@ void train_close(struct train *t)
     mem_free(t->inputs);
     mem_free(t->labels);
     mem_free(t->lengths);
+    mem_free(t->told);
     mem_free(t->first);
     mem_free(t->types);
     if (t->objective->loop->close_fn)

@@ -26,6 +26,7 @@ static struct pass_input input_of(const struct train *t)
 {
     return (struct pass_input){.ids = t->inputs,
         .lengths = pass_counts_tokens(t->pass) ? t->lengths : NULL,
+        .told = t->told,
         .targets = t->labels,
         .first = t->first};
 }

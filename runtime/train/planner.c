@@ -47,9 +47,6 @@ static int check_context(const struct planner_input *in, int context, struct err
 {
     if (context == 1)
         return 0;
-    if (in->model.config.experts)
-        return err_set(e, ERR_USER,
-            "spec.parallelism.context: %d does not go with a mixture of experts", context);
     if (in->model.sequence_length % (2 * (int64_t)context))
         return err_set(e, ERR_USER,
             "spec.train.sequenceLength: %lld, which is no multiple of 2 x context, %lld",

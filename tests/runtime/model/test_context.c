@@ -29,6 +29,20 @@ START_TEST(every_token_is_on_one_rank)
 }
 END_TEST
 
+START_TEST(what_exists_of_a_rank_are_its_first_tokens)
+{
+    for (int size = 1; size <= 5; size++)
+        for (int64_t length = 0; length <= size * 6; length++)
+            for (int rank = 0; rank < size; rank++) {
+                const struct context x = {.size = size, .rank = rank};
+                int64_t exist = context_length(&x, 6, length);
+
+                for (int64_t i = 0; i < 6; i++)
+                    ck_assert((context_place(&x, 6, i) < length) == (i < exist));
+            }
+}
+END_TEST
+
 START_TEST(every_rank_has_as_many_scores)
 {
     for (int size = 2; size <= 9; size++)
@@ -42,4 +56,5 @@ START_TEST(every_rank_has_as_many_scores)
 }
 END_TEST
 
-UNIT_MAIN("context", every_token_is_on_one_rank, every_rank_has_as_many_scores)
+UNIT_MAIN("context", every_token_is_on_one_rank, what_exists_of_a_rank_are_its_first_tokens,
+    every_rank_has_as_many_scores)
