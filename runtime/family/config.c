@@ -121,9 +121,10 @@ static int check_cut(const struct model_config *c, const struct model_cut *x, st
 {
     int64_t least = c->kv_heads < c->ffn_dim ? c->kv_heads : c->ffn_dim;
     least = least < c->vocab ? least : c->vocab;
-    if (x->tensor_size > 1 && c->experts)
+    if (c->experts && x->tensor_size > c->expert_ffn_dim)
         return err_set(e, ERR_USER,
-            "spec.parallelism.tensor: %d, but spec.model is a mixture of experts", x->tensor_size);
+            "spec.parallelism.tensor: %d, but spec.model has experts of %lld columns to share out",
+            x->tensor_size, (long long)c->expert_ffn_dim);
     if (x->tensor_size > least)
         return err_set(e, ERR_USER,
             "spec.parallelism.tensor: %d, but spec.model has %lld key/value heads to share out",
@@ -168,11 +169,13 @@ int model_config_share(const struct model_config *whole, const struct model_cut 
         c.share = (struct model_share){.heads = whole->heads,
             .kv_heads = whole->kv_heads,
             .ffn_dim = whole->ffn_dim,
+            .expert_ffn_dim = whole->expert_ffn_dim,
             .vocab = whole->vocab,
             .layers = whole->layers,
             .experts = whole->experts,
             .first_kv_head = part_begins(whole->kv_heads, t, n),
             .first_ffn = part_begins(whole->ffn_dim, t, n),
+            .first_expert_ffn = part_begins(whole->expert_ffn_dim, t, n),
             .first_token = part_begins(whole->vocab, t, n),
             .first_layer = stage_begins(whole->layers, x, x->pipeline),
             .first_expert = part_begins(whole->experts, x->expert, dealt),
@@ -180,6 +183,7 @@ int model_config_share(const struct model_config *whole, const struct model_cut 
             .expert_ranks = dealt};
         c.kv_heads = part_begins(whole->kv_heads, t + 1, n) - c.share.first_kv_head;
         c.ffn_dim = part_begins(whole->ffn_dim, t + 1, n) - c.share.first_ffn;
+        c.expert_ffn_dim = part_begins(whole->expert_ffn_dim, t + 1, n) - c.share.first_expert_ffn;
         c.vocab = part_begins(whole->vocab, t + 1, n) - c.share.first_token;
         c.layers = stage_begins(whole->layers, x, x->pipeline + 1) - c.share.first_layer;
         c.experts = part_begins(whole->experts, x->expert + 1, dealt) - c.share.first_expert;
@@ -279,6 +283,7 @@ void model_config_whole(struct model_config *c)
     c->heads = c->share.heads;
     c->kv_heads = c->share.kv_heads;
     c->ffn_dim = c->share.ffn_dim;
+    c->expert_ffn_dim = c->share.expert_ffn_dim;
     c->vocab = c->share.vocab;
     c->layers = c->share.layers;
     c->experts = c->share.experts;

@@ -22,15 +22,15 @@ enum position_kind { POSITIONS_ROTARY, POSITIONS_LEARNED };
 
 /* What a rank has of a model that several share. Tensor parallelism (Shoeybi et al.,
    arXiv:1909.08053) gives it some of the key/value heads with the heads that read them, of the
-   feed-forward's columns and of the vocabulary's rows; pipeline parallelism some of the layers, the
+   columns of the feed-forward, or of each expert's, and of the vocabulary's rows; pipeline parallelism some of the layers, the
    first rank the embeddings with them, the last one the head; expert parallelism (Lepikhin et al.,
    arXiv:2006.16668) some of the experts of each layer. Each of them one behind the other, but for
    layers in chunks: of c chunks a stage of p has virtual stages stage, stage + p, ... of c p
    (Narayanan et al., arXiv:2104.04473). Zeros: all of it. */
 struct model_share {
-    int64_t heads, kv_heads, ffn_dim, vocab, layers, experts; /* of the whole model */
+    int64_t heads, kv_heads, ffn_dim, expert_ffn_dim, vocab, layers, experts; /* of the model */
     /* where the share begins */
-    int64_t first_kv_head, first_ffn, first_token, first_layer, first_expert;
+    int64_t first_kv_head, first_ffn, first_expert_ffn, first_token, first_layer, first_expert;
     int tensor_ranks, expert_ranks; /* that have a layer, or its experts, together */
     int stages, stage, chunks;      /* of a pipeline; chunks 0: one */
 };
@@ -73,7 +73,8 @@ struct model_config {
     int64_t experts, experts_per_token, expert_ffn_dim;
     bool norm_topk;           /* the weights of those chosen are divided by their sum */
     float balance_loss_coef;  /* of the loss that keeps experts evenly loaded, in training */
-    struct model_share share; /* heads, kv_heads, ffn_dim, vocab, layers, experts are its */
+    struct model_share share; /* heads, kv_heads, ffn_dim, expert_ffn_dim, vocab, layers, experts
+                                 are its */
 };
 
 int model_config_read(const char *path, struct model_config *out, struct err *e); /* config.json */

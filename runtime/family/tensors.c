@@ -222,6 +222,9 @@ static int64_t extent_of_whole(const struct model_config *c, enum extent x, int6
     case EXTENT_FFN:
         *begin = s->first_ffn;
         return s->ffn_dim;
+    case EXTENT_EXPERT_FFN:
+        *begin = s->first_expert_ffn;
+        return s->expert_ffn_dim;
     case EXTENT_VOCAB:
         *begin = s->first_token;
         return s->vocab;

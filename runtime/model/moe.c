@@ -5,11 +5,16 @@
  *
  * Rows go to the order of experts and back by permutations that the device makes (expert_sort), and
  * a token's k rows are added up in the order of its choices: no sum depends on how rows fell.
+ *
+ * Of a share by tensor parallelism a rank has some of the columns of every expert. All ranks choose
+ * alike, from the same numbers; what experts give is added up over them, and so are the gradients
+ * of what these read and of the weights, so that of the router is every rank's.
  */
 #include "runtime/model/moe.h"
 
 #include "runtime/model/dispatch.h"
 #include "runtime/model/gemm.h"
+#include "runtime/model/parallel.h"
 #include "runtime/model/sublayer.h"
 
 /* -- tensors -- */
@@ -96,6 +101,8 @@ static void moe_carve(
     }
     if (model_config_is_dealt(s->config))
         carve_ways(f, s, rows, kept, scratch);
+    if (model_config_is_cut(s->config))
+        f->sum = s->train ? s->sum : carve_tensor(scratch, n, s->config->dim, s->t);
     linear_carve(&f->router, s, kept, scratch);
 }
 
@@ -150,7 +157,12 @@ static void add_up(const struct batch *s, const struct moe *f, const void *x, vo
         dispatch_return(s, f->layer, f->arrived, f->sent, c, s->t);
         x = f->sent;
     }
-    put_rows(s, &f->order, s->n, k, c, x, y, true, s->t);
+    put_rows(s, &f->order, s->n, k, c, x, f->sum ? f->sum : y, !f->sum, s->t);
+    if (!f->sum)
+        return;
+    parallel_sum(s, f->sum, s->n * c);
+    OP(s, axpby, .count = s->n * c, .x = f->sum, .x_type = s->t, .y = y, .y_type = s->t, .a = 1,
+        .b = 1);
 }
 
 /* Once a forward: which rows come here, in which order, and what they weigh. */
@@ -164,11 +176,15 @@ static void find_ways(const struct batch *s, const struct moe *f)
     dispatch_send(s, f->layer, f->weight_sent, f->weight_here, 1, DTYPE_F32);
 }
 
-/* dweight (N, k) from what is known of each row where its expert is. */
-static void return_dweight(const struct batch *s, const struct moe *f)
+/* dweight (N, k) from what is known of each row where its expert is, or a part of that. */
+static void gather_dweight(const struct batch *s, const struct moe *f)
 {
-    dispatch_return(s, f->layer, f->dweight_here, f->weight_sent, 1, DTYPE_F32);
-    put_rows(s, &f->order, rows_of(s), 1, 1, f->weight_sent, f->dweight, false, DTYPE_F32);
+    if (s->dispatch) {
+        dispatch_return(s, f->layer, f->dweight_here, f->weight_sent, 1, DTYPE_F32);
+        put_rows(s, &f->order, rows_of(s), 1, 1, f->weight_sent, f->dweight, false, DTYPE_F32);
+    }
+    if (f->sum)
+        parallel_reduce(s, f->dweight, rows_of(s), COLL_SUM);
 }
 
 /* Where gate and up of all rows stand. */
@@ -322,8 +338,7 @@ static void moe_backward(const struct batch *s, const struct sublayer *u, bool a
         gather(s, f, s->h, f->rows);
     if (rows_here(s, f))
         multiply_back(s, f, &f->up, f->rows, f->dgate_up, below ? f->drows : NULL); /* (M, C) */
-    if (s->dispatch)
-        return_dweight(s, f);
+    gather_dweight(s, f);
     route_back(s, f, below ? s->dh : NULL);
     if (below)
         add_up(s, f, f->drows, s->dh);

@@ -29,7 +29,7 @@ struct moe_order { /* of rows by expert, as expert_sort has it */
 };
 
 /* R = N * k rows of this rank's tokens; M rows of the experts that are here, which are the same
-   rows in the same order unless other ranks have experts, too. */
+   rows in the same order unless other ranks have experts, too. F is the share's. */
 struct moe {
     int64_t layer;
     int64_t first, count; /* experts that are here */
@@ -50,6 +50,7 @@ struct moe {
     float *dweight;               /* (N, k) */
     float *dweight_here;          /* as weight_here */
     void *dlogits;                /* (N, E) t */
+    void *sum;                    /* (N, C) of a share of columns: what is added up; else NULL */
     /* on the way, where there is one */
     void *sent, *arrived;    /* (R, C), (M, C) */
     float *weight_sent;      /* (R) */
