@@ -15,7 +15,7 @@ struct sizes {
 
 static struct sizes sizes_of(const struct layout *l)
 {
-    return (struct sizes){{l->tp, l->cp, l->ep, l->dp, l->pp}};
+    return (struct sizes){{l->tp, l->ep, l->cp, l->dp, l->pp}};
 }
 
 int layout_check(const struct layout *l, int world, struct err *e)
@@ -61,7 +61,7 @@ struct place layout_place(const struct layout *l, int rank)
 
 int layout_rank(const struct layout *l, const struct place *p)
 {
-    return (((p->pp * l->dp + p->dp) * l->ep + p->ep) * l->cp + p->cp) * l->tp + p->tp;
+    return (((p->pp * l->dp + p->dp) * l->cp + p->cp) * l->ep + p->ep) * l->tp + p->tp;
 }
 
 struct layout_group layout_group(const struct layout *l, int rank, enum layout_axis axis)
@@ -77,10 +77,7 @@ struct layout_group layout_group(const struct layout *l, int rank, enum layout_a
 
 struct layout_group layout_replicas(const struct layout *l, int rank)
 {
-    if (l->cp == 1)
-        return layout_group(l, rank, LAYOUT_DATA);
-    assert(l->ep == 1);
-    int stride = l->tp, size = l->cp * l->dp, index = rank / stride % size;
+    int stride = l->tp * l->ep, size = l->cp * l->dp, index = rank / stride % size;
     return (struct layout_group){
         .first = rank - index * stride, .stride = stride, .size = size, .index = index};
 }

@@ -2,9 +2,9 @@
  * layout: which place a rank has in the axes of parallelism, and with whom it shares an axis: the
  * only place that knows who is where. Pure arithmetic.
  *
- * Ranks are numbered with tensor fastest, then context, expert, data, and pipeline slowest: ranks
+ * Ranks are numbered with tensor fastest, then expert, context, data, and pipeline slowest: ranks
  * that talk most are neighbours. So the ranks that differ in one axis only are an arithmetic
- * series.
+ * series, and so are those that have the same weights.
  */
 #ifndef RUNTIME_COLL_LAYOUT_H
 #define RUNTIME_COLL_LAYOUT_H
@@ -20,8 +20,8 @@ struct place { /* 0 <= place.x < layout.x */
 
 enum layout_axis {
     LAYOUT_TENSOR,
-    LAYOUT_CONTEXT,
     LAYOUT_EXPERT,
+    LAYOUT_CONTEXT,
     LAYOUT_DATA,
     LAYOUT_PIPELINE,
     LAYOUT_AXES
@@ -41,8 +41,7 @@ int layout_rank(const struct layout *l, const struct place *p);
 void layout_text(const struct layout *l, char out[LAYOUT_TEXT_BYTES]);
 /* The ranks that differ from this one in no axis but the given one. */
 struct layout_group layout_group(const struct layout *l, int rank, enum layout_axis axis);
-/* Those that have the same weights: they differ in data and context, the latter faster. Not of both
-   contexts and experts that are shared out. */
+/* Those that have the same weights: they differ in data and context, the latter faster. */
 struct layout_group layout_replicas(const struct layout *l, int rank);
 
 #endif

@@ -65,6 +65,7 @@ struct batch {
 
     /* training */
     struct dispatch *dispatch;  /* of a share of the experts: ways to the others; else NULL */
+    int64_t flight;             /* of batches between forward and backward, which */
     void *sum;                  /* (N, C) of a share of layers: what is summed up in forward */
     struct zero *zero;          /* what of gradient and weights ranks divide; NULL: nothing */
     int64_t own;                /* tokens whose rows of the embedding this share has: */

@@ -1,6 +1,7 @@
 /*
  * dispatch: what crosses is counted by the host, which alone can tell a collective how much to
- * move; the rows themselves it never sees. The counts of a layer stay from forward to backward.
+ * move; the rows themselves it never sees. The counts of a layer and a batch stay from forward to
+ * backward.
  */
 #include "runtime/model/dispatch.h"
 
@@ -16,8 +17,9 @@ struct way { /* of a layer */
 struct dispatch {
     const struct model_config *config;
     int64_t ranks, most;
-    struct way *ways;    /* (L) */
-    int64_t *counts;     /* (L, 2, ranks): of all ways */
+    int64_t flights;
+    struct way *ways;    /* (flights, L) of the whole model */
+    int64_t *counts;     /* (flights, L, 2, ranks): of all ways */
     int64_t *out, *in;   /* (ranks): elements of what is under way */
     int32_t *own, *told; /* (E + 1), (ranks, E + 1): offsets */
     int32_t *expert;     /* (most) */
@@ -35,13 +37,20 @@ int64_t dispatch_most(const struct model_config *c, int64_t n)
 
 static void lay_ways(struct dispatch *d)
 {
-    for (int64_t i = 0; i < d->config->layers; i++) {
+    for (int64_t i = 0; i < d->flights * d->config->share.layers; i++) {
         d->ways[i].sent = d->counts + 2 * i * d->ranks;
         d->ways[i].came = d->ways[i].sent + d->ranks;
     }
 }
 
-int dispatch_create(const struct model_config *c, int64_t n, struct dispatch **out, struct err *e)
+static struct way *way_of(const struct batch *s, int64_t layer)
+{
+    struct dispatch *d = s->dispatch;
+    return &d->ways[s->flight * d->config->share.layers + layer];
+}
+
+int dispatch_create(const struct model_config *c, int64_t n, int64_t flights, struct dispatch **out,
+    struct err *e)
 {
     struct dispatch *d = mem_zalloc(sizeof *d);
     if (!d)
@@ -50,8 +59,10 @@ int dispatch_create(const struct model_config *c, int64_t n, struct dispatch **o
     d->ranks = c->share.expert_ranks;
     d->most = dispatch_most(c, n);
     size_t ranks = (size_t)d->ranks, offsets = (size_t)model_config_experts(c) + 1;
-    d->ways = mem_array((size_t)c->layers, sizeof *d->ways);
-    d->counts = mem_array((size_t)c->layers * 2 * ranks, sizeof *d->counts);
+    d->flights = flights;
+    size_t ways = (size_t)(flights * c->share.layers);
+    d->ways = mem_array(ways, sizeof *d->ways);
+    d->counts = mem_array(ways * 2 * ranks, sizeof *d->counts);
     d->out = mem_array(ranks, sizeof *d->out);
     d->in = mem_array(ranks, sizeof *d->in);
     d->own = mem_array(offsets, sizeof *d->own);
@@ -111,7 +122,7 @@ static void name_experts(struct dispatch *d)
 void dispatch_tell(const struct batch *s, int64_t layer, const int32_t *offset, int32_t *expert)
 {
     struct dispatch *d = s->dispatch;
-    struct way *w = &d->ways[layer];
+    struct way *w = way_of(s, layer);
     size_t bytes = (size_t)(model_config_experts(d->config) + 1) * sizeof *offset;
     w->rows = 0;
     if (!parallel_tell(s, offset, bytes, d->own, d->told))
@@ -129,7 +140,7 @@ void dispatch_tell(const struct batch *s, int64_t layer, const int32_t *offset, 
 
 int64_t dispatch_rows(const struct batch *s, int64_t layer)
 {
-    return s->dispatch->ways[layer].rows;
+    return way_of(s, layer)->rows;
 }
 
 static void move(const struct batch *s, const void *out, const int64_t *out_rows, void *in,
@@ -146,13 +157,13 @@ static void move(const struct batch *s, const void *out, const int64_t *out_rows
 void dispatch_send(const struct batch *s, int64_t layer, const void *rows, void *arrived,
     int64_t width, enum dtype t)
 {
-    const struct way *w = &s->dispatch->ways[layer];
+    const struct way *w = way_of(s, layer);
     move(s, rows, w->sent, arrived, w->came, width, t);
 }
 
 void dispatch_return(const struct batch *s, int64_t layer, const void *arrived, void *rows,
     int64_t width, enum dtype t)
 {
-    const struct way *w = &s->dispatch->ways[layer];
+    const struct way *w = way_of(s, layer);
     move(s, arrived, w->came, rows, w->sent, width, t);
 }

@@ -19,11 +19,14 @@
 int64_t dispatch_most(const struct model_config *c, int64_t n);
 
 struct dispatch;
-/* c: a share by expert parallelism; n: the most tokens of a rank. */
-int dispatch_create(const struct model_config *c, int64_t n, struct dispatch **out, struct err *e);
+/* c: a share by expert parallelism; n: the most tokens of a rank; flights: batches between forward
+   and backward, at most. */
+int dispatch_create(const struct model_config *c, int64_t n, int64_t flights, struct dispatch **out,
+    struct err *e);
 void dispatch_destroy(struct dispatch *d);
 
-/* How many rows go where in a layer, until it is told again: offset (E + 1), device, of this rank's
+/* How many rows go where in a layer of the model, until it is told again of the same batch
+   (batch's flight): offset (E + 1), device, of this rank's
    rows. expert (dispatch_most), device, becomes the expert of each row that arrives, counted from
    the first that is here. Waits for the device. */
 void dispatch_tell(const struct batch *s, int64_t layer, const int32_t *offset, int32_t *expert);

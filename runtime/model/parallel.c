@@ -5,12 +5,16 @@
 
 #include "runtime/model/context.h"
 
+static void reduce_over(struct parallel *p, struct coll *c, void *x, int64_t count, enum dtype t,
+    enum coll_reduce op)
+{
+    if (p->failure.code == ERR_NONE && !coll_reduce_start(c, x, count, t, op, &p->failure))
+        coll_reduce_join(c);
+}
+
 static void reduce(struct parallel *p, void *x, int64_t count, enum dtype t, enum coll_reduce op)
 {
-    if (p->failure.code != ERR_NONE)
-        return;
-    if (!coll_reduce_start(p->ranks, x, count, t, op, &p->failure))
-        coll_reduce_join(p->ranks);
+    reduce_over(p, p->ranks, x, count, t, op);
 }
 
 void parallel_sum(const struct batch *s, void *x, int64_t count)
@@ -28,18 +32,19 @@ void parallel_all_to_all(const struct batch *s, const void *out, const int64_t *
 {
     struct parallel *p = s->parallel;
     if (p->failure.code == ERR_NONE &&
-        !coll_all_to_all_start(p->ranks, out, out_counts, in, in_counts, t, &p->failure))
-        coll_reduce_join(p->ranks);
+        !coll_all_to_all_start(p->experts, out, out_counts, in, in_counts, t, &p->failure))
+        coll_reduce_join(p->experts);
 }
 
 bool parallel_tell(const struct batch *s, const void *mine, size_t bytes, void *stage, void *all)
 {
     struct parallel *p = s->parallel;
-    if (p->failure.code != ERR_NONE || coll_reduce_wait(p->ranks, &p->failure))
+    if (parallel_check(p, &p->failure) ||
+        (p->stages && coll_reduce_wait(p->stages, &p->failure)))
         return false;
     dev_download(s->dev, stage, mine, bytes);
     return !dev_sync(s->dev, &p->failure) &&
-        !coll_allgather(p->ranks, stage, bytes, all, &p->failure);
+        !coll_allgather(p->experts, stage, bytes, all, &p->failure);
 }
 
 static const int64_t *slices_of(const struct batch *s, int64_t count)
@@ -67,28 +72,34 @@ void parallel_scatter(const struct batch *s, void *x, int64_t count)
 
 void parallel_sum_context(struct parallel *p, float *x, int64_t count)
 {
-    if (p->context && p->failure.code == ERR_NONE &&
-        !coll_reduce_start(p->context, x, count, DTYPE_F32, COLL_SUM, &p->failure))
-        coll_reduce_join(p->context);
+    if (p->context)
+        reduce_over(p, p->context, x, count, DTYPE_F32, COLL_SUM);
 }
 
-static bool is_partial(const struct parallel *p, const struct tensor *t)
+static bool is_of_no_expert(const struct tensor *t)
 {
-    return p->dealt ? !tensor_of_expert(t->role) : tensor_is_shared(t);
+    return !tensor_of_expert(t->role);
+}
+
+static void sum_those(struct parallel *p, struct coll *c, bool (*are_fn)(const struct tensor *t),
+    const struct tensors *t, float *gradient)
+{
+    for (int i = 0, end; c && i < t->count; i = end) {
+        end = i + 1;
+        if (!are_fn(&t->at[i]))
+            continue;
+        while (end < t->count && are_fn(&t->at[end]))
+            end++;
+        const struct tensor *first = &t->at[i], *last = &t->at[end - 1];
+        reduce_over(p, c, gradient + first->offset, last->offset + last->count - first->offset,
+            DTYPE_F32, COLL_SUM);
+    }
 }
 
 void parallel_sum_shared(struct parallel *p, const struct tensors *t, float *gradient)
 {
-    for (int i = 0, end; p->ranks && i < t->count; i = end) {
-        end = i + 1;
-        if (!is_partial(p, &t->at[i]))
-            continue;
-        while (end < t->count && is_partial(p, &t->at[end]))
-            end++;
-        const struct tensor *first = &t->at[i], *last = &t->at[end - 1];
-        reduce(p, gradient + first->offset, last->offset + last->count - first->offset, DTYPE_F32,
-            COLL_SUM);
-    }
+    sum_those(p, p->ranks, tensor_is_shared, t, gradient);
+    sum_those(p, p->experts, is_of_no_expert, t, gradient);
 }
 
 /* -- stages -- */
@@ -121,10 +132,12 @@ void parallel_hand_on(const struct batch *s, const void *x)
 
 int parallel_check(struct parallel *p, struct err *e)
 {
-    if (p->failure.code == ERR_NONE) {
-        int rc = p->ranks ? coll_reduce_wait(p->ranks, e) : 0;
-        return rc || !p->context ? rc : coll_reduce_wait(p->context, e);
-    }
+    struct coll *const all[] = {p->ranks, p->experts, p->context};
+    int rc = 0;
+    for (int i = 0; i < 3 && p->failure.code == ERR_NONE && !rc; i++)
+        rc = all[i] ? coll_reduce_wait(all[i], e) : 0;
+    if (p->failure.code == ERR_NONE)
+        return rc;
     *e = p->failure;
     return -(int)e->code;
 }

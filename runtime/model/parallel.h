@@ -12,6 +12,8 @@
  *
  * Of expert parallelism each has some of the experts, to which all send their tokens' rows
  * (dispatch.h), and all else, used for its own samples: of that the gradient is to be added up.
+ * Where experts are cut by tensor parallelism, too, ranks that have the same columns of different
+ * experts send each other rows.
  *
  * The ranks that share sequences (context.h) are others; what these gather and add up goes through
  * here too. So do the hidden states that a stage of a pipeline hands on, where they follow one
@@ -29,8 +31,8 @@
 #include "runtime/model/batch.h"
 
 struct parallel {
-    struct coll *ranks;   /* the tensor axis, or the expert axis; NULL: a rank alone */
-    bool dealt;           /* the latter */
+    struct coll *ranks;   /* the tensor axis; NULL: a rank alone */
+    struct coll *experts; /* the expert axis; NULL likewise */
     struct coll *context; /* the context axis; NULL likewise */
     struct coll *stages;  /* the pipeline axis, connected; NULL likewise */
     int stage, stage_count;
@@ -41,7 +43,7 @@ struct parallel {
 void parallel_sum(const struct batch *s, void *x, int64_t count);
 /* The same of F32, or the greatest. */
 void parallel_reduce(const struct batch *s, float *x, int64_t count, enum coll_reduce op);
-/* coll_all_to_all_start, enqueued likewise; nothing after a failure. */
+/* Over the expert axis: coll_all_to_all_start, enqueued likewise; nothing after a failure. */
 void parallel_all_to_all(const struct batch *s, const void *out, const int64_t *out_counts,
     void *in, const int64_t *in_counts, enum dtype t);
 /* all (ranks, bytes) = what each rank has at mine, on the device; stage (bytes), all: host. Waits

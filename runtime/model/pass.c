@@ -90,8 +90,8 @@ static int64_t layers_beyond(const struct pass *p, int64_t i)
 static int pass_describe(struct pass *p, struct model *m, struct err *e)
 {
     *p = (struct pass){.model = m, .dev = m->dev, .batch = largest_batch(m)};
-    p->parallel.ranks = m->conf.tensor ? m->conf.tensor : m->conf.expert;
-    p->parallel.dealt = m->conf.expert;
+    p->parallel.ranks = m->conf.tensor;
+    p->parallel.experts = m->conf.expert;
     p->parallel.context = m->conf.context;
     p->parallel.stages = m->conf.pipeline;
     p->parallel.stage = m->conf.stage;
@@ -165,7 +165,7 @@ static int pass_open(struct pass *p, struct model *m, struct err *e)
 {
     int rc;
     if ((rc = pass_describe(p, m, e)) || (rc = alloc_gradient(p, e)) ||
-        (m->conf.expert && (rc = dispatch_create(&m->conf.config, p->batch.n, &p->dispatch, e))) ||
+        (m->conf.expert && (rc = dispatch_create(&m->conf.config, p->batch.n, p->in_flight, &p->dispatch, e))) ||
         (m->conf.teacher && (rc = teacher_create(p->dev, &m->conf, &p->teacher, e))) ||
         (rc = net_memory_open(&p->memory, p->dev, e)))
         return rc;

@@ -13,9 +13,14 @@
 
 #include <assert.h>
 
+static int64_t flight_of(const struct pass *p, const struct pass_part *x)
+{
+    return x->k % pass_in_flight(p, x->chunk);
+}
+
 static const struct net *net_of(const struct pass *p, const struct pass_part *x)
 {
-    return &p->nets[x->k % pass_in_flight(p, x->chunk)];
+    return &p->nets[flight_of(p, x)];
 }
 
 static bool has_head(const struct pass *p, int chunk)
@@ -129,6 +134,7 @@ static int upload(struct pass *p, const struct pass_part *x, const struct pass_i
 {
     int rc = pass_upload(p, x->b, in, backward, &p->last, e);
     p->last.chunk = x->chunk;
+    p->last.flight = flight_of(p, x);
     return rc;
 }
 

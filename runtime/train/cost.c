@@ -41,7 +41,7 @@ static struct layer_part part_of(const struct model_config *c, int tensor)
     double heads = share_of(c->kv_heads, tensor) / (double)c->kv_heads;
     double columns = share_of(c->ffn_dim, tensor);
     if (c->experts)
-        columns = (double)(c->experts_per_token * c->expert_ffn_dim);
+        columns = (double)c->experts_per_token * share_of(c->expert_ffn_dim, tensor);
     return (struct layer_part){heads * (double)(c->heads * c->head_dim), columns,
         c->labels ? (double)c->labels : share_of(c->vocab, tensor)};
 }
@@ -333,7 +333,7 @@ static double rows_s(const struct planner_input *in, const struct layout *l, con
     const struct layout_group g = layout_group(l, 0, LAYOUT_EXPERT);
     double bytes = w->message_bytes * (double)in->model.config.experts_per_token;
     double times = in->model.recompute == RECOMPUTE_FULL ? 7 : 5;
-    return (double)in->model.config.layers * times * all_to_all_s(l, &g, bytes, s);
+    return share_of(in->model.config.layers, l->pp) * times * all_to_all_s(l, &g, bytes, s);
 }
 
 /* The gradient of all that is not of an expert. */
@@ -342,8 +342,8 @@ static double between_experts_s(const struct planner_input *in, const struct lay
 {
     const struct model_config *c = &in->model.config;
     const struct layout_group g = layout_group(l, 0, LAYOUT_EXPERT);
-    double experts = 4.0 * (double)c->layers * share_of(c->experts, l->ep) * 3 * (double)c->dim *
-        (double)c->expert_ffn_dim;
+    double experts = 4.0 * share_of(c->layers, l->pp) * share_of(c->experts, l->ep) * 3 *
+        (double)c->dim * share_of(c->expert_ffn_dim, l->tp);
     double rest = (double)whole->gradient - (trains_all(&in->model) ? experts : 0);
     return sum_s(l, &g, rest > 0 ? rest : 0, s);
 }

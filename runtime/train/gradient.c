@@ -139,9 +139,8 @@ int64_t train_rounds(const struct train *t, int64_t n, int64_t count)
     return (most + micro - 1) / micro;
 }
 
-int train_idle(struct train *t, float scale, bool backward, struct err *e)
+void train_fill_idle(struct train *t)
 {
-    train_set_length(t, 1);
     for (int64_t i = 0; i < t->length; i++) {
         t->inputs[i] = 0;
         t->labels[i] = -1;
@@ -151,6 +150,12 @@ int train_idle(struct train *t, float scale, bool backward, struct err *e)
     t->lengths[0] = 1;
     if (t->told)
         t->told[0] = 0;
+}
+
+int train_idle(struct train *t, float scale, bool backward, struct err *e)
+{
+    train_set_length(t, 1);
+    train_fill_idle(t);
     return t->objective->loop->loss_fn(t, 1, scale, backward, e);
 }
 

@@ -260,7 +260,8 @@ int train_pipeline_look(struct train *t, int64_t b, struct err *e);
    whoever has most of them, where ranks need each other in each. */
 int64_t train_rounds(const struct train *t, int64_t n, int64_t count);
 /* One in which this rank has no sample left: others' rows come to its experts. Nothing is learnt of
-   what it shows, and no loss counts. */
+   what it shows, and no loss counts. fill: it is the micro-batch in hand, of one sequence. */
+void train_fill_idle(struct train *t);
 int train_idle(struct train *t, float scale, bool backward, struct err *e);
 /* Of one's own loop: before the first backward of a step, and before each. last: what of the
    gradient is complete may leave. */

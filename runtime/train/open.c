@@ -402,7 +402,8 @@ static int open_groups(struct train *t, struct model_conf *conf, struct err *e)
     conf->context = t->context;
     conf->tensor = t->tensor;
     conf->expert = t->expert;
-    t->optim_conf.tensor = t->tensor ? t->tensor : t->expert;
+    t->optim_conf.tensor = t->tensor;
+    t->optim_conf.expert = t->expert;
     conf->pipeline = t->optim_conf.pipeline = t->pipeline;
     return 0;
 }

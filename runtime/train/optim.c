@@ -691,14 +691,15 @@ void optim_set_scale(struct optim *o, double scale, int64_t skipped)
 }
 
 /* How a tensor's squares come to those of all ranks. */
-enum counted { COUNTED, COUNTED_CUT, COUNTED_ELSEWHERE };
+enum counted { COUNTED, COUNTED_CUT, COUNTED_DEALT, COUNTED_ELSEWHERE };
 
 static enum counted counted_as(const struct optim *o, const struct tensor *x)
 {
     if (model_is_tied(o->model, x))
         return COUNTED_ELSEWHERE;
-    bool dealt = o->conf.tensor && tensor_of_expert(x->role);
-    return tensor_is_cut(x) || dealt ? COUNTED_CUT : COUNTED;
+    if (o->conf.expert && tensor_of_expert(x->role))
+        return COUNTED_DEALT;
+    return tensor_is_cut(x) ? COUNTED_CUT : COUNTED;
 }
 
 /* The squares of such tensors in the own slice. */
@@ -738,26 +739,41 @@ static int add_up(struct coll *c, float *sum, enum coll_reduce op, struct err *e
     return rc;
 }
 
-/* The squares of the whole gradient. Of a model that ranks share those of what is cut are added up
-   over them, and what all of them have counts once; the last reduction gives those the same bits
-   whose slices differ. */
-static int sum_gradient(struct optim *o, float *sum, struct err *e)
+/* sum becomes its sum over c, unless NULL, and the squares of such tensors, which all of c have,
+   are added. */
+static int add_squares(
+    struct optim *o, struct coll *c, enum counted which, float *sum, struct err *e)
 {
     float *rest = o->sum + PASS_AHEAD;
+    int rc = add_up(c, sum, COLL_SUM, e);
+    if (rc)
+        return rc;
+    if (!o->conf.tensor && !o->conf.expert) {
+        sum_squares(o, which, sum);
+        return 0;
+    }
+    dev_zero(o->dev, rest, sizeof *rest);
+    sum_squares(o, which, rest);
+    OP(o, axpby, .count = 1, .x = rest, .x_type = DTYPE_F32, .y = sum, .y_type = DTYPE_F32, .a = 1,
+        .b = 1);
+    return 0;
+}
+
+/* The squares of the whole gradient. Of a model that ranks share those of what is dealt out and of
+   what is cut are added up over them, and what all of them have counts once; the last reductions
+   give those the same bits whose slices differ. */
+static int sum_gradient(struct optim *o, float *sum, struct err *e)
+{
     int rc;
     dev_zero(o->dev, sum, sizeof *sum);
-    dev_zero(o->dev, rest, sizeof *rest);
-    sum_squares(o, COUNTED_CUT, sum);
-    sum_squares(o, COUNTED, o->conf.tensor ? rest : sum);
-    if ((rc = add_up(o->conf.tensor, sum, COLL_SUM, e)))
+    sum_squares(o, COUNTED_DEALT, sum);
+    if ((rc = add_squares(o, o->conf.expert, COUNTED_CUT, sum, e)) ||
+        (rc = add_squares(o, o->conf.tensor, COUNTED, sum, e)) ||
+        (rc = add_up(o->coll, sum, COLL_SUM, e)) ||
+        (rc = add_up(o->conf.pipeline, sum, COLL_SUM, e)) ||
+        (rc = add_up(o->conf.tensor, sum, COLL_MAX, e)))
         return rc;
-    if (o->conf.tensor)
-        OP(o, axpby, .count = 1, .x = rest, .x_type = DTYPE_F32, .y = sum, .y_type = DTYPE_F32,
-            .a = 1, .b = 1);
-    if ((rc = add_up(o->coll, sum, COLL_SUM, e)) ||
-        (rc = add_up(o->conf.pipeline, sum, COLL_SUM, e)))
-        return rc;
-    return add_up(o->conf.tensor, sum, COLL_MAX, e);
+    return add_up(o->conf.expert, sum, COLL_MAX, e);
 }
 
 int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e)

@@ -50,9 +50,8 @@ struct optim_conf {
     const char *offload; /* a folder: state is in a file there; NULL: in memory */
     bool own_state;      /* each rank's is another's: local steps (outer.h) */
     uint64_t seed;       /* of what BF16 states are rounded by */
-    /* Of those that share the model; NULL: nobody does. tensor: also of those who have its
-       experts. */
-    struct coll *tensor, *pipeline;
+    /* Of those that share the model; NULL: nobody does. */
+    struct coll *tensor, *expert, *pipeline;
 };
 
 /* The rate of step s = 1 .. steps: linear warm-up to learning_rate over warmup_steps, then the

@@ -12,13 +12,16 @@
 
 struct staged_step { /* of this rank's share of the batch */
     struct train *t;
-    int64_t first, count, micro, batches;
+    int64_t first, count, micro;
+    int64_t batches; /* more than count has where others' experts need this rank */
     float scale;
 };
 
 static int64_t sequences_of(const struct staged_step *r, int64_t k)
 {
     int64_t left = r->count - k * r->micro;
+    if (left <= 0)
+        return 1; /* nothing is learnt of it */
     return left < r->micro ? left : r->micro;
 }
 
@@ -41,7 +44,9 @@ static struct pass_input fill(const struct staged_step *r, int64_t k)
 {
     struct train *t = r->t;
     int64_t b = sequences_of(r, k), first = r->first + k * r->micro;
-    for (int64_t j = 0; j < b; j++)
+    if (k * r->micro >= r->count)
+        train_fill_idle(t);
+    for (int64_t j = 0; j < b && k * r->micro < r->count; j++)
         train_fill(t, t->data, train_sample_at(t, first + j), j);
     pass_set_place(t->pass, first);
     return input_of(t);
@@ -152,7 +157,7 @@ int train_pipeline(struct train *t, int64_t first, int64_t count, float scale, s
         .first = first,
         .count = count,
         .micro = t->plan.micro_sequences,
-        .batches = (count + t->plan.micro_sequences - 1) / t->plan.micro_sequences,
+        .batches = train_rounds(t, t->spec->train.batch_sequences, count),
         .scale = scale};
     int chunks = train_chunks(t);
     return chunks > 1 ? interleaved(&r, chunks, e) : one_forward_one_backward(&r, e);
