@@ -49,8 +49,8 @@ static struct way *way_of(const struct batch *s, int64_t layer)
     return &d->ways[s->flight * d->config->share.layers + layer];
 }
 
-int dispatch_create(const struct model_config *c, int64_t n, int64_t flights, struct dispatch **out,
-    struct err *e)
+int dispatch_create(
+    const struct model_config *c, int64_t n, int64_t flights, struct dispatch **out, struct err *e)
 {
     struct dispatch *d = mem_zalloc(sizeof *d);
     if (!d)

@@ -21,8 +21,8 @@ int64_t dispatch_most(const struct model_config *c, int64_t n);
 struct dispatch;
 /* c: a share by expert parallelism; n: the most tokens of a rank; flights: batches between forward
    and backward, at most. */
-int dispatch_create(const struct model_config *c, int64_t n, int64_t flights, struct dispatch **out,
-    struct err *e);
+int dispatch_create(
+    const struct model_config *c, int64_t n, int64_t flights, struct dispatch **out, struct err *e);
 void dispatch_destroy(struct dispatch *d);
 
 /* How many rows go where in a layer of the model, until it is told again of the same batch

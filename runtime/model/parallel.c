@@ -5,8 +5,8 @@
 
 #include "runtime/model/context.h"
 
-static void reduce_over(struct parallel *p, struct coll *c, void *x, int64_t count, enum dtype t,
-    enum coll_reduce op)
+static void reduce_over(
+    struct parallel *p, struct coll *c, void *x, int64_t count, enum dtype t, enum coll_reduce op)
 {
     if (p->failure.code == ERR_NONE && !coll_reduce_start(c, x, count, t, op, &p->failure))
         coll_reduce_join(c);
@@ -39,8 +39,7 @@ void parallel_all_to_all(const struct batch *s, const void *out, const int64_t *
 bool parallel_tell(const struct batch *s, const void *mine, size_t bytes, void *stage, void *all)
 {
     struct parallel *p = s->parallel;
-    if (parallel_check(p, &p->failure) ||
-        (p->stages && coll_reduce_wait(p->stages, &p->failure)))
+    if (parallel_check(p, &p->failure) || (p->stages && coll_reduce_wait(p->stages, &p->failure)))
         return false;
     dev_download(s->dev, stage, mine, bytes);
     return !dev_sync(s->dev, &p->failure) &&

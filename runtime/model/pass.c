@@ -165,7 +165,8 @@ static int pass_open(struct pass *p, struct model *m, struct err *e)
 {
     int rc;
     if ((rc = pass_describe(p, m, e)) || (rc = alloc_gradient(p, e)) ||
-        (m->conf.expert && (rc = dispatch_create(&m->conf.config, p->batch.n, p->in_flight, &p->dispatch, e))) ||
+        (m->conf.expert &&
+            (rc = dispatch_create(&m->conf.config, p->batch.n, p->in_flight, &p->dispatch, e))) ||
         (m->conf.teacher && (rc = teacher_create(p->dev, &m->conf, &p->teacher, e))) ||
         (rc = net_memory_open(&p->memory, p->dev, e)))
         return rc;

@@ -39,8 +39,8 @@ struct pass_input {         /* host */
     const int32_t *first;   /* (b, T) where in its sequence the document of each token begins;
                                NULL: at 0. Of models that see what came before, and are packed */
     const int32_t *types;   /* (b, T) of each token; NULL: 0. Of models that have types */
-    const int32_t *told;    /* (b) targets of each sequence that have a loss; NULL: those of targets.
-                               Of mixtures of experts, which are balanced by it */
+    const int32_t *told;    /* (b) how many targets of each sequence have a loss, where ranks share
+                               it; NULL: those of targets. Of mixtures of experts */
     /* Where a label is told at the last token: the last of each sequence that is not the
        configuration's padding (transformers' rule). */
     const int32_t *targets; /* (b, T) tokens, or labels where the model has them (of a text at

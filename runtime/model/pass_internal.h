@@ -45,12 +45,12 @@ struct pass {
     /* of a stage of a pipeline: what comes in place of the former while it goes; of the batch that
        is in backward; and what comes in place of that */
     float *next_count, *whole_count, *next_whole_count;
-    float *expert_load;            /* (PASS_AHEAD, E): counts since pass_loss */
-    float *loss;                   /* (N) */
-    float *loss_total;             /* (PASS_AHEAD, N): by row, since pass_loss */
-    int ahead;                     /* which of these is being added to */
-    float *host;                   /* (N), or the logits of all labels; host */
-    void *hidden;                  /* (T, C) t, host, of a headless model; else NULL */
+    float *expert_load; /* (PASS_AHEAD, E): counts since pass_loss */
+    float *loss;        /* (N) */
+    float *loss_total;  /* (PASS_AHEAD, N): by row, since pass_loss */
+    int ahead;          /* which of these is being added to */
+    float *host;        /* (N), or the logits of all labels; host */
+    void *hidden;       /* (T, C) t, host, of a headless model; else NULL */
     void (*ready_fn)(void *user, int64_t first, int64_t count);
     void *ready_user;
 };

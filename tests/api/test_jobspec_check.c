@@ -185,7 +185,7 @@ static const struct {
     {jobspecs_masked, "parallelism", "{expert: 2}",
         "spec.parallelism: tensor x pipeline x expert x context must divide replicas x"},
     {jobspecs_masked, "parallelism", "{expert: 2, pipeline: 2}",
-        "spec.parallelism.expert: above 1 not with tensor, pipeline or context above 1"},
+        "spec.parallelism: tensor x pipeline x expert x context must divide replicas x"},
     {jobspecs_train, "parallelism.zeroStage", "2",
         "spec.parallelism.zeroStage: not with train.histogramEverySteps"},
     {jobspecs_dpo, "parallelism", "{zeroStage: 2}",

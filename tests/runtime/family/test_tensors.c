@@ -461,12 +461,15 @@ START_TEST(shares_are_the_whole)
     llama.expert_ffn_dim = 24;
     check_shares(&llama, 1, 1, 2);
     check_shares(&llama, 1, 1, 3); /* two experts, one and one */
+    check_shares(&llama, 2, 2, 1);
+    check_shares(&llama, 2, 2, 2);
+    llama.expert_ffn_dim = 23; /* twelve columns and eleven */
+    check_shares(&llama, 2, 1, 3);
     refuse_share(&llama, (struct model_cut){.expert_size = 5},
         "spec.parallelism.expert: 5, but spec.model has 4 experts a layer to share out");
-    refuse_share(
-        &llama, (struct model_cut){.tensor_size = 2, .pipeline_size = 1}, "mixture of experts");
-    refuse_share(
-        &llama, (struct model_cut){.tensor_size = 1, .pipeline_size = 2}, "mixture of experts");
+    llama.expert_ffn_dim = 2;
+    refuse_share(&llama, (struct model_cut){.tensor_size = 3, .pipeline_size = 1},
+        "spec.parallelism.tensor: 3, but spec.model has experts of 2 columns to share out");
 }
 END_TEST
 

@@ -143,7 +143,7 @@ START_TEST(chunks_take_their_plan)
     struct dev *d = open_counting();
     for (int i = 0; i < 12; i++) {
         const struct model_config configs[] = {
-            tiny_config(false), tiny_gpt2(), shape_of("tiny-qwen3"), shape_of("tiny-mistral")};
+            tiny_config(false), tiny_gpt2(), shape_of("tiny-qwen3"), shape_of("tiny-qwen3-moe")};
         struct model_conf c = training(configs[i % 4], i * 4 & ~12);
         struct optim_conf oc = {.steps = 1, .name = OPTIMIZER_ADAMW};
         c.lora_dora = false;
@@ -151,6 +151,32 @@ START_TEST(chunks_take_their_plan)
         c.sequence_length = 12;
         c.contexts = 2 + i % 2;
         c.context_rank = i % 2;
+        check_training(d, &c, &oc);
+    }
+    dev_close(d);
+}
+END_TEST
+
+/* Of a rank that has a share of a mixture: columns, layers, experts and chunks of sequences. */
+START_TEST(shares_of_mixtures_take_their_plan)
+{
+    struct dev *d = open_counting();
+    for (int i = 0; i < 16; i++) {
+        const struct model_cut cut = {
+            1 + i % 2, i % 2, 1 + i / 2 % 2, i / 2 % 2, 1 + i / 4 % 2, i / 4 % 2, NULL, 1};
+        struct model_config whole = shape_of(i % 3 ? "tiny-qwen3-moe" : "tiny-mixtral");
+        struct model_conf c = training(whole, i * 5 % 16 & ~4);
+        struct optim_conf oc = {.steps = 1, .name = OPTIMIZER_ADAMW};
+        c.lora_dora = false;
+        c.dropout = 0;
+        c.micro_sequences = 3;
+        c.sequence_length = 12;
+        c.contexts = 1 + i / 8;
+        c.context_rank = i / 8;
+        c.stages = cut.pipeline_size;
+        c.stage = cut.pipeline;
+        c.in_flight[0] = c.stages - c.stage;
+        ck_assert_msg(!model_config_share(&whole, &cut, &c.config, &e), "%s", e.text);
         check_training(d, &c, &oc);
     }
     dev_close(d);
@@ -533,8 +559,9 @@ int main(void)
 {
     return unit_run_divided(&(struct unit){.name = "memplan"},
         (const TTest *const[]){training_takes_its_plan, chunks_take_their_plan,
-            states_of_fewer_bits_take_their_plan, divided_states_take_their_plan,
-            divided_models_take_their_plan, a_headless_model_takes_its_plan, serving_takes_its_plan,
+            shares_of_mixtures_take_their_plan, states_of_fewer_bits_take_their_plan,
+            divided_states_take_their_plan, divided_models_take_their_plan,
+            a_headless_model_takes_its_plan, serving_takes_its_plan,
             a_quantized_base_takes_its_plan, random_shapes_take_their_plan, figures_of_smollm2,
             figures_of_a_quantized_base, figures_of_gpt2, figures_of_a_divided_gpt2,
             absurd_sizes_saturate, NULL});

@@ -195,9 +195,9 @@ START_TEST(each_legal_layout_is_there_once)
     in.model.config.experts = 4;
     in.model.config.experts_per_token = 2;
     in.model.config.expert_ffn_dim = 8;
-    in.most.tensor = 4; /* is not shared out */
+    in.most.tensor = 4; /* experts' columns with the heads, of which there are two */
     list(&in, text, sizeof text);
-    ck_assert_str_eq(text, "1.1.0 1.1.1 1.1.2 1.1.3 ");
+    ck_assert_str_eq(text, "1.1.0 2.1.0 1.1.1 2.1.1 1.1.2 1.1.3 ");
 }
 END_TEST
 

@@ -290,6 +290,14 @@ START_TEST(rows_go_to_their_experts)
     s = free_of_cost(4);
     s.inside.latency_s = 1;
     is_near(cost_of(&in, 1, &s).expert, batches * 4 * 5 + 2);
+    in.tensor = in.pipeline = 2; /* two layers, which follow one another, of half the columns */
+    in.world = 8;
+    s = free_of_cost(8);
+    s.inside.bytes_per_s = 1e6;
+    ck_assert_msg(!planner_with(&in, 1, &p, &e), "%s", e.text);
+    batches = B / 2;
+    is_near(cost_of(&in, 1, &s).expert,
+        batches * 2 * 5 * rows / 2 / 1e6 + ((double)p.memory.gradient - experts / 4) / 1e6);
 }
 END_TEST
 

@@ -144,12 +144,15 @@ static const struct cells products[] = {{.world = 8, .tensor = 2, .pipeline = 2}
     {.world = 8, .tensor = 2, .context = 2, .zero = 1},
     {.world = 8, .tensor = 2, .pipeline = 2, .chunks = 2, .zero = 1},
     {.world = 8, .pipeline = 2, .chunks = 2, .context = 2}};
-static const struct cells experts[] = {{.world = 2, .expert = 2}, {.world = 4, .expert = 4},
-    {.world = 4, .expert = 2}, {.world = 8, .expert = 2}, {.world = 8, .expert = 4},
-    {.world = 8, .expert = 2, .zero = 1}, {.world = 8, .expert = 4, .zero = 1}, {.world = 2},
-    {.world = 4}, {.world = 4, .zero = 1}, {.world = 4, .zero = 3}, {.world = 2, .pipeline = 2},
-    {.world = 4, .pipeline = 4}, {.world = 2, .pipeline = 2, .chunks = 2},
-    {.world = 8, .pipeline = 2, .chunks = 2, .zero = 1}, {.world = 8, .pipeline = 4}};
+static const struct cells expert_products[] = {{.world = 2, .expert = 2}, {.world = 4, .expert = 4},
+    {.world = 8, .expert = 2}, {.world = 8, .expert = 4}, {.world = 8, .expert = 2, .zero = 1},
+    {.world = 8, .expert = 4, .zero = 1}, {.world = 8, .tensor = 2, .expert = 2},
+    {.world = 8, .tensor = 2, .expert = 4}, {.world = 8, .pipeline = 2, .expert = 2},
+    {.world = 8, .pipeline = 2, .chunks = 2, .expert = 2, .zero = 1},
+    {.world = 8, .context = 2, .expert = 2, .zero = 1}, {.world = 8, .context = 4, .expert = 2},
+    {.world = 8, .tensor = 2, .pipeline = 2, .expert = 2},
+    {.world = 8, .tensor = 2, .context = 2, .expert = 2},
+    {.world = 8, .pipeline = 2, .context = 2, .expert = 2}};
 #define COUNT(list) ((int)(sizeof(list) / sizeof *(list)))
 
 START_TEST(each_axis_learns_what_one_rank_learns)
@@ -175,12 +178,21 @@ START_TEST(products_of_axes_learn_what_one_rank_learns)
 }
 END_TEST
 
-START_TEST(ranks_with_some_experts_learn_what_one_rank_learns)
+START_TEST(mixtures_learn_what_one_rank_learns)
 {
+    static const struct {
+        const struct cells *at;
+        int count;
+    } lists[] = {{axes, COUNT(axes)}, {products, COUNT(products)},
+        {expert_products, COUNT(expert_products)}};
+    uint64_t random = sample_setting("LLMJOB_SEED") * 8 + 4;
+    bool whole = sample_setting("LLMJOB_SAMPLE") == 1;
+    uint64_t one = random_next(&random) % COUNT(lists);
     struct cells taken[MOST];
     sample_print();
-    if (sample_takes(2) || sample_takes(3))
-        compare(MIXTRAL, taken, choose(experts, COUNT(experts), 1, 4, taken), "mixtral");
+    for (uint64_t i = 0; i < COUNT(lists); i++)
+        if (whole || i == one)
+            compare(MIXTRAL, taken, choose(lists[i].at, lists[i].count, 1, 5, taken), "mixtral");
 }
 END_TEST
 
@@ -256,16 +268,18 @@ START_TEST(any_layout_goes_on_from_what_any_saved)
         {.world = 4, .tensor = 2, .pipeline = 2},
         {.world = 4, .pipeline = 2, .chunks = 2, .zero = 1}};
     static const struct cells of_experts[] = {{.world = 1}, {.world = 2, .expert = 2},
-        {.world = 3, .zero = 1}, {.world = 4, .expert = 2}};
+        {.world = 3, .zero = 1}, {.world = 4, .tensor = 2, .expert = 2},
+        {.world = 4, .pipeline = 2, .expert = 2}, {.world = 4, .tensor = 4},
+        {.world = 4, .context = 2, .expert = 2}};
     struct cells from[MOST], to[MOST];
     sample_print();
     int n = choose(grid, COUNT(grid), 1, 5, from), m = choose(grid, COUNT(grid), 2, 6, to);
     for (int i = 0; i < n; i++)
         go_on_from(LLAMA, &from[i], to, m);
-    if (sample_setting("LLMJOB_SAMPLE") > 1)
-        return;
-    for (int i = 0; i < COUNT(of_experts); i++)
-        go_on_from(MIXTRAL, &of_experts[i], of_experts, COUNT(of_experts));
+    n = choose(of_experts, COUNT(of_experts), 1, 4, from);
+    m = choose(of_experts, COUNT(of_experts), 1, 3, to);
+    for (int i = 0; i < n && (sample_setting("LLMJOB_SAMPLE") == 1 || sample_takes(0)); i++)
+        go_on_from(MIXTRAL, &from[i], to, m);
 }
 END_TEST
 
@@ -304,7 +318,6 @@ int main(void)
 {
     return unit_run_divided(&(struct unit){"layouts", 1500, training_setup, training_teardown},
         (const TTest *const[]){each_axis_learns_what_one_rank_learns,
-            products_of_axes_learn_what_one_rank_learns,
-            ranks_with_some_experts_learn_what_one_rank_learns,
+            products_of_axes_learn_what_one_rank_learns, mixtures_learn_what_one_rank_learns,
             any_layout_goes_on_from_what_any_saved, a_stop_at_any_step_costs_no_bit, NULL});
 }

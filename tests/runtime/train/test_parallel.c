@@ -327,6 +327,28 @@ START_TEST(experts_go_with_all_else)
 }
 END_TEST
 
+/* Of the batch of seven the third rank has no sequence left for its last micro-batch. */
+START_TEST(mixtures_go_with_all_axes)
+{
+    static const struct layout_case cases[] = {
+        {MIXTRAL, 3, {3, 1, 1, 1}, NULL, 1e-5}, /* 40 columns: 14, 13 and 13 */
+        {QWEN3_MOE, 2, {2, 1, 1, 1}, lora, 1e-5},
+        {MIXTRAL, 2, {2, 1, 1, 1}, in_bf16, 1e-2},
+        {QWEN3_MOE, 2, {1, 2, 1, 1}, again, 1e-5},
+        {QWEN3_MOE, 2, {1, 2, 1, 1}, write_completions, 1e-5},
+        {MIXTRAL, 2, {1, 2, 1, 1}, in_fp16, 1e-3},
+        {QWEN3_MOE, 2, {1, 1, 1, 2}, write_completions, 1e-5},
+        {MIXTRAL, 4, {1, 1, 1, 4}, of_documents, 1e-5},
+        {QWEN3_MOE, 4, {2, 1, 2, 1}, in_small_batches, 1e-5},
+        {QWEN3_MOE, 4, {2, 1, 2, 1}, lora, 1e-5},
+        {MIXTRAL, 6, {1, 2, 3, 1}, in_small_batches, 1e-5},
+        {QWEN3_MOE, 4, {1, 2, 2, 1}, again, 1e-5},
+        {QWEN3_MOE, 4, {1, 1, 2, 2}, write_completions, 1e-5},
+    };
+    COMPARE(cases);
+}
+END_TEST
+
 /* What one rank exported is read by ranks that have some of it each. */
 START_TEST(experts_are_read_where_they_are)
 {
@@ -438,7 +460,8 @@ START_TEST(any_layout_goes_on_from_any_other)
         {3, {1, 3, 1, 1}}, {2, {1, 1, 1, 2}}, {3, {3, 1, 1, 1}}, {4, {2, 2, 1, 1}},
         {2, {1, 1, 1, 1}}, {4, {1, 2, 1, 1}}, {4, {1, 1, 1, 4}}};
     static const struct round_case of_experts[] = {{1, {1, 1, 1, 1}}, {2, {1, 1, 2, 1}},
-        {3, {1, 1, 3, 1}}, {2, {1, 1, 1, 1}}, {4, {1, 1, 2, 1}}};
+        {2, {2, 1, 1, 1}}, {3, {1, 1, 3, 1}}, {2, {1, 2, 1, 1}}, {2, {1, 1, 1, 1}},
+        {4, {1, 1, 2, 1}}, {4, {2, 1, 2, 1}}};
 
     go_round(LLAMA, of_layers, sizeof of_layers / sizeof *of_layers);
     go_round(QWEN3_MOE, of_experts, sizeof of_experts / sizeof *of_experts);
@@ -468,6 +491,7 @@ START_TEST(a_resume_is_the_same_to_the_bit)
 {
     stop_and_go_on(LLAMA, (struct shares){.tensor = 2, .pipeline = 2});
     stop_and_go_on(QWEN3_MOE, (struct shares){.expert = 2});
+    stop_and_go_on(QWEN3_MOE, (struct shares){.pipeline = 2, .expert = 2});
 }
 END_TEST
 
@@ -489,9 +513,8 @@ START_TEST(what_cannot_be_shared_is_refused)
             "spec.parallelism.expert: 2, but spec.model has 0 experts a layer to share out"},
         {LLAMA, 3, {1, 1, 1, 3},
             "spec.train.sequenceLength: 16, which is no multiple of 2 x context, 6"},
-        {MIXTRAL, 2, {2, 1, 1, 1},
-            "spec.parallelism: a mixture of experts is not shared out, neither by tensor nor by "
-            "pipeline"},
+        {MIXTRAL, 5, {1, 1, 5, 1},
+            "spec.parallelism.expert: 5, but spec.model has 4 experts a layer to share out"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct jobspec s = job("many", cases[i].config, cases[i].shares);
@@ -533,7 +556,7 @@ int main(void)
     return unit_run_sampled(&(struct unit){"parallel", 120, training_setup, training_teardown},
         (const TTest *const[]){matrices_are_shared_out, layers_are_shared_out,
             sequences_are_shared_out, experts_are_shared_out, experts_go_with_all_else,
-            experts_are_read_where_they_are, any_layout_goes_on_from_any_other,
-            a_resume_is_the_same_to_the_bit, what_cannot_be_shared_is_refused,
-            a_rank_that_dies_is_a_lost_peer, NULL});
+            mixtures_go_with_all_axes, experts_are_read_where_they_are,
+            any_layout_goes_on_from_any_other, a_resume_is_the_same_to_the_bit,
+            what_cannot_be_shared_is_refused, a_rank_that_dies_is_a_lost_peer, NULL});
 }

@@ -166,9 +166,36 @@ START_TEST(sequences_are_divided_over_the_context_axis)
     ck_assert_int_eq(planner_plan(&in, &p, &e), -ERR_USER);
     ck_assert_str_eq(
         e.text, "spec.train.sequenceLength: 4100, which is no multiple of 2 x context, 8");
+}
+END_TEST
+
+/* What all axes together give to a rank of a mixture, and its plan is what is counted of it. */
+START_TEST(experts_are_shared_out_in_every_way)
+{
+    struct planner_input in = input(64, 16, INT64_MAX);
+    struct planner_plan p;
+    struct model_conf c;
+
+    in.model.sequence_length = 64;
     in.model.config.experts = 4;
-    ck_assert_int_eq(planner_plan(&in, &p, &e), -ERR_USER);
-    ck_assert_ptr_nonnull(strstr(e.text, "a mixture of experts"));
+    in.model.config.experts_per_token = 2;
+    in.model.config.expert_ffn_dim = 25;
+    in.tensor = in.pipeline = in.expert = in.context = 2;
+    ck_assert_msg(!planner_plan(&in, &p, &e), "%s", e.text);
+    ck_assert(p.layout.dp == 1 && p.layout.tp == 2 && p.layout.ep == 2);
+    for (in.rank = 0; in.rank < 16; in.rank++) {
+        struct place at = layout_place(&p.layout, in.rank);
+        struct memplan memory;
+
+        ck_assert_msg(!planner_model(&in, &p, &c, &e), "%s", e.text);
+        ck_assert_int_eq(c.config.experts, 2);
+        ck_assert_int_eq(c.config.share.first_expert, 2 * at.ep);
+        ck_assert_int_eq(c.config.expert_ffn_dim, at.tp ? 12 : 13);
+        ck_assert_int_eq(c.config.share.first_expert_ffn, at.tp ? 13 : 0);
+        ck_assert(c.stage == at.pp && c.context_rank == at.cp);
+        ck_assert(!memplan_model(&c, NULL, &memory, &e));
+        ck_assert_int_le(memory.total, p.memory.total);
+    }
 }
 END_TEST
 
@@ -348,6 +375,6 @@ END_TEST
 UNIT_MAIN("planner", budget_bounds_the_micro_batch, recomputation_is_hinted_at,
     a_sample_may_be_several_sequences, a_given_plan_is_measured,
     state_is_divided_over_the_data_axis, sequences_are_divided_over_the_context_axis,
-    share_bounds_the_micro_batch, experts_have_room_for_all_that_may_come, devices_take_more_logits,
-    logits_of_labels_are_all_there, stages_follow_speed, unlike_shares_have_room_in_pipelines,
-    chunks_keep_more_micro_batches)
+    share_bounds_the_micro_batch, experts_have_room_for_all_that_may_come,
+    experts_are_shared_out_in_every_way, devices_take_more_logits, logits_of_labels_are_all_there,
+    stages_follow_speed, unlike_shares_have_room_in_pipelines, chunks_keep_more_micro_batches)
