@@ -107,8 +107,8 @@ struct train {
     int64_t length;  /* T of the micro-batch in hand */
     int32_t *inputs, *labels; /* (micro, train_row), host; several labels of a text: (micro, L) */
     int32_t *lengths;         /* (micro), host */
-    int32_t *told;            /* (micro), host; labels of sequences that ranks share, of a mixture
-                                 of experts, else NULL */
+    int32_t *told;            /* (micro), host; labels of each whole sequence, of a mixture of
+                                 experts, else NULL */
     int32_t *first;           /* (micro, train_row), host; of packed documents, else NULL */
     int32_t *types;           /* (micro, T), host; of pairs where tokens have types, else NULL */
     float *logits;            /* (micro, T, L), of texts (micro, L), host; L labels, else NULL */

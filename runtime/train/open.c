@@ -400,10 +400,8 @@ static int open_groups(struct train *t, struct model_conf *conf, struct err *e)
     conf->world = t->coll;
     conf->answers = same.index == 0;
     conf->context = t->context;
-    conf->tensor = t->tensor;
-    conf->expert = t->expert;
-    t->optim_conf.tensor = t->tensor;
-    t->optim_conf.expert = t->expert;
+    conf->tensor = t->optim_conf.tensor = t->tensor;
+    conf->expert = t->optim_conf.expert = t->expert;
     conf->pipeline = t->optim_conf.pipeline = t->pipeline;
     return 0;
 }
@@ -606,12 +604,11 @@ int train_open_batch(struct train *t, struct err *e)
     t->lengths = mem_array(rows, sizeof *t->lengths);
     bool packed = t->data && data_packed(t->data);
     t->first = packed ? mem_array(n, sizeof *t->first) : NULL;
-    bool counted = t->config.experts && t->plan.layout.cp > 1;
-    t->told = counted ? mem_array(rows, sizeof *t->told) : NULL;
+    t->told = t->config.experts ? mem_array(rows, sizeof *t->told) : NULL;
     bool typed = t->config.types && data_paired(t->data ? t->data : t->test);
     t->types = typed ? mem_array(n, sizeof *t->types) : NULL;
     if (!t->inputs || !t->labels || !t->lengths || (packed && !t->first) || (typed && !t->types) ||
-        (counted && !t->told))
+        (t->config.experts && !t->told))
         return err_set(e, ERR_MEMORY, "no memory for a micro-batch");
     return 0;
 }
