@@ -46,8 +46,8 @@ int64_t context_chunk(int64_t size, int64_t rank, int half);
 /* The place in its sequence of this rank's i-th token of `tokens`. */
 int64_t context_place(const struct context *x, int64_t tokens, int64_t i);
 
-/* Of a sequence of which `length` tokens exist, how many of this rank's do, of `tokens` that it has:
-   its first ones. */
+/* Of a sequence of which `length` tokens exist, how many of this rank's do, its first ones, of
+   `tokens` that it has. */
 int64_t context_length(const struct context *x, int64_t tokens, int64_t length);
 
 /* k, v (n, G D) of this rank's tokens become everybody's, in k->whole. */

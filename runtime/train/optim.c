@@ -697,9 +697,8 @@ static enum counted counted_as(const struct optim *o, const struct tensor *x)
 {
     if (model_is_tied(o->model, x))
         return COUNTED_ELSEWHERE;
-    if (o->conf.expert && tensor_of_expert(x->role))
-        return COUNTED_DEALT;
-    return tensor_is_cut(x) ? COUNTED_CUT : COUNTED;
+    bool dealt = o->conf.expert && tensor_of_expert(x->role);
+    return dealt ? COUNTED_DEALT : tensor_is_cut(x) ? COUNTED_CUT : COUNTED;
 }
 
 /* The squares of such tensors in the own slice. */
@@ -739,36 +738,30 @@ static int add_up(struct coll *c, float *sum, enum coll_reduce op, struct err *e
     return rc;
 }
 
-/* sum becomes its sum over c, unless NULL, and the squares of such tensors, which all of c have,
-   are added. */
+/* sum, over c unless NULL, and with it the squares of such tensors, which all of c have. */
 static int add_squares(
     struct optim *o, struct coll *c, enum counted which, float *sum, struct err *e)
 {
-    float *rest = o->sum + PASS_AHEAD;
+    bool apart = o->conf.tensor || o->conf.expert;
+    float *rest = apart ? o->sum + PASS_AHEAD : sum;
     int rc = add_up(c, sum, COLL_SUM, e);
-    if (rc)
-        return rc;
-    if (!o->conf.tensor && !o->conf.expert) {
-        sum_squares(o, which, sum);
-        return 0;
-    }
-    dev_zero(o->dev, rest, sizeof *rest);
+    if (apart)
+        dev_zero(o->dev, rest, sizeof *rest);
     sum_squares(o, which, rest);
-    OP(o, axpby, .count = 1, .x = rest, .x_type = DTYPE_F32, .y = sum, .y_type = DTYPE_F32, .a = 1,
-        .b = 1);
-    return 0;
+    if (apart)
+        OP(o, axpby, .count = 1, .x = rest, .x_type = DTYPE_F32, .y = sum, .y_type = DTYPE_F32,
+            .a = 1, .b = 1);
+    return rc;
 }
 
-/* The squares of the whole gradient. Of a model that ranks share those of what is dealt out and of
-   what is cut are added up over them, and what all of them have counts once; the last reductions
-   give those the same bits whose slices differ. */
+/* The squares of the whole gradient: those of what is dealt out and of what is cut over the ranks
+   that have it. The last reductions give the same bits to those whose slices differ. */
 static int sum_gradient(struct optim *o, float *sum, struct err *e)
 {
-    int rc;
     dev_zero(o->dev, sum, sizeof *sum);
     sum_squares(o, COUNTED_DEALT, sum);
-    if ((rc = add_squares(o, o->conf.expert, COUNTED_CUT, sum, e)) ||
-        (rc = add_squares(o, o->conf.tensor, COUNTED, sum, e)) ||
+    int rc = add_squares(o, o->conf.expert, COUNTED_CUT, sum, e);
+    if (rc || (rc = add_squares(o, o->conf.tensor, COUNTED, sum, e)) ||
         (rc = add_up(o->coll, sum, COLL_SUM, e)) ||
         (rc = add_up(o->conf.pipeline, sum, COLL_SUM, e)) ||
         (rc = add_up(o->conf.tensor, sum, COLL_MAX, e)))
