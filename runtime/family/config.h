@@ -25,8 +25,8 @@ enum position_kind { POSITIONS_ROTARY, POSITIONS_LEARNED };
    columns of the feed-forward, or of each expert's, and of the vocabulary's rows; pipeline
    parallelism some of the layers, the first rank the embeddings with them, the last one the head;
    expert parallelism (Lepikhin et al., arXiv:2006.16668) some of the experts of each layer.
-   Each of them one behind the other, but for layers in chunks: of c chunks a stage of p has virtual stages stage, stage + p, ... of c p
-   (Narayanan et al., arXiv:2104.04473). Zeros: all of it. */
+   Each of them one behind the other, but for layers in chunks: of c chunks a stage of p has virtual
+   stages stage, stage + p, ... of c p (Narayanan et al., arXiv:2104.04473). Zeros: all of it. */
 struct model_share {
     int64_t heads, kv_heads, ffn_dim, expert_ffn_dim, vocab, layers, experts; /* of the model */
     /* where the share begins */
