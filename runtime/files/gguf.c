@@ -615,3 +615,27 @@ int gguf_ints(const struct gguf *g, const char *key, int64_t **out, int64_t *cou
     a = NULL;
     return 0;
 }
+
+int gguf_nums(const struct gguf *g, const char *key, double **out, int64_t *count, struct err *e)
+{
+    const struct gguf_key *k = find(g, key);
+    if (!k || k->type != GGUF_ARRAY || (k->element != GGUF_F32 && k->element != GGUF_F64))
+        return absent(g, key, "an array of numbers", e);
+    double *a = mem_array((size_t)k->count + 1, sizeof *a);
+    if (!a)
+        return err_set(e, ERR_MEMORY, "%s: no memory for key %s", g->path, key);
+    for (int64_t i = 0; i < k->count; i++)
+        a[i] = load_float(k->element, k->value + i * types[k->element].bytes);
+    *out = a;
+    *count = k->count;
+    return 0;
+}
+
+int gguf_byte_array(const struct gguf *g, const char *key, struct gguf_str *out, struct err *e)
+{
+    const struct gguf_key *k = find(g, key);
+    if (!k || k->type != GGUF_ARRAY || (k->element != GGUF_U8 && k->element != GGUF_I8))
+        return absent(g, key, "an array of bytes", e);
+    *out = (struct gguf_str){(const char *)k->value, (size_t)k->count};
+    return 0;
+}

@@ -79,9 +79,12 @@ int gguf_num(const struct gguf *g, const char *key, double *out, struct err *e);
 int gguf_string(const struct gguf *g, const char *key, struct gguf_str *out, struct err *e);
 bool gguf_bool(const struct gguf *g, const char *key, bool def);
 
-/* Arrays, allocated for the caller (mem_free): of strings, or of any integer type. */
+/* Arrays, allocated for the caller (mem_free): of strings, of any integer type, of F32 or F64. */
 int gguf_strings(
     const struct gguf *g, const char *key, struct gguf_str **out, int64_t *count, struct err *e);
 int gguf_ints(const struct gguf *g, const char *key, int64_t **out, int64_t *count, struct err *e);
+int gguf_nums(const struct gguf *g, const char *key, double **out, int64_t *count, struct err *e);
+/* An array of bytes, where it stands. */
+int gguf_byte_array(const struct gguf *g, const char *key, struct gguf_str *out, struct err *e);
 
 #endif

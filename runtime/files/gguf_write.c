@@ -121,6 +121,12 @@ void gguf_write_i32s(struct gguf_writer *w, const char *key, const int32_t *list
     buf_add(&w->keys, list, (size_t)count * sizeof *list);
 }
 
+void gguf_write_f32s(struct gguf_writer *w, const char *key, const float *list, int64_t count)
+{
+    put_array(w, key, GGUF_F32, count);
+    buf_add(&w->keys, list, (size_t)count * sizeof *list);
+}
+
 void gguf_write_key(struct gguf_writer *w, const struct gguf *from, int64_t i)
 {
     struct gguf_str name = gguf_key_name(from, i);

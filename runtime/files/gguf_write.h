@@ -25,6 +25,7 @@ void gguf_write_str(struct gguf_writer *w, const char *key, const char *text, si
 void gguf_write_strs(
     struct gguf_writer *w, const char *key, const struct gguf_str *list, int64_t count);
 void gguf_write_i32s(struct gguf_writer *w, const char *key, const int32_t *list, int64_t count);
+void gguf_write_f32s(struct gguf_writer *w, const char *key, const float *list, int64_t count);
 void gguf_write_key(struct gguf_writer *w, const struct gguf *from, int64_t i); /* as it stands */
 
 /* shape: row-major; a row is whole blocks of the type. */

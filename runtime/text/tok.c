@@ -208,6 +208,7 @@ static bool lines_divide(const struct tok *t)
         bool one = s->from.len && utf8_sequence(s->from.s, s->from.len) == s->from.len;
         if (s->kind == TOK_STEP_CLEAN || s->kind == TOK_STEP_NMT || s->kind == TOK_STEP_TRIM_LEFT ||
             s->kind == TOK_STEP_TRIM_RIGHT || s->kind == TOK_STEP_MATCHES ||
+            s->kind == TOK_STEP_LONGEST || s->kind == TOK_STEP_SPACES ||
             (s->kind == TOK_STEP_REPLACE && (!one || *s->from.s == '\n')))
             return false;
     }

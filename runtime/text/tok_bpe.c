@@ -86,7 +86,8 @@ static int build_merges(struct tok_bpe *m, const struct tok_def *d, const char *
         bool ok = add_half(m, d->merges[i][0], &b);
         size_t left = b.len;
         ok = ok && add_half(m, d->merges[i][1], &b) && left && b.len > left && buf_ok(&b);
-        struct tok_pair p = {.rank = (int32_t)i, .left = -1, .right = -1, .merged = -1};
+        struct tok_pair p = {.rank = d->ranks ? d->ranks[i] : (int32_t)i, .left = -1};
+        p.right = p.merged = -1;
         if (ok) {
             p.left = tok_names_find(m->names, b.data, left);
             p.right = tok_names_find(m->names, b.data + left, b.len - left);

@@ -51,22 +51,45 @@ static bool text_at(const struct tok_charsmap *map, uint32_t at, struct tok_text
     return true;
 }
 
+/* The first key, of at most n bytes, that is longer than *used; false: there is none. */
+static bool next_key(const struct tok_charsmap *map, const char *s, size_t n, uint32_t *at,
+    size_t *used, struct tok_text *out)
+{
+    while (*used < n && s[*used]) {
+        uint8_t label = (uint8_t)s[(*used)++];
+        *at ^= label;
+        if (*at >= map->count)
+            return false;
+        uint32_t unit = read_unit(map->units + UNIT_BYTES * *at);
+        if ((unit & (1u << 31 | 0xff)) != label)
+            return false;
+        *at ^= offset_of(unit);
+        if (unit & 1u << 8)
+            return *at < map->count &&
+                text_at(map, read_unit(map->units + UNIT_BYTES * *at) & ~(1u << 31), out);
+    }
+    return false;
+}
+
 bool tok_charsmap_find(
     const struct tok_charsmap *map, const char *s, size_t n, struct tok_text *out)
 {
     uint32_t at = offset_of(read_unit(map->units));
-    for (size_t i = 0; i < n && s[i]; i++) {
-        at ^= (uint8_t)s[i];
-        if (at >= map->count)
-            return false;
-        uint32_t unit = read_unit(map->units + UNIT_BYTES * at);
-        if ((unit & (1u << 31 | 0xff)) != (uint8_t)s[i])
-            return false;
-        at ^= offset_of(unit);
-        if (!(unit & 1u << 8))
+    size_t used = 0;
+    return next_key(map, s, n, &at, &used, out);
+}
+
+size_t tok_charsmap_longest(
+    const struct tok_charsmap *map, const char *s, size_t n, struct tok_text *out)
+{
+    uint32_t at = offset_of(read_unit(map->units));
+    size_t used = 0, longest = 0;
+    struct tok_text to;
+    while (next_key(map, s, n, &at, &used, &to)) {
+        if (used < n && ((uint8_t)s[used] & 0xc0) == 0x80)
             continue;
-        return at < map->count &&
-            text_at(map, read_unit(map->units + UNIT_BYTES * at) & ~(1u << 31), out);
+        *out = to;
+        longest = used;
     }
-    return false;
+    return longest;
 }

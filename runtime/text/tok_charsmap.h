@@ -26,5 +26,9 @@ bool tok_charsmap_check(struct tok_text data);
 /* What the shortest key becomes that the n bytes at s begin with; false: there is none. */
 bool tok_charsmap_find(
     const struct tok_charsmap *map, const char *s, size_t n, struct tok_text *out);
+/* Bytes of the longest key that the n bytes at s begin with, and what it becomes; 0: there is
+   none. A key that ends within a character is none. */
+size_t tok_charsmap_longest(
+    const struct tok_charsmap *map, const char *s, size_t n, struct tok_text *out);
 
 #endif

@@ -1,9 +1,9 @@
 /*
  * tok_def: a tokenizer as a file describes it, before it is turned into tables: read from a GGUF
- * file (tok_gguf.c), tokenizer.json (tok_json.c) or vocab.txt (tok_vocab.c), and written as
- * tokenizer.json (tok_def.c). Texts live in the arena or in the source, which must outlive the
- * definition. Everything is checked against bounds; what the house does not implement (another
- * model than BPE, WordPiece and Unigram, dropout) is ERR_DATA that names it.
+ * file (tok_gguf.c), tokenizer.json (tok_json.c), vocab.txt (tok_json_vocab.c) or SentencePiece's
+ * own (tok_spm.c), and written as tokenizer.json (tok_json_write.c). Texts live in the arena or in
+ * the source, which must outlive the definition. Everything is checked against bounds; what the
+ * house has not (another model than BPE, WordPiece and Unigram, dropout) is ERR_DATA that names it.
  */
 #ifndef RUNTIME_TEXT_TOK_DEF_H
 #define RUNTIME_TEXT_TOK_DEF_H
@@ -55,7 +55,8 @@ struct tok_chars_def {  /* of a BPE of characters, and of a Unigram */
 };
 
 /* SentencePiece's way with spaces: one is written as U+2581, and one stands before a text. */
-#define TOK_SPACE "\u2581"
+#define TOK_SPACE        "\u2581"
+#define TOK_SPACES_STAGE "[ " TOK_SPACE "][^ " TOK_SPACE "]*" /* cuts words off */
 enum tok_spaces {
     TOK_SPACES_AS_IS,
     TOK_SPACES_MARKED,       /* each becomes U+2581 */
@@ -78,8 +79,9 @@ struct tok_def {
     uint8_t *flags;          /* vocab, of enum tok_flag; NULL: none */
     int64_t merge_count;
     struct tok_text (*merges)[2]; /* best first */
-    bool ignore_merges;           /* a piece that is a token is that token */
-    double *scores;               /* vocab, of a Unigram; else NULL */
+    int32_t *ranks;     /* (merge_count) rising; of equal ones the leftmost; NULL: places */
+    bool ignore_merges; /* a piece that is a token is that token */
+    double *scores;     /* vocab, of a Unigram; else NULL */
     struct tok_chars_def chars;
     enum tok_spaces spaces; /* in each piece, of a BPE of characters or a Unigram */
     struct tok_wordpiece_def wordpiece;
@@ -96,6 +98,7 @@ struct tok_def {
 #define TOK_PAIR_BERT    "^0A0$0B1$1"
 #define TOK_PAIR_ROBERTA "^0A0$0$0B0$0"
 #define TOK_PAIR_EACH    "^0A0$0^1B1$1"
+#define TOK_PAIR_T5      "A0$0B0$0"
 void tok_def_pair(struct tok_def *d, const char *pieces);
 
 int tok_def_gguf(const struct gguf *g, struct arena *a, struct tok_def *out, struct err *e);
@@ -105,8 +108,14 @@ int tok_def_json(const struct json *root, const struct json *config, const char 
 /* text: vocab.txt, a token a line, of a WordPiece; config: as above. */
 int tok_def_vocab(const char *text, size_t len, const struct json *config, const char *path,
     struct arena *a, struct tok_def *out, struct err *e);
-/* As tokenizer.json. ERR_DATA: of a model that no GGUF file has (it has files of its own). */
+/* file: SentencePiece's, whole (tokenizer.model, spiece.model); config: as above, whose
+   tokenizer_class says how it is read. */
+int tok_def_spm(struct tok_text file, const struct json *config, const char *path, struct arena *a,
+    struct tok_def *out, struct err *e);
+/* As tokenizer.json. ERR_DATA: of a model that no GGUF file has (it has files of its own), or of a
+   Unigram that has a table of characters there, which is applied in another way. */
 int tok_def_write(const struct tok_def *d, struct buf *out, struct err *e);
+int tok_def_write_check(const struct tok_def *d, struct err *e); /* whether it can be */
 
 /* What tokenizer_config.json, which may be NULL, says of d's tokens. */
 void tok_def_config(struct tok_def *d, const struct json *config);
@@ -119,8 +128,8 @@ int tok_create(const struct tok_def *d, const char *path, struct tok **out, stru
 int tok_def_folder(const char *folder,
     int (*use_fn)(void *user, const struct tok_def *d, const char *path, struct err *e), void *user,
     struct err *e);
-/* tokenizer.json, or vocab.txt where there is none, and, where it is, tokenizer_config.json of a
-   folder. bos, eos: used where the latter names none; -1: none. */
+/* tokenizer.json, or where there is none vocab.txt, tokenizer.model or spiece.model, and, where it
+   is, tokenizer_config.json of a folder. bos, eos: used where the latter names none; -1: none. */
 int tok_open_folder(const char *folder, int32_t bos, int32_t eos, struct tok **out, struct err *e);
 
 /* Of all that decides what ids a text has. */

@@ -52,6 +52,8 @@ uint64_t tok_def_digest(const struct tok_def *d)
         mix(&digest, d->scores, (size_t)d->vocab * sizeof *d->scores);
     if (d->flags)
         mix(&digest, d->flags, (size_t)d->vocab);
+    if (d->ranks)
+        mix(&digest, d->ranks, (size_t)d->merge_count * sizeof *d->ranks);
     for (int64_t i = 0; i < d->merge_count; i++) {
         mix_text(&digest, d->merges[i][0]);
         mix_text(&digest, d->merges[i][1]);

@@ -6,11 +6,11 @@
 #include "runtime/text/tok_write.h"
 
 #include "runtime/text/chat.h"
-#include "runtime/text/tok_def.h"
+#include "runtime/text/tok_pieces.h"
 
 #define ENDS_LIMIT 3 /* tokens that end a text which the keys can name */
 
-enum { TYPE_NORMAL = 1, TYPE_CONTROL = 3, TYPE_USER_DEFINED = 4, TYPE_UNUSED = 5 };
+enum { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER_DEFINED, TYPE_UNUSED, TYPE_BYTE };
 
 struct keys {
     const struct weights *from;
@@ -18,15 +18,61 @@ struct keys {
     int64_t vocab; /* rows of the embedding: there are as many tokens */
 };
 
+static bool is_byte(const struct tok_def *d, int64_t i)
+{
+    unsigned int byte;
+    char name[8] = {0};
+    if (i >= d->vocab || d->kinds[i] != TOK_NORMAL || d->tokens[i].len != 6)
+        return false;
+    memcpy(name, d->tokens[i].s, 6);
+    return sscanf(name, "<0x%2X>", &byte) == 1 && name[5] == '>';
+}
+
+/* Does a normaliser do with spaces what llama.cpp does? *before: with one before each text. */
+static bool is_llamas(const struct tok_def *d, bool *before)
+{
+    const struct tok_step *s = d->steps.list;
+    *before = d->steps.count == 2 && s->kind == TOK_STEP_PREPEND;
+    if (d->spaces == TOK_SPACES_MARKED && !d->steps.count)
+        return !d->stage_count;
+    s += *before;
+    return d->steps.count == 1 + *before && s->kind == TOK_STEP_REPLACE && s->from.len == 1 &&
+        *s->from.s == ' ' && !d->spaces && !d->stage_count;
+}
+
+static int check_pieces(const struct tok_def *d, const char *path, struct err *e)
+{
+    bool before;
+    int bytes = 0;
+    for (int32_t i = 0; i < d->vocab; i++) {
+        bytes += is_byte(d, i);
+        if (d->flags && d->flags[i] & TOK_NORMALIZED && d->kinds[i] != TOK_NORMAL)
+            return err_set(e, ERR_DATA,
+                "%s: token \"%.*s\": normalized has no place in a GGUF file", path,
+                (int)(d->tokens[i].len < 40 ? d->tokens[i].len : 40), d->tokens[i].s);
+    }
+    if (d->ignore_merges || !d->chars.byte_fallback || bytes != 256)
+        return err_set(e, ERR_DATA,
+            "%s: a BPE of characters has a place in a GGUF file with a token for each byte that "
+            "unknown characters fall back to, and merges that always count",
+            path);
+    if (!is_llamas(d, &before))
+        return err_set(e, ERR_DATA,
+            "%s: in a GGUF file U+2581 stands for spaces, and before all texts or none: this "
+            "normalizer or pre-tokenizer does something else",
+            path);
+    return 0;
+}
+
 static int check_kind(const struct tok_def *d, const char *path, struct err *e)
 {
-    if (d->model != TOK_BPE)
-        return err_set(e, ERR_DATA,
-            "%s: a GGUF file is written with a BPE of bytes only, and this is a %s", path,
-            d->model == TOK_WORDPIECE     ? "WordPiece"
-                : d->model == TOK_UNIGRAM ? "Unigram"
-                                          : "BPE of characters");
-    if (!tok_gguf_pre(d))
+    if (d->model != TOK_BPE && d->model != TOK_BPE_CHARS)
+        return err_set(e, ERR_DATA, "%s: a GGUF file is written with a BPE only, and this is a %s",
+            path, d->model == TOK_WORDPIECE ? "WordPiece" : "Unigram");
+    int rc = d->model == TOK_BPE_CHARS ? check_pieces(d, path, e) : 0;
+    if (rc)
+        return rc;
+    if (d->model == TOK_BPE && !tok_gguf_pre(d))
         return err_set(e, ERR_DATA,
             "%s: its normalizer and pre-tokenizer are none that GGUF files have a name for "
             "(GPT-2's, SmolLM's, Qwen2's, Llama 3's)",
@@ -52,6 +98,8 @@ static int check_affix(
 static int32_t type_of(const struct tok_def *d, int64_t id)
 {
     uint8_t kind = id < d->vocab ? d->kinds[id] : TOK_UNUSED;
+    if (d->model == TOK_BPE_CHARS && (id == d->chars.unknown || is_byte(d, id)))
+        return id == d->chars.unknown ? TYPE_UNKNOWN : TYPE_BYTE;
     return kind == TOK_SPECIAL ? TYPE_CONTROL
         : kind == TOK_ADDED    ? TYPE_USER_DEFINED
         : kind == TOK_UNUSED   ? TYPE_UNUSED
@@ -99,6 +147,24 @@ static int write_merges(const struct keys *k, const struct tok_def *d, struct er
     return 0;
 }
 
+static int write_scores(
+    const struct keys *k, const struct tok_def *d, const char *path, struct err *e)
+{
+    mem_autofree float *scores = mem_array((size_t)k->vocab, sizeof *scores);
+    bool before;
+    if (!scores)
+        return err_set(e, ERR_MEMORY, "no memory to write a tokenizer");
+    int rc = tok_pieces_scores(d, scores, path, e);
+    if (rc)
+        return rc;
+    is_llamas(d, &before);
+    gguf_write_f32s(k->to, "tokenizer.ggml.scores", scores, k->vocab);
+    gguf_write_bool(k->to, "tokenizer.ggml.add_space_prefix", before);
+    if (d->chars.unknown >= 0)
+        gguf_write_u32(k->to, "tokenizer.ggml.unknown_token_id", (uint32_t)d->chars.unknown);
+    return 0;
+}
+
 /* The end of a text, and what else ends one: of a turn, of a message. */
 static int write_ends(const struct keys *k, int32_t eos, struct err *e)
 {
@@ -134,10 +200,12 @@ static int write_keys(void *user, const struct tok_def *d, const char *path, str
     if ((rc = check_kind(d, path, e)) || (rc = check_affix(&d->prefix, bos, "before", path, e)) ||
         (rc = check_affix(&d->suffix, eos, "behind", path, e)))
         return rc;
-    const char *pre = tok_gguf_pre(d);
-    gguf_write_str(k->to, "tokenizer.ggml.model", "gpt2", 4);
+    bool pieces = d->model == TOK_BPE_CHARS;
+    const char *pre = pieces ? "default" : tok_gguf_pre(d), *model = pieces ? "llama" : "gpt2";
+    gguf_write_str(k->to, "tokenizer.ggml.model", model, strlen(model));
     gguf_write_str(k->to, "tokenizer.ggml.pre", pre, strlen(pre));
-    if ((rc = write_tokens(k, d, e)) || (rc = write_merges(k, d, e)) ||
+    if ((rc = write_tokens(k, d, e)) ||
+        (rc = pieces ? write_scores(k, d, path, e) : write_merges(k, d, e)) ||
         (rc = write_ends(k, d->eos, e)))
         return rc;
     if (bos >= 0)

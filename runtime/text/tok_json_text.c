@@ -256,7 +256,7 @@ static int read_metaspace(struct tok_json *r, const struct json *v, struct err *
                         : TOK_SPACES_BEFORE_ALL;
     if (!json_bool(v, "split", true))
         return 0;
-    return add_stage(r, "[ " TOK_SPACE "][^ " TOK_SPACE "]*", TOK_SPLIT_DROP_NONE, e);
+    return add_stage(r, TOK_SPACES_STAGE, TOK_SPLIT_DROP_NONE, e);
 }
 
 static int add_bert_stages(struct tok_json *r, struct err *e)

@@ -1,6 +1,7 @@
 /*
- * tok_json_write: a definition as tokenizer.json. Every stage of the pre-tokenizer is spelled as a
- * Split, which the reference applies to the same effect.
+ * tok_json_write: a definition as tokenizer.json. Every stage of the pre-tokenizer of a BPE of
+ * bytes is spelled as a Split, which the reference applies to the same effect; what SentencePiece's
+ * do to a text is all the normaliser's.
  */
 #include "runtime/text/tok_def.h"
 
@@ -88,8 +89,12 @@ static void write_post(const struct tok_def *d, struct jsonw *w, struct arena *a
 {
     int32_t ids[2 * TOK_AFFIX_LIMIT];
     int n = d->prefix.count, count = n + d->suffix.count;
-    if (!count) {
+    if (!count && d->model == TOK_BPE) {
         write_byte_level(w, "post_processor");
+        return;
+    }
+    if (!count) {
+        jsonw_null(w, "post_processor");
         return;
     }
     memcpy(ids, d->prefix.id, sizeof d->prefix.id);
@@ -129,16 +134,104 @@ static void write_stages(const struct tok_def *d, struct jsonw *w)
     jsonw_close(w);
 }
 
-static void write_model(const struct tok_def *d, struct jsonw *w, struct arena *a)
+/* -- SentencePiece's -- */
+
+static void write_replace(struct jsonw *w, const char *kind, const char *from, const char *to)
 {
+    jsonw_open(w, NULL, '{');
+    jsonw_str(w, "type", "Replace");
+    jsonw_open(w, "pattern", '{');
+    jsonw_str(w, kind, from);
+    jsonw_close(w);
+    jsonw_str(w, "content", to);
+    jsonw_close(w);
+}
+
+static void write_step(const struct tok_step *s, struct jsonw *w)
+{
+    if (s->kind == TOK_STEP_SPACES) {
+        write_replace(w, "Regex", "^ +| +$", "");
+        write_replace(w, "Regex", " {2,}", " ");
+    } else if (s->kind == TOK_STEP_PREPEND) {
+        jsonw_open(w, NULL, '{');
+        jsonw_str(w, "type", "Prepend");
+        jsonw_str(w, "prepend", TOK_SPACE);
+        jsonw_close(w);
+    } else {
+        write_replace(w, "String", " ", TOK_SPACE);
+    }
+}
+
+static bool prepends(const struct tok_def *d)
+{
+    for (int i = 0; i < d->steps.count; i++)
+        if (d->steps.list[i].kind == TOK_STEP_PREPEND)
+            return true;
+    return false;
+}
+
+static void write_spaces(const struct tok_def *d, struct jsonw *w)
+{
+    jsonw_open(w, "normalizer", '{');
+    jsonw_str(w, "type", "Sequence");
+    jsonw_open(w, "normalizers", '[');
+    for (int i = 0; i < d->steps.count; i++)
+        write_step(&d->steps.list[i], w);
+    jsonw_close(w);
+    jsonw_close(w);
+    jsonw_null(w, "pre_tokenizer");
+    jsonw_open(w, "decoder", '{');
+    jsonw_str(w, "type", "Sequence");
+    jsonw_open(w, "decoders", '[');
+    write_replace(w, "String", TOK_SPACE, " ");
+    if (d->chars.decodes_bytes)
+        jsonw_raw(w, NULL, "{\"type\":\"ByteFallback\"}");
+    jsonw_raw(w, NULL, "{\"type\":\"Fuse\"}");
+    if (prepends(d))
+        jsonw_raw(w, NULL, "{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}");
+    jsonw_close(w);
+    jsonw_close(w);
+}
+
+static void write_unigram(const struct tok_def *d, struct jsonw *w)
+{
+    jsonw_open(w, "model", '{');
+    jsonw_str(w, "type", "Unigram");
+    jsonw_int(w, "unk_id", d->chars.unknown);
+    jsonw_bool(w, "byte_fallback", d->chars.byte_fallback);
+    jsonw_open(w, "vocab", '[');
+    for (int32_t i = 0; i < d->vocab; i++) {
+        jsonw_open(w, NULL, '[');
+        jsonw_strn(w, NULL, d->tokens[i].s, d->tokens[i].len);
+        jsonw_num(w, NULL, d->scores[i]);
+        jsonw_close(w);
+    }
+    jsonw_close(w);
+    jsonw_close(w);
+}
+
+/* -- the rest -- */
+
+static void write_unknown(const struct tok_def *d, struct jsonw *w)
+{
+    int32_t id = d->model == TOK_BPE_CHARS ? d->chars.unknown : -1;
+    if (id >= 0)
+        jsonw_strn(w, "unk_token", d->tokens[id].s, d->tokens[id].len);
+    else
+        jsonw_null(w, "unk_token");
+}
+
+static void write_bpe(const struct tok_def *d, struct jsonw *w, struct arena *a)
+{
+    bool chars = d->model == TOK_BPE_CHARS;
     jsonw_open(w, "model", '{');
     jsonw_str(w, "type", "BPE");
     jsonw_null(w, "dropout");
-    jsonw_null(w, "unk_token");
+    write_unknown(d, w);
     jsonw_null(w, "continuing_subword_prefix");
     jsonw_null(w, "end_of_word_suffix");
-    jsonw_bool(w, "fuse_unk", false);
-    jsonw_bool(w, "byte_fallback", false);
+    jsonw_bool(w, "fuse_unk", chars && d->chars.fuse);
+    jsonw_bool(w, "byte_fallback", chars && d->chars.byte_fallback);
     jsonw_bool(w, "ignore_merges", d->ignore_merges);
     jsonw_open(w, "vocab", '{');
     for (int32_t i = 0; i < d->vocab; i++) {
@@ -168,10 +261,44 @@ static bool can_write(const struct tok_def *d)
     return d->model == TOK_BPE && (nfc || !d->steps.count);
 }
 
+static bool is_mark(struct tok_text t)
+{
+    return t.len == strlen(TOK_SPACE) && !memcmp(t.s, TOK_SPACE, t.len);
+}
+
+/* The same of SentencePiece's. */
+static bool can_write_pieces(const struct tok_def *d)
+{
+    bool marks = false;
+    for (int i = 0; i < d->steps.count; i++) {
+        const struct tok_step *s = &d->steps.list[i];
+        bool space = s->kind == TOK_STEP_REPLACE && s->from.len == 1 && *s->from.s == ' ';
+        if (s->kind != TOK_STEP_SPACES && !(s->kind == TOK_STEP_PREPEND && is_mark(s->to)) &&
+            !(space && is_mark(s->to)))
+            return false;
+        marks = marks || space;
+    }
+    return (d->model == TOK_BPE_CHARS || d->model == TOK_UNIGRAM) && marks && !d->spaces &&
+        !d->stage_count;
+}
+
+int tok_def_write_check(const struct tok_def *d, struct err *e)
+{
+    for (int i = 0; i < d->steps.count; i++)
+        if (d->steps.list[i].kind == TOK_STEP_LONGEST)
+            return err_set(e, ERR_DATA,
+                "no tokenizer.json says what llama.cpp does with tokenizer.ggml."
+                "precompiled_charsmap");
+    if (can_write(d) || can_write_pieces(d))
+        return 0;
+    return err_set(e, ERR_DATA, "a tokenizer as no GGUF file has it cannot be written");
+}
+
 int tok_def_write(const struct tok_def *d, struct buf *out, struct err *e)
 {
-    if (!can_write(d))
-        return err_set(e, ERR_DATA, "a tokenizer as no GGUF file has it cannot be written");
+    int rc = tok_def_write_check(d, e);
+    if (rc)
+        return rc;
     struct arena *a = arena_create(TOK_ARENA_BYTES);
     if (!a)
         return err_set(e, ERR_MEMORY, "no memory to write a tokenizer");
@@ -182,19 +309,24 @@ int tok_def_write(const struct tok_def *d, struct buf *out, struct err *e)
     jsonw_null(&w, "truncation");
     jsonw_null(&w, "padding");
     write_added(d, &w);
-    if (d->steps.count) {
-        jsonw_open(&w, "normalizer", '{');
-        jsonw_str(&w, "type", "NFC");
-        jsonw_close(&w);
+    if (d->model != TOK_BPE) {
+        write_spaces(d, &w);
+    } else if (d->steps.count) {
+        jsonw_raw(&w, "normalizer", "{\"type\":\"NFC\"}");
     } else {
         jsonw_null(&w, "normalizer");
     }
-    write_stages(d, &w);
+    if (d->model == TOK_BPE) {
+        write_stages(d, &w);
+        write_byte_level(&w, "decoder");
+    }
     write_post(d, &w, a);
-    write_byte_level(&w, "decoder");
-    write_model(d, &w, a);
+    if (d->model == TOK_UNIGRAM)
+        write_unigram(d, &w);
+    else
+        write_bpe(d, &w, a);
     jsonw_close(&w);
-    int rc = jsonw_end(&w) ? err_set(e, ERR_MEMORY, "no memory to write a tokenizer") : 0;
+    rc = jsonw_end(&w) ? err_set(e, ERR_MEMORY, "no memory to write a tokenizer") : 0;
     arena_destroy(a);
     return rc;
 }

@@ -23,20 +23,47 @@ static int read_file(const char *folder, const char *name, bool optional, struct
     return json_read_file_within(path, TOKENIZER_FILE_LIMIT, TOKENIZER_FILE_VALUES, out, e);
 }
 
-static bool has_vocab(const char *folder)
+static bool has_file(const char *folder, const char *name)
 {
     char path[LIMIT_PATH_BYTES];
-    int n = snprintf(path, sizeof path, "%s/vocab.txt", folder);
+    int n = snprintf(path, sizeof path, "%s/%s", folder, name);
     return n < LIMIT_PATH_BYTES && io_exists(path);
 }
 
-/* vocab.txt into text, its path into path. */
-static int read_vocab(
-    const char *folder, struct buf *text, char path[LIMIT_PATH_BYTES], struct err *e)
+/* What stands in for a tokenizer.json that is not there; NULL: nothing does. */
+static const char *older_file(const char *folder)
 {
-    if (snprintf(path, LIMIT_PATH_BYTES, "%s/vocab.txt", folder) >= LIMIT_PATH_BYTES)
+    static const char *const names[] = {"vocab.txt", "tokenizer.model", "spiece.model"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (has_file(folder, names[i]))
+            return names[i];
+    return NULL;
+}
+
+/* It into text, its path into path. */
+static int read_older(const char *folder, const char *name, const struct json *config,
+    struct buf *text, char path[LIMIT_PATH_BYTES], struct err *e)
+{
+    if (snprintf(path, LIMIT_PATH_BYTES, "%s/%s", folder, name) >= LIMIT_PATH_BYTES)
         return err_set(e, ERR_DATA, "%s: path too long", folder);
+    if (strcmp(name, "vocab.txt") && has_file(folder, "added_tokens.json") &&
+        !json_get(config, "added_tokens_decoder"))
+        return err_set(e, ERR_DATA,
+            "%s: added_tokens.json beside %s is not read: tokenizer_config.json has no "
+            "added_tokens_decoder",
+            folder, name);
     return io_read_file(path, TOKENIZER_FILE_LIMIT, text, e);
+}
+
+static int read_def(const struct json *root, const struct json *config, const struct buf *older,
+    const char *path, struct arena *a, struct tok_def *d, struct err *e)
+{
+    size_t n = strlen(path), k = strlen("vocab.txt");
+    if (root)
+        return tok_def_json(root, config, path, a, d, e);
+    if (n >= k && !strcmp(path + n - k, "vocab.txt"))
+        return tok_def_vocab(buf_cstr(older), older->len, config, path, a, d, e);
+    return tok_def_spm((struct tok_text){buf_cstr(older), older->len}, config, path, a, d, e);
 }
 
 int tok_def_folder(const char *folder,
@@ -44,20 +71,20 @@ int tok_def_folder(const char *folder,
     struct err *e)
 {
     json_auto struct json *root = NULL, *config = NULL;
-    buf_auto struct buf vocab;
+    buf_auto struct buf older;
+    const char *name = older_file(folder);
     char path[LIMIT_PATH_BYTES];
     struct tok_def d;
     int rc;
-    buf_init(&vocab, TOKENIZER_FILE_LIMIT);
+    buf_init(&older, TOKENIZER_FILE_LIMIT);
     if ((rc = read_file(folder, "tokenizer_config.json", true, &config, path, e)) ||
-        (rc = read_file(folder, "tokenizer.json", has_vocab(folder), &root, path, e)) ||
-        (!root && (rc = read_vocab(folder, &vocab, path, e))))
+        (rc = read_file(folder, "tokenizer.json", name, &root, path, e)) ||
+        (!root && (rc = read_older(folder, name, config, &older, path, e))))
         return rc;
     arena_auto struct arena *a = arena_create(TOK_ARENA_BYTES);
     if (!a)
         return err_set(e, ERR_MEMORY, "%s: no memory for the vocabulary", path);
-    rc = root ? tok_def_json(root, config, path, a, &d, e)
-              : tok_def_vocab(buf_cstr(&vocab), vocab.len, config, path, a, &d, e);
+    rc = read_def(root, config, &older, path, a, &d, e);
     return rc ? rc : use_fn(user, &d, path, e);
 }
 

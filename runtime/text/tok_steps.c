@@ -158,6 +158,42 @@ static int map_clusters(
     return 0;
 }
 
+/* As SentencePiece's normaliser: what the longest key becomes that stands there. */
+static int map_longest(
+    const struct tok_step *step, const struct text *t, struct buf *out, struct err *e)
+{
+    struct tok_charsmap map;
+    struct tok_text to;
+    if (!tok_charsmap_init(&map, step->from))
+        return err_set(e, ERR_DATA, "precompiled_charsmap is no such table");
+    for (size_t i = 0, n; i < t->len; i += n) {
+        n = tok_charsmap_longest(&map, t->s + i, t->len - i, &to);
+        if (n) {
+            buf_add(out, to.s, to.len);
+            continue;
+        }
+        n = utf8_sequence(t->s + i, t->len - i);
+        buf_add(out, t->s + i, n);
+    }
+    return 0;
+}
+
+static void join_spaces(const struct text *t, struct buf *out)
+{
+    const char *s = t->s, *end = s + t->len;
+    while (s < end) {
+        const char *word = s;
+        while (word < end && *word == ' ')
+            word++;
+        const char *behind = memchr(word, ' ', (size_t)(end - word));
+        behind = behind ? behind : end;
+        if (out->len && word < end)
+            buf_char(out, ' ');
+        buf_add(out, word, (size_t)(behind - word));
+        s = behind;
+    }
+}
+
 static void trim_left(struct text *t)
 {
     for (size_t n; t->len; t->s += n, t->len -= n) {
@@ -221,6 +257,12 @@ static int run_step(const struct tok_step *step, struct text *t, size_t limit, s
         break;
     case TOK_STEP_CHARSMAP:
         rc = map_clusters(step, t, &out, e);
+        break;
+    case TOK_STEP_LONGEST:
+        rc = map_longest(step, t, &out, e);
+        break;
+    case TOK_STEP_SPACES:
+        join_spaces(t, &out);
         break;
     case TOK_STEP_MATCHES:
         rc = tok_split_replace(step->by, t->s, t->len, step->to, &out, e);

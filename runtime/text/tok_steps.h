@@ -39,6 +39,8 @@ enum tok_step_kind {
     TOK_STEP_REPLACE,  /* `from`, which is not empty, by `to` */
     TOK_STEP_MATCHES,  /* what `by` matches, whose expression `from` is, by `to` */
     TOK_STEP_CHARSMAP, /* what characters become by the table that `from` is (tok_charsmap) */
+    TOK_STEP_LONGEST,  /* the same as SentencePiece itself has it, by the longest key */
+    TOK_STEP_SPACES,   /* runs of spaces become one, and none stands at an end */
     TOK_STEP_NMT,      /* fewer control characters than CLEAN; some others become a space, too */
 };
 

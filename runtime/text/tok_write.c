@@ -86,11 +86,25 @@ static int convert(
     return write_config(folder, g, &d, c, e);
 }
 
+int tok_write_check(const struct weights *from, struct err *e)
+{
+    const struct gguf *g = weights_gguf(from);
+    arena_auto struct arena *a = NULL;
+    struct tok_def d;
+    if (!g || !gguf_has(g, "tokenizer.ggml.precompiled_charsmap"))
+        return 0;
+    a = arena_create(TOK_ARENA_BYTES);
+    int rc =
+        a ? tok_def_gguf(g, a, &d, e) : err_set(e, ERR_MEMORY, "no memory to read a tokenizer");
+    return rc || !(rc = tok_def_write_check(&d, e)) ? rc : err_wrap(e, "%s", gguf_path(g));
+}
+
 int tok_write(
     const char *folder, const struct weights *from, const struct model_config *c, struct err *e)
 {
     static const char *const files[] = {"tokenizer.json", "tokenizer_config.json", "vocab.txt",
-        "special_tokens_map.json", "chat_template.jinja", "generation_config.json"};
+        "tokenizer.model", "spiece.model", "added_tokens.json", "special_tokens_map.json",
+        "chat_template.jinja", "generation_config.json"};
     if (weights_gguf(from))
         return convert(folder, weights_gguf(from), c, e);
     int rc = 0;

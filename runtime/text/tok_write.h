@@ -14,8 +14,12 @@
 int tok_write(
     const char *folder, const struct weights *from, const struct model_config *c, struct err *e);
 
+/* Whether tok_write could. ERR_DATA: a Unigram of a GGUF file that has a table of characters, which
+   llama.cpp applies as no tokenizer.json says. */
+int tok_write_check(const struct weights *from, struct err *e);
+
 /* A folder's tokenizer and chat template as keys of a GGUF file. ERR_DATA names what those cannot
-   say of it: another model than a BPE of bytes, a pre-tokenizer without a name there. */
+   say of it: another model than a BPE, a pre-tokenizer without a name there. */
 int tok_gguf_write(const struct weights *from, struct gguf_writer *to, struct err *e);
 
 #endif

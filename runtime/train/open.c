@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "runtime/model/carve.h"
 #include "runtime/model/group.h"
+#include "runtime/text/tok_write.h"
 #include "runtime/train/identity.h"
 #include "runtime/train/output.h"
 #include "runtime/train/resume.h"
@@ -213,8 +214,9 @@ static int open_corpus(struct train *t, struct err *e)
     const struct objective_loop *loop = t->objective->loop;
     int rc;
     if ((rc = check_objective(t, e)) || (rc = tok_open(t->weights, &t->tok, e)) ||
-        (rc = shape_head(t, e)) || (rc = open_teacher(t, e)) || (rc = train_open_generate(t, e)) ||
-        (rc = open_files(t, e)) || (rc = share_out(t, e)) || (rc = check_schedule(t, e)))
+        (rc = tok_write_check(t->weights, e)) || (rc = shape_head(t, e)) ||
+        (rc = open_teacher(t, e)) || (rc = train_open_generate(t, e)) || (rc = open_files(t, e)) ||
+        (rc = share_out(t, e)) || (rc = check_schedule(t, e)))
         return rc;
     return loop->open_fn ? loop->open_fn(t, e) : 0;
 }

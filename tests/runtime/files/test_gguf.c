@@ -28,6 +28,8 @@ static void make_good(struct buf *out)
     gguf_make_raw(&m, "big", 10, "\xff\xff\xff\xff\xff\xff\xff\xff", 8);
     gguf_make_strs(&m, "words", words, 3);
     gguf_make_i32s(&m, "ids", (const int32_t[]){7, -1, 9}, 3);
+    gguf_make_raw(&m, "nums", 9, "\6\0\0\0\2\0\0\0\0\0\0\0\0\0\xc0\x3f\0\0\0\xbf", 20);
+    gguf_make_raw(&m, "bytes", 9, "\0\0\0\0\3\0\0\0\0\0\0\0\1\xff\0", 15);
     gguf_make_tensor(&m, "b.weight", 0, 2, two_rows, -1, numbers, sizeof numbers);
     gguf_make_tensor(&m, "a.weight", 0, 1, two_rows, -1, numbers, 16);
     gguf_make_finish(&m, out);
@@ -65,6 +67,14 @@ START_TEST(what_was_written_is_read)
     ck_assert_int_eq(gguf_ints(g, "ids", &ids, &count, &e), 0);
     ck_assert(count == 3 && ids[1] == -1 && ids[2] == 9);
     ck_assert_int_eq(gguf_strings(g, "ids", &words, &count, &e), -ERR_DATA);
+    double *nums;
+    ck_assert_int_eq(gguf_nums(g, "nums", &nums, &count, &e), 0);
+    ck_assert(count == 2 && nums[0] == 1.5 && nums[1] == -0.5);
+    ck_assert_int_eq(gguf_nums(g, "ids", &nums, &count, &e), -ERR_DATA);
+    ck_assert_int_eq(gguf_byte_array(g, "bytes", &s, &e), 0);
+    ck_assert(s.len == 3 && !memcmp(s.s, "\1\xff", 3));
+    ck_assert_int_eq(gguf_byte_array(g, "nums", &s, &e), -ERR_DATA);
+    mem_free(nums);
     mem_free(words);
     mem_free(ids);
 

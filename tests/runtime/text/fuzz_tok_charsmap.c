@@ -25,12 +25,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     if (size)
         memcpy(copy, data, size);
-    steps.list[0] = (struct tok_step){.kind = TOK_STEP_CHARSMAP, .from = {copy, size}};
-    if (!tok_charsmap_check(steps.list[0].from) ||
-        tok_steps_run(&steps, text, sizeof text - 1, &out, &len, &owned, &e))
+    if (!tok_charsmap_check((struct tok_text){copy, size}))
         return 0;
-    if (utf8_valid_prefix(out, len) != len)
-        abort();
-    mem_free(owned);
+    for (int longest = 0; longest < 2; longest++) {
+        steps.list[0] = (struct tok_step){
+            .kind = longest ? TOK_STEP_LONGEST : TOK_STEP_CHARSMAP, .from = {copy, size}};
+        if (tok_steps_run(&steps, text, sizeof text - 1, &out, &len, &owned, &e))
+            continue;
+        if (utf8_valid_prefix(out, len) != len)
+            abort();
+        mem_free(owned);
+    }
     return 0;
 }

@@ -422,6 +422,7 @@ START_TEST(a_digest_is_of_all_that_decides)
     DIFFERS(d.prefix.count = 1, d.prefix.count = 0);
     DIFFERS(scores[1] = -1, scores[1] = 0);
     DIFFERS(d.spaces = TOK_SPACES_MARKED, d.spaces = TOK_SPACES_AS_IS);
+    DIFFERS(d.ranks = &(int32_t){0}, d.ranks = NULL);
 #undef DIFFERS
 }
 END_TEST

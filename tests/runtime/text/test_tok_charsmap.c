@@ -97,6 +97,9 @@ static void look_up_all(struct tok_text data)
             continue;
         ck_assert(to.s >= map.texts.s && to.s + to.len <= data.s + data.len);
         ck_assert(!whole || utf8_valid_prefix(to.s, to.len) == to.len);
+        size_t used = tok_charsmap_longest(&map, s, n + 4, &to);
+        ck_assert(used <= n + 4);
+        ck_assert(to.s >= map.texts.s && to.s + to.len <= data.s + data.len);
     }
 }
 

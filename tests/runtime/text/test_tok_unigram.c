@@ -9,11 +9,9 @@
 #include "runtime/text/tok_unigram.h"
 
 #include "base/mem.h"
-#include "base/utf8.h"
 #include "tests/runtime/golden.h"
+#include "tests/runtime/text/lines.h"
 #include "tests/unit.h"
-
-#define BLOCK 50
 
 static struct json *golden;
 
@@ -25,95 +23,6 @@ static void setup(void)
 static void done(void)
 {
     json_destroy(golden);
-}
-
-/* -- lines, as the generator makes them -- */
-
-struct pieces { /* of a vocabulary, by their ids */
-    const char **text;
-    uint32_t count;
-};
-
-static struct pieces pieces_of(const struct json *vocab)
-{
-    struct pieces p = {mem_array(json_count(vocab), sizeof *p.text), 0};
-    json_each (v, vocab)
-        p.text[p.count++] = json_string_value(json_first(v));
-    return p;
-}
-
-static uint32_t throw_dice(uint64_t *x, uint32_t n)
-{
-    *x = *x * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)((*x >> 33) % n);
-}
-
-/* A piece with `space` for its marks. */
-static void add_piece(const struct pieces *p, uint64_t *x, const char *space, struct buf *out)
-{
-    const char *s = p->text[throw_dice(x, p->count)];
-    for (const char *at; (at = strstr(s, TOK_SPACE)); s = at + strlen(TOK_SPACE)) {
-        buf_add(out, s, (size_t)(at - s));
-        buf_str(out, space);
-    }
-    buf_str(out, s);
-}
-
-static void add_script(uint64_t *x, struct buf *out)
-{
-    static const uint32_t ranges[][2] = {{0x20, 0x7e}, {0xc0, 0x24f}, {0x300, 0x36f},
-        {0x370, 0x3ff}, {0x400, 0x52f}, {0x590, 0x5ff}, {0x61e, 0x6ff}, {0x900, 0x97f},
-        {0xe00, 0xe7f}, {0x1000, 0x109f}, {0x1100, 0x11ff}, {0xac00, 0xd7a3}, {0x3040, 0x30ff},
-        {0x4e00, 0x9fa5}, {0xf900, 0xfad9}, {0xff00, 0xffef}, {0x1f300, 0x1f64f}, {0x2000, 0x206f},
-        {0x2100, 0x214f}, {0x2460, 0x24ff}, {0x1d400, 0x1d4ff}};
-    const uint32_t *r = ranges[throw_dice(x, sizeof ranges / sizeof *ranges)];
-    for (int n = 1 + (int)throw_dice(x, 6); n > 0; n--) {
-        char s[4];
-        buf_add(out, s, utf8_encode(r[0] + throw_dice(x, r[1] - r[0] + 1), s));
-    }
-}
-
-static void add_fixed(uint64_t *x, struct buf *out)
-{
-    static const char *const words[] = {"<s>", "</s>", "<unk>", "<mask>", "\uff1cs\uff1e", "<0x41>",
-        "``", "''", "e\u0301", "\ufb01\u0301", "\u338f\u0301 a", "\u2122", "\u2581", "\u2581\u2581",
-        " \u2581 ", "  ", "   ", "\t", "\n", "\r\n", "\u00a0", "\u3000", "\u200b", "\u00ad", "\x01",
-        "\x7f", "\ufeff", "\ufffd", "\u0e33", "\u1100\u1161", "\u0600a",
-        "\U0001f468\u200d\U0001f469", NULL, NULL};
-    uint32_t i = throw_dice(x, sizeof words / sizeof *words);
-    if (words[i])
-        buf_str(out, words[i]);
-    else
-        for (int n = i == 32 ? 70 : 40; n; n--)
-            buf_str(out, i == 32 ? "x" : "ab");
-}
-
-static void make_line(uint64_t i, const struct pieces *p, struct buf *out)
-{
-    uint64_t x = i * 0x9e3779b97f4a7c15u + 1;
-    buf_reset(out);
-    for (int n = 1 + (int)throw_dice(&x, 14); n > 0; n--) {
-        uint32_t kind = throw_dice(&x, 8);
-        if (kind < 4) {
-            add_piece(p, &x, " ", out);
-        } else if (kind < 6) {
-            add_script(&x, out);
-        } else if (kind == 6) {
-            buf_char(out, ' ');
-            add_piece(p, &x, "", out);
-        } else {
-            add_fixed(&x, out);
-        }
-    }
-}
-
-/* -- comparing -- */
-
-static uint32_t fold(uint32_t h, const void *data, size_t size)
-{
-    for (size_t i = 0; i < size; i++)
-        h = (h ^ ((const uint8_t *)data)[i]) * 16777619u;
-    return (h ^ 0xff) * 16777619u; /* the end of it */
 }
 
 static void encode_words(const struct tok *t, const struct buf *line, struct tok_ids *ids)
@@ -150,16 +59,9 @@ static void decode(const struct tok *t, const struct tok_ids *ids, bool skip,
         buf_drop(out, 1);
 }
 
-static uint32_t hash_at(const char *hashes, int64_t block)
-{
-    char digits[9] = {0};
-    memcpy(digits, hashes + 8 * block, 8);
-    return (uint32_t)strtoul(digits, NULL, 16);
-}
-
 /* Blocks of lines that differ from the reference; the first is named. */
-static int64_t differing(
-    const struct tok *t, const struct json *v, const struct json *decoder, const struct pieces *p)
+static int64_t differing(const struct tok *t, const struct json *v, const struct json *decoder,
+    const struct lines_pieces *p)
 {
     const char *want[] = {
         json_str(v, "ids", ""), json_str(v, "words", ""), json_str(v, "text", "")};
@@ -169,26 +71,26 @@ static int64_t differing(
     struct err e = {0};
     buf_init(&line, 1 << 16);
     buf_init(&back, 1 << 20);
-    ck_assert_uint_eq(strlen(want[0]), 8 * (size_t)lines / BLOCK);
-    for (int64_t block = 0; block < lines / BLOCK; block++) {
-        uint32_t h[] = {2166136261u, 2166136261u, 2166136261u};
+    ck_assert_uint_eq(strlen(want[0]), 8 * (size_t)lines / LINES_BLOCK);
+    for (int64_t block = 0; block < lines / LINES_BLOCK; block++) {
+        uint32_t h[] = {LINES_HASH, LINES_HASH, LINES_HASH};
         bool more = 8 * (size_t)block < strlen(want[1]);
-        for (int64_t i = block * BLOCK; i < (block + 1) * BLOCK; i++) {
-            make_line((uint64_t)i, p, &line);
+        for (int64_t i = block * LINES_BLOCK; i < (block + 1) * LINES_BLOCK; i++) {
+            lines_make((uint64_t)i, p, &line);
             got.count = 0;
             ck_assert_msg(!tok_encode_document(t, buf_cstr(&line), (int64_t)line.len, &got, &e),
                 "%s", e.text);
-            h[0] = fold(h[0], got.id, (size_t)got.count * 4);
+            h[0] = lines_fold(h[0], got.id, (size_t)got.count * 4);
             if (!more)
                 continue;
             decode(t, &got, i % 2 == 0, decoder, &back);
-            h[2] = fold(h[2], back.data, back.len);
+            h[2] = lines_fold(h[2], back.data, back.len);
             got.count = 0;
             encode_words(t, &line, &got);
-            h[1] = fold(h[1], got.id, (size_t)got.count * 4);
+            h[1] = lines_fold(h[1], got.id, (size_t)got.count * 4);
         }
         for (int k = 0; k < (more ? 3 : 1); k++)
-            if (h[k] != hash_at(want[k], block) && !wrong++)
+            if (h[k] != lines_hash_at(want[k], block) && !wrong++)
                 printf("%s: block %lld\n", ((const char *[]){"ids", "words", "text"})[k],
                     (long long)block);
     }
@@ -217,7 +119,7 @@ START_TEST(a_published_one_equals_the_reference)
     json_auto struct json *root = NULL;
     snprintf(path, sizeof path, "%s/mon_tokenizer.json", folder);
     ck_assert_msg(!json_read_file_within(path, 48 << 20, (size_t)2 << 20, &root, &e), "%s", e.text);
-    struct pieces p = pieces_of(json_path(root, "model.vocab"));
+    struct lines_pieces p = lines_pieces_of(json_path(root, "model.vocab"));
     struct tok *t = open_json(root);
     ck_assert_int_eq(differing(t, json_get(golden, "mon"), json_get(root, "decoder"), &p), 0);
     tok_close(t);
@@ -276,7 +178,7 @@ static int take_part(void *context, const char *at, struct err *e)
 }
 
 /* The ids of a text in parts are those of the whole. */
-static int check_parts(const struct tok *t, const struct pieces *p)
+static int check_parts(const struct tok *t, const struct lines_pieces *p)
 {
     struct tok_ids whole = {0}, rest = {0};
     struct taken taken = {.from = &rest};
@@ -285,7 +187,7 @@ static int check_parts(const struct tok *t, const struct pieces *p)
     buf_init(&line, 1 << 16);
     buf_init(&text, 1 << 20);
     for (uint64_t i = 0; i < 200; i++) {
-        make_line(i, p, &line);
+        lines_make(i, p, &line);
         buf_add(&text, line.data, line.len);
         buf_str(&text, i % 3 ? "\n" : "");
     }
@@ -343,7 +245,7 @@ START_TEST(shapes_equal_the_reference)
     int64_t wrong = 0;
     if (!golden_fetch("sentencepiece", folder))
         return;
-    struct pieces p = pieces_of(json_get(golden, "vocab"));
+    struct lines_pieces p = lines_pieces_of(json_get(golden, "vocab"));
     ck_assert_uint_ge(json_count(json_get(golden, "shapes")), 14);
     json_each (v, json_get(golden, "shapes")) {
         struct tok *t = open_shape(folder, v);
