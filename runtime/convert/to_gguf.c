@@ -84,8 +84,8 @@ static enum dtype type_of(const struct conversion *c, const struct part *p)
 
 static bool is_copied(struct gguf_str name)
 {
-    static const char *const own[] = {
-        "general.file_type", "general.quantization_version", "general.alignment"};
+    static const char *const own[] = {"general.file_type", "general.quantization_version",
+        "general.alignment", "split.no", "split.count", "split.tensors.count"};
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         if (name.len == strlen(own[i]) && !memcmp(name.s, own[i], name.len))
             return false;

@@ -40,7 +40,9 @@ struct entry {
 
 struct weights {
     char *path;
-    struct gguf *gguf;          /* or */
+    struct gguf *gguf;   /* and of a split model */
+    struct gguf **parts; /* those behind the first; or */
+    int part_count;
     struct safetensors **files; /* of a folder */
     int file_count;
     struct model_config config;
@@ -202,19 +204,70 @@ static int check_complete(const struct weights *w, struct err *e)
 }
 
 /* llama-gguf-split leaves parts, each a GGUF file, of which only all together are a model. */
-static int check_whole(const struct weights *w, struct err *e)
+static int read_split(const struct gguf *g, int64_t *number, int64_t *count, struct err *e)
 {
-    int64_t count = 1, number = 0;
-    int rc = gguf_has(w->gguf, "split.count")
-        ? gguf_int(w->gguf, "split.count", 0, UINT16_MAX, &count, e)
-        : 0;
-    if (!rc && gguf_has(w->gguf, "split.no"))
-        rc = gguf_int(w->gguf, "split.no", 0, UINT16_MAX, &number, e);
-    if (rc || count <= 1)
+    *number = 0;
+    *count = 1;
+    int rc = gguf_has(g, "split.count") ? gguf_int(g, "split.count", 0, UINT16_MAX, count, e) : 0;
+    return rc || !gguf_has(g, "split.no") ? rc : gguf_int(g, "split.no", 0, UINT16_MAX, number, e);
+}
+
+static int take_gguf(struct weights *w, const struct gguf *g, struct err *e)
+{
+    for (int i = 0; i < gguf_tensor_count(g); i++) {
+        const struct gguf_tensor *t = gguf_tensor_at(g, i);
+        struct found f = {t->name, t->type, t->dims, t->shape, t->data};
+        if (!strcmp(t->name, ROTARY_GGUF_FACTORS) && w->config.positions == POSITIONS_ROTARY)
+            continue; /* read with the description */
+        int rc = fill_entries(w, &f, e);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+#define PART_NAME "-%05lld-of-%05lld.gguf" /* what the name of a part ends with */
+
+/* Part `number`, from 1, beside the first, whose name without that has `len` bytes. */
+static int open_part(struct weights *w, size_t len, int64_t number, int64_t count, struct err *e)
+{
+    char path[LIMIT_PATH_BYTES];
+    int64_t no, of;
+    snprintf(path, sizeof path, "%.*s" PART_NAME, (int)len, w->path, (long long)number,
+        (long long)count);
+    if (!io_exists(path))
+        return err_set(e, ERR_DATA, "%s: part %lld of %lld is not beside it", w->path,
+            (long long)number, (long long)count);
+    int rc = gguf_open(path, &w->parts[w->part_count], e);
+    if (rc)
         return rc;
-    return err_set(e, ERR_DATA,
-        "%s: is part %lld of %lld of a split model: join them with llama-gguf-split --merge",
-        w->path, (long long)number + 1, (long long)count);
+    const struct gguf *g = w->parts[w->part_count++];
+    if ((rc = read_split(g, &no, &of, e)))
+        return rc;
+    if (no != number - 1 || of != count)
+        return err_set(e, ERR_DATA, "%s: says that it is part %lld of %lld", path,
+            (long long)no + 1, (long long)of);
+    return take_gguf(w, g, e);
+}
+
+static int open_parts(struct weights *w, int64_t count, struct err *e)
+{
+    char end[32];
+    int n = snprintf(end, sizeof end, PART_NAME, 1ll, (long long)count);
+    size_t len = strlen(w->path), size = (size_t)n;
+    if (count > FILES_LIMIT)
+        return err_set(e, ERR_DATA, "%s: more than %d files", w->path, FILES_LIMIT);
+    if (len < size || len >= LIMIT_PATH_BYTES || strcmp(w->path + len - size, end))
+        return err_set(e, ERR_DATA,
+            "%s: is part 1 of %lld of a split model, whose name must end in %s", w->path,
+            (long long)count, end);
+    w->parts = mem_array((size_t)count, sizeof(struct gguf *));
+    if (!w->parts)
+        return err_set(e, ERR_MEMORY, "%s: no memory to open it", w->path);
+    int rc = 0;
+    for (int64_t i = 2; i <= count && !rc; i++)
+        rc = open_part(w, len - size, i, count, e);
+    return rc;
 }
 
 static int check_sha256(const struct weights *w, const char *want, struct err *e)
@@ -232,20 +285,22 @@ static int check_sha256(const struct weights *w, const char *want, struct err *e
 
 static int open_gguf(struct weights *w, const char *sha256, struct err *e)
 {
+    int64_t number, count;
     int rc;
-    if ((rc = gguf_open(w->path, &w->gguf, e)) || (sha256 && (rc = check_sha256(w, sha256, e))) ||
-        (rc = check_whole(w, e)) || (rc = family_config_gguf(w->gguf, &w->config, e)) ||
-        (rc = expect_tensors(w, e)))
+    if ((rc = gguf_open(w->path, &w->gguf, e)) || (rc = read_split(w->gguf, &number, &count, e)))
         return rc;
-    for (int i = 0; i < gguf_tensor_count(w->gguf); i++) {
-        const struct gguf_tensor *t = gguf_tensor_at(w->gguf, i);
-        struct found f = {t->name, t->type, t->dims, t->shape, t->data};
-        if (!strcmp(t->name, ROTARY_GGUF_FACTORS) && w->config.positions == POSITIONS_ROTARY)
-            continue; /* read with the description */
-        if ((rc = fill_entries(w, &f, e)))
-            return rc;
-    }
-    return 0;
+    if (count > 1 && number)
+        return err_set(e, ERR_DATA,
+            "%s: is part %lld of %lld of a split model, which is named by its first", w->path,
+            (long long)number + 1, (long long)count);
+    if (count > 1 && sha256)
+        return err_set(e, ERR_USER, "%s: sha256 is for a model of one file, this has %lld", w->path,
+            (long long)count);
+    if ((sha256 && (rc = check_sha256(w, sha256, e))) ||
+        (rc = family_config_gguf(w->gguf, &w->config, e)) || (rc = expect_tensors(w, e)) ||
+        (rc = take_gguf(w, w->gguf, e)))
+        return rc;
+    return count > 1 ? open_parts(w, count, e) : 0;
 }
 
 static bool ends(const char *name, const char *suffix)
@@ -466,6 +521,8 @@ void weights_release(struct weights *w)
         safetensors_release(w->files[i]);
     if (w->gguf)
         gguf_release(w->gguf);
+    for (int i = 0; i < w->part_count; i++)
+        gguf_release(w->parts[i]);
 }
 
 void weights_close(struct weights *w)
@@ -481,6 +538,9 @@ void weights_close(struct weights *w)
     mem_free(w->labels);
     mem_free(w->files);
     gguf_close(w->gguf);
+    for (int i = 0; i < w->part_count; i++)
+        gguf_close(w->parts[i]);
+    mem_free(w->parts);
     table_done(&w->by_place);
     mem_free(w->entries);
     tensors_done(&w->tensors);
@@ -539,8 +599,14 @@ static uint64_t gguf_digest(const struct gguf *g)
 uint64_t weights_digest(const struct weights *w)
 {
     uint64_t h[2] = {0, 0};
-    if (w->gguf)
-        return gguf_digest(w->gguf);
+    if (w->gguf) {
+        h[0] = gguf_digest(w->gguf);
+        for (int i = 0; i < w->part_count; i++) {
+            h[1] = gguf_digest(w->parts[i]);
+            h[0] = hash_xxh3(h, sizeof h);
+        }
+        return h[0];
+    }
     for (int i = 0; i < w->file_count; i++) {
         h[1] = safetensors_digest(w->files[i]);
         h[0] = hash_xxh3(h, sizeof h);

@@ -196,21 +196,111 @@ START_TEST(broken_models_are_refused_with_their_reason)
 }
 END_TEST
 
-START_TEST(part_of_a_split_model_is_refused)
+/* -- split models -- */
+
+#define PARTS 3
+
+/* Part i, from 0, of a whole file, at path: tensors in turn, and keys in the first alone. */
+static void write_part(const struct gguf *whole, int i, int says, const char *path)
 {
-    struct gguf_make m;
-    char path[128];
-    buf_auto struct buf file;
+    struct gguf_writer *w = NULL;
+    struct err e = {0};
+    ck_assert(!gguf_writer_create(path, &w, &e));
+    for (int64_t k = 0; !i && k < gguf_key_count(whole); k++)
+        gguf_write_key(w, whole, k);
+    gguf_write_u32(w, "split.no", (uint32_t)says);
+    gguf_write_u32(w, "split.count", PARTS);
+    for (int pass = 0; pass < 2; pass++)
+        for (int k = i; k < gguf_tensor_count(whole); k += PARTS) {
+            const struct gguf_tensor *t = gguf_tensor_at(whole, k);
+            ck_assert(!(pass ? gguf_write_data(w, t->data, (size_t)t->bytes, &e)
+                             : gguf_write_tensor(w, t->name, t->type, t->dims, t->shape, &e)));
+        }
+    ck_assert_msg(!gguf_write_finish(w, &e), "%s", e.text);
+    gguf_writer_destroy(w);
+}
+
+static void part_path(char path[128], int i)
+{
+    char name[32];
+    snprintf(name, sizeof name, "m-%05d-of-%05d.gguf", i + 1, PARTS);
+    model_files_path(path, name);
+}
+
+/* The tiny Llama as one file, and in parts; path: of the former. */
+static void make_parts(char path[128])
+{
+    struct gguf *g = NULL;
+    struct err e = {0};
+    make_gguf(path);
+    ck_assert(!gguf_open(path, &g, &e));
+    for (int i = 0; i < PARTS; i++) {
+        char part[128];
+        part_path(part, i);
+        write_part(g, i, i, part);
+    }
+    gguf_close(g);
+}
+
+START_TEST(parts_of_a_split_model_are_one)
+{
+    char path[128], first[128];
     golden_folder(model_files_folder);
-    buf_init(&file, 1 << 16);
-    gguf_make_init(&m);
-    gguf_make_u32(&m, "split.no", 1);
-    gguf_make_u32(&m, "split.count", 3);
-    gguf_make_finish(&m, &file);
-    gguf_make_done(&m);
-    model_files_path(path, "m-00002-of-00003.gguf");
-    golden_write(path, file.data, file.len);
-    refuse(path, "is part 2 of 3 of a split model");
+    make_parts(path);
+    part_path(first, 0);
+    struct weights *want = model_files_open(path), *got = model_files_open(first);
+    ck_assert_int_eq(weights_count(got), weights_count(want));
+    for (int i = 0; i < weights_count(want); i++) {
+        const char *name = weights_at(want, i)->name;
+        int64_t n, m;
+        mem_autofree float *a = model_files_read(want, name, &n),
+                           *b = model_files_read(got, name, &m);
+        ck_assert_msg(n == m && !memcmp(a, b, (size_t)n * sizeof *a), "%s", name);
+    }
+    uint64_t digest = weights_digest(got);
+    weights_release(got);
+    weights_close(want);
+    weights_close(got);
+    char last[128];
+    part_path(last, PARTS - 1);
+    buf_auto struct buf text;
+    struct err e = {0};
+    buf_init(&text, 1 << 24);
+    ck_assert(!io_read_file(last, 1 << 24, &text, &e));
+    text.data[text.len - 1] ^= 1; /* of a tensor */
+    golden_write(last, text.data, text.len);
+    got = model_files_open(first);
+    ck_assert_uint_ne(weights_digest(got), digest);
+    weights_close(got);
+    golden_remove(model_files_folder);
+}
+END_TEST
+
+START_TEST(parts_that_are_no_whole_are_refused)
+{
+    char path[128], first[128], second[128], third[128];
+    struct gguf *g = NULL;
+    struct weights *w = NULL;
+    struct err e = {0};
+    golden_folder(model_files_folder);
+    make_parts(path);
+    part_path(first, 0);
+    part_path(second, 1);
+    part_path(third, 2);
+    refuse(second, "is part 2 of 3 of a split model, which is named by its first");
+    ck_assert_int_eq(weights_open(first, "ab", &w, &e), -ERR_USER);
+    ck_assert_ptr_nonnull(strstr(e.text, "sha256 is for a model of one file, this has 3"));
+    ck_assert(!gguf_open(path, &g, &e));
+    write_part(g, 2, 1, third);
+    refuse(first, "m-00003-of-00003.gguf: says that it is part 2 of 3");
+    write_part(g, 1, 2, third);
+    refuse(first, "stands twice");
+    gguf_close(g);
+    ck_assert(!remove(third));
+    refuse(first, "part 3 of 3 is not beside it");
+    model_files_path(path, "other.gguf");
+    ck_assert(!rename(first, path));
+    refuse(path, "whose name must end in -00001-of-00003.gguf");
     golden_remove(model_files_folder);
 }
 END_TEST
@@ -661,8 +751,9 @@ END_TEST
 
 UNIT_MAIN("weights", both_formats_give_the_same_tensors, rows_and_types_are_as_asked,
     released_pages_come_back, a_pinned_file_must_match, broken_models_are_refused_with_their_reason,
-    broken_gguf_models_are_refused, part_of_a_split_model_is_refused, a_byte_order_mark_is_dropped,
-    gpt2_is_split_and_transposed, old_gpt2_names_are_known, gpt2_in_gguf_gives_the_same_tensors,
+    broken_gguf_models_are_refused, parts_of_a_split_model_are_one,
+    parts_that_are_no_whole_are_refused, a_byte_order_mark_is_dropped, gpt2_is_split_and_transposed,
+    old_gpt2_names_are_known, gpt2_in_gguf_gives_the_same_tensors,
     what_is_written_is_what_transformers_wrote, what_cannot_be_expressed_is_not_written,
     a_written_folder_reads_back, end_tokens_are_kept, experts_of_both_formats_are_one_model,
     failed_calls_are_reported)
