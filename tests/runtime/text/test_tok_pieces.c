@@ -114,6 +114,8 @@ static int try_open(const struct buf *file, struct tok **out, struct err *why)
     struct gguf *g = NULL;
     struct tok_def d;
     struct arena *a = arena_create(TOK_ARENA_BYTES);
+    if (!a)
+        return -ERR_MEMORY;
     int rc = gguf_parse(file->data, file->len, "made.gguf", &g, why);
     if (!rc && !(rc = tok_def_gguf(g, a, &d, why)))
         rc = tok_create(&d, "made.gguf", out, why);
