@@ -45,6 +45,9 @@ struct making {
 static int format_of(const char *path, enum data_format *format, struct err *e)
 {
     bool guessed = *format == FORMAT_AUTO;
+    int rc = source_check(path, NULL, 0, e);
+    if (rc)
+        return rc;
     *format = guessed ? source_format(path) : *format;
     if (guessed && (*format == FORMAT_CSV || *format == FORMAT_TSV))
         *format = FORMAT_AUTO; /* of labels */

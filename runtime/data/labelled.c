@@ -375,7 +375,9 @@ int labelled_begin(struct labelled *l, const char *path, enum data_format format
     const struct labelled_form *form = pairs ? &pairs_form : &texts_form;
     *l = (struct labelled){.path = path, .at = text, .end = text + size, .line = 1, .form = form};
     buf_init(&l->row, LABELLED_BYTES);
-    int rc = format == FORMAT_AUTO ? format_of(path, &format, e) : 0;
+    int rc = source_check(path, text, size, e);
+    if (!rc && format == FORMAT_AUTO)
+        rc = format_of(path, &format, e);
     if (rc)
         return rc;
     l->separator = format == FORMAT_CSV ? ',' : format == FORMAT_TSV ? '\t' : 0;

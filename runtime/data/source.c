@@ -150,6 +150,16 @@ enum data_format source_format(const char *path)
     return FORMAT_AUTO;
 }
 
+int source_check(const char *path, const char *text, size_t size, struct err *e)
+{
+    static const char magic[] = "PAR1";
+    size_t n = strlen(magic);
+    if (!ends_in(path, ".parquet") && !(text && size >= n && !memcmp(text, magic, n)))
+        return 0;
+    return err_set(
+        e, ERR_USER, "%s: Parquet is not read: docs/parquet_to_jsonl.py makes JSONL of it", path);
+}
+
 struct unpacking {
     const char *path;
     const struct io_map *packed;

@@ -35,5 +35,8 @@ int source_map(const char *path, const char *folder, const struct tokens_progres
 /* What format Auto takes a file for, by the end of its name but for .gz and .zst; FORMAT_AUTO: it
  * does not know. A .json may be anything: it is never guessed. */
 enum data_format source_format(const char *path);
+/* ERR_USER: a file of Parquet, by the end of its name or what it begins with (text may be NULL);
+   says what makes JSONL of it. */
+int source_check(const char *path, const char *text, size_t size, struct err *e);
 
 #endif

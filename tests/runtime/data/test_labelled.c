@@ -92,6 +92,7 @@ START_TEST(what_is_no_such_file_is_refused_with_its_line)
     static const char *const rows[][3] = {
         {"a.json", "{}", "a.json: of texts with labels format Auto knows .jsonl, .ndjson, .csv"},
         {".csv", "text,label\n", ".csv: of texts with labels"},
+        {"a.jsonl", "PAR1\x15", "Parquet is not read: docs/parquet_to_jsonl.py makes JSONL of it"},
         {"a.jsonl", "[{\"text\":\"a\",\"label\":\"x\"}]", "a.jsonl: a JSON array, not JSONL"},
         {"a.jsonl", "{\"text\":\"a\",\"label\":\"x\"}\n{\"text\":\"a\"", "a.jsonl: line 2"},
         {"a.jsonl", "{\"text\":3,\"label\":\"x\"}", "line 1: no object with a string \"text\""},

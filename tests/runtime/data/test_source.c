@@ -122,6 +122,17 @@ static int names_in(const char *path)
 }
 
 /* Of exactly what is unpacked at once, of less, of more; of several parts. */
+START_TEST(parquet_is_known_by_its_name_and_its_beginning)
+{
+    ck_assert_int_eq(source_check("a/train.Parquet", NULL, 0, &e), -ERR_USER);
+    ck_assert_str_eq(
+        e.text, "a/train.Parquet: Parquet is not read: docs/parquet_to_jsonl.py makes JSONL of it");
+    ck_assert_int_eq(source_check("train.jsonl", "PAR1", 4, &e), -ERR_USER);
+    ck_assert_int_eq(source_check("train.jsonl", "PAR", 3, &e), 0);
+    ck_assert_int_eq(source_check("parquet", NULL, 0, &e), 0);
+}
+END_TEST
+
 START_TEST(packed_files_are_unpacked)
 {
     static const size_t sizes[] = {1, 1000, 1 << 20, (1 << 20) + 1, 5 << 20};
@@ -228,5 +239,6 @@ START_TEST(failed_calls_are_reported)
 }
 END_TEST
 
-UNIT_MAIN("source", a_path_is_files_in_order, packed_files_are_unpacked, damage_is_refused,
-    zeros_behind_a_member_are_no_damage, failed_calls_are_reported)
+UNIT_MAIN("source", a_path_is_files_in_order, parquet_is_known_by_its_name_and_its_beginning,
+    packed_files_are_unpacked, damage_is_refused, zeros_behind_a_member_are_no_damage,
+    failed_calls_are_reported)
