@@ -1,7 +1,9 @@
 /*
  * Goal: token ids equal the reference's on any text, and decode back to it. Method: 200 lines
- * against the ids of the tokenizers package (golden) for the five published tokenizers; random byte
- * soup decoded back; bad input.
+ * against the ids of the tokenizers package (golden) for the five published tokenizers, and blocks
+ * of ten thousand random ones of many scripts against a hash of theirs; random byte soup decoded
+ * back; bad input.
+ * needs: sample
  */
 #include "runtime/text/tok.h"
 
@@ -9,6 +11,8 @@
 #include "runtime/text/tok_def.h"
 #include "runtime/family/weights.h"
 #include "tests/runtime/golden.h"
+#include "tests/runtime/text/lines.h"
+#include "tests/sample.h"
 #include "tests/unit.h"
 
 #include <time.h>
@@ -189,6 +193,50 @@ END_TEST
 START_TEST(gemma3_ids_equal_the_reference)
 {
     compare(&gemma3);
+}
+END_TEST
+
+static int64_t differing(const struct tok *t, const char *want, const struct lines_pieces *p)
+{
+    int64_t blocks = (int64_t)strlen(want) / 8, wrong = 0;
+    struct tok_ids ids = {0};
+    struct err e = {0};
+    buf_auto struct buf line;
+    buf_init(&line, 1 << 16);
+    for (int64_t block = 0; block < blocks; block++) {
+        uint32_t h = LINES_HASH;
+        bool taken = sample_takes((uint64_t)block);
+        for (int64_t i = 0; taken && i < LINES_BLOCK; i++) {
+            lines_make((uint64_t)(block * LINES_BLOCK + i), p, &line);
+            ids.count = 0;
+            const char *s = buf_cstr(&line);
+            ck_assert_msg(!tok_encode(t, s, (int64_t)line.len, false, &ids, &e), "%s", e.text);
+            h = lines_fold(h, ids.id, (size_t)ids.count * 4);
+        }
+        if (taken && h != lines_hash_at(want, block) && !wrong++)
+            printf("block %lld differs\n", (long long)block);
+    }
+    tok_ids_done(&ids);
+    return wrong;
+}
+
+START_TEST(lines_of_many_scripts_equal_the_reference)
+{
+    const struct model *const models[] = {&smollm2, &qwen3, &gpt2, &llama3, &gemma3};
+    json_auto struct json *lines = golden_json(GOLDEN "tok_lines.json");
+    json_auto struct json *many = golden_json(GOLDEN "tok_many.json");
+    struct lines_pieces p = lines_pieces_of(lines);
+    sample_print();
+    ck_assert_int_eq(json_int(many, "lines", 0), 10000);
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        const char *want = json_str(many, models[i]->fetch, "");
+        struct tok *t = open_model(models[i]);
+        ck_assert_uint_eq(strlen(want), 8 * 10000 / LINES_BLOCK);
+        if (t)
+            ck_assert_msg(!differing(t, want, &p), "%s", models[i]->fetch);
+        tok_close(t);
+    }
+    mem_free(p.text);
 }
 END_TEST
 
@@ -429,6 +477,7 @@ END_TEST
 
 UNIT_MAIN("tok", smollm2_ids_equal_the_reference, qwen3_ids_equal_the_reference,
     llama3_ids_equal_the_reference, gpt2_ids_equal_the_reference, gemma3_ids_equal_the_reference,
-    text_survives_encoding_and_decoding, special_tokens_only_where_wanted,
-    bad_text_is_refused_and_nothing_appended, ids_of_parts_are_those_of_the_whole,
-    a_text_that_nothing_cuts_is_taken_by_lines, a_digest_is_of_all_that_decides)
+    lines_of_many_scripts_equal_the_reference, text_survives_encoding_and_decoding,
+    special_tokens_only_where_wanted, bad_text_is_refused_and_nothing_appended,
+    ids_of_parts_are_those_of_the_whole, a_text_that_nothing_cuts_is_taken_by_lines,
+    a_digest_is_of_all_that_decides)
