@@ -343,8 +343,11 @@ static struct sched_step ask(struct batcher *b, bool may_begin)
             .running = q->running,
             .drew = q->drew,
             .credit = fair_has(&b->turns, q->terms.key),
-            .priority = q->terms.priority};
+            .priority = q->terms.priority,
+            .key = q->terms.key,
+            .weight = q->terms.weight};
     }
+    sched_count(b->view, b->count);
     const struct sched_view v = {.seq = b->view,
         .count = b->count,
         .pages_left = pages_left(b->pages),

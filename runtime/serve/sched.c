@@ -23,11 +23,26 @@ static int64_t wanted(const struct sched_view *v, const struct sched_seq *s)
 
 /* -- the order -- */
 
+void sched_count(struct sched_seq *seq, int count)
+{
+    for (int i = 0; i < count; i++) {
+        struct sched_seq *q = &seq[i];
+        q->before = 0;
+        for (int j = 0; j < count; j++)
+            q->before += seq[j].key == q->key && j != i &&
+                (seq[j].priority < q->priority || (seq[j].priority == q->priority && j < i));
+    }
+}
+
 /* Whether its turn comes before j's, not only because it came first. */
 static bool goes_before(const struct sched_view *v, int i, int j)
 {
     const struct sched_seq *a = &v->seq[i], *b = &v->seq[j];
-    return a->credit != b->credit ? a->credit : a->priority < b->priority;
+    if (a->credit != b->credit)
+        return a->credit;
+    if (a->priority != b->priority)
+        return a->priority < b->priority;
+    return a->key != b->key && (a->before + 1) * b->weight < (b->before + 1) * a->weight;
 }
 
 static bool is_before(const struct sched_view *v, int i, int j)

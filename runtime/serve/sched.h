@@ -7,9 +7,11 @@
  * step goes to prompts; the caller bounds it by time (sched_chunk), so that a long prompt never
  * stalls the others. There is one order, for beginning, for prompts and, from its end, for giving
  * way: who has credit (whose API key has not had its share of tokens, base/fair.h) before who has
- * none, then the lower priority, then who came first. A sequence begins when all pages that its
+ * none, then the lower priority, then of two keys the one with fewer before it for its weight, then
+ * who came first. So who has one in flight waits neither for the places nor for the prompts of one
+ * who has many, though neither has had its share yet. A sequence begins when all pages that its
  * tokens take are left, and none behind it begins before. Where it lacks them, or a place, one that
- * has less credit or a greater priority gives way. When pages run out, the last in order gives its
+ * is behind it for more than its age gives way. When pages run out, the last in order gives its
  * pages up. Who stops is computed again later. The oldest that runs always goes on, and nobody
  * gives way before it has drawn a token: so all end, whatever the order becomes.
  */
@@ -27,6 +29,8 @@ struct sched_seq {  /* a sequence, waiting or running */
     bool drew; /* a token, since it began */
     bool credit;
     int priority; /* the lower goes first */
+    int key, weight;
+    int before; /* of its key: sched_count's */
 };
 
 struct sched_view {
@@ -53,6 +57,8 @@ struct sched_step {
     int64_t rows; /* in all */
 };
 
+/* Of each, how many of its key go before it, of all that wait or run. */
+void sched_count(struct sched_seq *seq, int count);
 /* rows (count): of each sequence, its next tokens without keys. Neither a change nor rows: nothing
    runs, nor waits that could. There are pages for any one sequence alone (the caller sees to it).
  */

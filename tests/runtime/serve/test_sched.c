@@ -28,9 +28,13 @@ static struct sched_view view(const struct sched_seq *seq, int count, int64_t pa
         .may_begin = true};
 }
 
-static const struct { /* sequences are {tokens, done, pages, running, drew, credit, priority} */
+static const struct { /* all of one key */
     const char *name;
-    struct sched_seq seq[4];
+    struct {
+        int64_t tokens, done, pages;
+        bool running, drew, credit;
+        int priority;
+    } seq[4];
     int count;
     int64_t pages_left;
     enum sched_change change;
@@ -117,8 +121,19 @@ static const struct { /* sequences are {tokens, done, pages, running, drew, cred
 START_TEST(steps)
 {
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-        const struct sched_view v = view(table[i].seq, table[i].count, table[i].pages_left);
+        struct sched_seq seq[4];
         int64_t rows[4] = {7, 7, 7, 7}, all = 0;
+        for (int k = 0; k < table[i].count; k++)
+            seq[k] = (struct sched_seq){.tokens = table[i].seq[k].tokens,
+                .done = table[i].seq[k].done,
+                .pages = table[i].seq[k].pages,
+                .running = table[i].seq[k].running,
+                .drew = table[i].seq[k].drew,
+                .credit = table[i].seq[k].credit,
+                .priority = table[i].seq[k].priority,
+                .weight = 1};
+        sched_count(seq, table[i].count);
+        const struct sched_view v = view(seq, table[i].count, table[i].pages_left);
         const struct sched_step s = sched_next(&v, rows);
         ck_assert_msg(s.change == table[i].change, "%s: %d", table[i].name, (int)s.change);
         if (s.change != SCHED_NONE)
@@ -133,12 +148,57 @@ END_TEST
 
 START_TEST(nobody_begins_behind_a_stop)
 {
-    static const struct sched_seq seq[] = {{1, 0, 0, false, false, false, 0}};
+    static const struct sched_seq seq[] = {{.tokens = 1}};
     struct sched_view v = view(seq, 1, 9);
     int64_t rows[1];
     v.may_begin = false;
     const struct sched_step s = sched_next(&v, rows);
     ck_assert(s.change == SCHED_NONE && !s.rows);
+}
+END_TEST
+
+static struct sched_seq runs(int key, int weight)
+{
+    return (struct sched_seq){.tokens = 5,
+        .done = 4,
+        .pages = 2,
+        .running = true,
+        .drew = true,
+        .key = key,
+        .weight = weight};
+}
+
+/* Three that run, and one of another key that waits. */
+START_TEST(places_are_shared)
+{
+    for (int weight = 1; weight <= 3; weight++) {
+        struct sched_seq seq[] = {runs(0, weight), runs(0, weight), runs(0, weight),
+            {.tokens = 1, .key = 1, .weight = 1}};
+        int64_t rows[4];
+        sched_count(seq, 4);
+        struct sched_view v = view(seq, 4, 9);
+        struct sched_step s = sched_next(&v, rows);
+        ck_assert_int_eq(s.change, weight < 3 ? SCHED_GIVE_WAY : SCHED_NONE);
+        ck_assert(s.change == SCHED_NONE || s.which == 2);
+        seq[3].key = 0; /* of their own it waits */
+        sched_count(seq, 4);
+        ck_assert_int_eq(sched_next(&v, rows).change, SCHED_NONE);
+        seq[1].running = false; /* though it would go before who runs already */
+        seq[1].tokens = 40;
+        v.pages_left = 0;
+        ck_assert_int_eq(sched_next(&v, rows).change, SCHED_NONE);
+    }
+}
+END_TEST
+
+START_TEST(those_of_a_key_are_counted)
+{
+    struct sched_seq seq[] = {{.key = 1, .priority = 2}, {.key = 2}, {.key = 1, .priority = 1},
+        {.key = 1, .priority = 2}, {.key = 2}};
+    static const int before[] = {1, 0, 0, 2, 1};
+    sched_count(seq, 5);
+    for (int i = 0; i < 5; i++)
+        ck_assert_int_eq(seq[i].before, before[i]);
 }
 END_TEST
 
@@ -220,8 +280,12 @@ static void begin_round(struct world *w)
     for (int i = 0; i < w->count; i++)
         wants[w->key[i]] |= !w->seq[i].running || w->seq[i].tokens - w->seq[i].done > 1;
     fair_round(&w->turns, wants);
-    for (int i = 0; i < w->count; i++)
+    for (int i = 0; i < w->count; i++) {
         w->seq[i].credit = fair_has(&w->turns, w->key[i]);
+        w->seq[i].key = w->key[i];
+        w->seq[i].weight = w->turns.of[w->key[i]].weight;
+    }
+    sched_count(w->seq, w->count);
 }
 
 /* Changes who runs until somebody does; returns the rows of the step. */
@@ -357,6 +421,45 @@ START_TEST(a_crowd_holds_up_nobody_elses)
 }
 END_TEST
 
+/* Requests of 28 tokens and answers of 8. Of one key there are always as many as run and two that
+   wait, of another one after another; a quantum is several of them, so mostly both have credit. The
+   other's waits for no place then, and for no prompt but the oldest's: until its first token little
+   more is computed than both prompts and what decodes beside them. */
+START_TEST(nor_while_it_has_credit)
+{
+    struct world w = wide(256);
+    int64_t waited = 0, most = 0, pause = 0;
+    int came = 0;
+    bool waits = false;
+    w.random = 1;
+    w.v.most_running = 4;
+    w.v.chunk = 32;
+    w.v.rows = 64;
+    for (int step = 0; step < 4000; step++) {
+        int has[2] = {0};
+        for (int i = 0; i < w.count; i++)
+            has[w.key[i]]++;
+        for (; has[0] < 6; has[0]++)
+            add(&w, 0, 28, 8);
+        if (!has[1] && pause-- <= 0) {
+            add(&w, 1, 28, 8);
+            waits = true;
+            waited = 0;
+            came++;
+            pause = up_to(&w, 20);
+        }
+        int64_t before = w.took[0] + w.took[1];
+        run_step(&w);
+        waited += w.took[0] + w.took[1] - before;
+        most = waits && waited > most ? waited : most;
+        for (int i = 0; i < w.count; i++)
+            waits &= w.key[i] == 0 || !w.seq[i].drew;
+    }
+    ck_assert_int_gt(came, 100);
+    ck_assert_msg(most <= 2 * (32 + 4), "%lld rows", (long long)most);
+}
+END_TEST
+
 /* Each key always wants: prompts alone, or long answers, beyond the places that there are. */
 START_TEST(keys_take_their_shares)
 {
@@ -378,5 +481,6 @@ START_TEST(keys_take_their_shares)
 }
 END_TEST
 
-UNIT_MAIN("sched", steps, nobody_begins_behind_a_stop, chunks_fit_their_time, random_worlds,
-    a_crowd_holds_up_nobody_elses, keys_take_their_shares)
+UNIT_MAIN("sched", steps, nobody_begins_behind_a_stop, places_are_shared,
+    those_of_a_key_are_counted, chunks_fit_their_time, random_worlds, a_crowd_holds_up_nobody_elses,
+    nor_while_it_has_credit, keys_take_their_shares)
