@@ -438,7 +438,7 @@ void anthropic_chunk(struct buf *out, struct openai_answer *a, const struct open
     if (c->first) {
         begin_event(out, &w, "message_start");
         open_message(&w, "message", a);
-        close_message(&w, NULL, (struct openai_usage){0});
+        close_message(&w, NULL, a->begun);
         end_event(out, &w);
         begin_event(out, &w, "ping");
         end_event(out, &w);

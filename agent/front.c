@@ -403,6 +403,7 @@ static void on_token(struct front *f, const struct wire_frame *frame)
     if (!r)
         return; /* cancelled meanwhile */
     c->told_ms = now;
+    r->a.begun = (struct openai_usage){.prompt = head.prompt, .cached = head.cached};
     if (!c->spoken && !(r->asked.place & (OPENAI_RENDERED | OPENAI_ITEMS)))
         meter_first_token(now - r->started_ms);
     bool first = !c->spoken && r->handed < r->asked.choices;
@@ -429,6 +430,7 @@ static void add_usage(struct front_request *r, const struct front_choice *c, con
     bool first = (c - r->choice) % r->asked.answers == 0;
     r->usage.prompt += first ? json_int(v, "prompt_tokens", 0) : 0;
     r->usage.cached += first ? json_int(v, "cached_tokens", 0) : 0;
+    r->a.begun = r->usage;
     if (!(r->asked.place & OPENAI_RENDERED))
         meter_ended(c->finish, clock_ms() - r->started_ms, first, v);
     r->usage.completion += json_int(v, "completion_tokens", 0);

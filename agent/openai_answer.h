@@ -22,6 +22,10 @@ struct openai_told {
 struct openai_members { /* that an answer is the average of, and are to be; of 0: it is of one */
     int there, of;
 };
+struct openai_usage {
+    int64_t prompt, completion;
+    int64_t cached; /* of the prompt */
+};
 struct openai_answer {
     uint64_t id;
     bool chat, include_usage;
@@ -30,10 +34,7 @@ struct openai_answer {
     struct openai_members members;
     const char *asked; /* the body that was sent, borrowed; NULL: nothing of it is told again */
     struct openai_told told;
-};
-struct openai_usage {
-    int64_t prompt, completion;
-    int64_t cached; /* of the prompt */
+    struct openai_usage begun; /* when its first text came */
 };
 
 /* -- logprobs of a choice, as JSON that was not sent yet -- */

@@ -189,7 +189,8 @@ uint64_t wire_request_id(const struct wire_frame *f)
 int wire_put_token(struct buf *out, const struct wire_token *t)
 {
     uint64_t request = htole64(t->request);
-    uint32_t rest[2] = {htole32(t->count), htole32(t->hidden)};
+    uint32_t rest[] = {
+        htole32(t->count), htole32(t->hidden), htole32(t->prompt), htole32(t->cached)};
     buf_add(out, &request, sizeof request);
     return buf_add(out, rest, sizeof rest);
 }
@@ -197,12 +198,16 @@ int wire_put_token(struct buf *out, const struct wire_token *t)
 bool wire_take_token(const struct wire_frame *f, struct wire_token *out)
 {
     uint64_t request;
-    uint32_t rest[2];
+    uint32_t rest[4];
     if (f->len < WIRE_TOKEN_BYTES)
         return false;
     memcpy(&request, f->data, sizeof request);
     memcpy(rest, f->data + sizeof request, sizeof rest);
-    *out = (struct wire_token){le64toh(request), le32toh(rest[0]), rest[1] != 0};
+    *out = (struct wire_token){.request = le64toh(request),
+        .count = le32toh(rest[0]),
+        .hidden = rest[1] != 0,
+        .prompt = le32toh(rest[2]),
+        .cached = le32toh(rest[3])};
     return true;
 }
 

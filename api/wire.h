@@ -7,11 +7,12 @@
  *
  *    Payloads are JSON objects, fields listed per type, but for two, which are hot. WIRE_TOKEN:
  *
- *        u64 request | u32 tokens so far, 0: the prompt | u32 zero | UTF-8 text
+ *        u64 request | u32 tokens so far, 0: the prompt | u32 zero |
+ *        u32 tokens of the prompt | u32 of these, that were found | UTF-8 text
  *
  *    WIRE_LOGPROBS, of one token, before its text: the token itself, then the likeliest:
  *
- *        u64 request | u32 tokens so far, 0: of the prompt | u32 1: it is no text |
+ *        u64 request | u32 tokens so far, 0: of the prompt | u32 1: it is no text | u32 | u32 |
  *        { i32 token | f32 logprob | u32 length | bytes } ...
  *
  * 2. The heartbeat page (fd WIRE_FD_PAGE, one page of a memfd): the rank stores, the agent only
@@ -34,7 +35,7 @@
 #define WIRE_FD_PAGE      4
 #define WIRE_FD_COPIES    5 /* a file of memory that outlives ranks, if WIRE_PREPARE says so */
 #define WIRE_HEADER_BYTES 8
-#define WIRE_TOKEN_BYTES  16 /* of a payload, before the text or the logprobs */
+#define WIRE_TOKEN_BYTES  24 /* of a payload, before the text or the logprobs */
 
 enum wire_type {
     /* agent -> rank */
@@ -214,8 +215,10 @@ uint64_t wire_request_id(const struct wire_frame *f);
 /* What WIRE_TOKEN and WIRE_LOGPROBS begin with. */
 struct wire_token {
     uint64_t request;
-    uint32_t count; /* tokens so far; 0: of the prompt */
-    bool hidden;    /* of WIRE_LOGPROBS: the token is none of the text's, as special ones are */
+    uint32_t count;  /* tokens so far; 0: of the prompt */
+    bool hidden;     /* of WIRE_LOGPROBS: the token is none of the text's, as special ones are */
+    uint32_t prompt; /* tokens of it; */
+    uint32_t cached; /* of these, that need not be computed */
 };
 int wire_put_token(struct buf *out, const struct wire_token *t);          /* -ERR_MEMORY */
 bool wire_take_token(const struct wire_frame *f, struct wire_token *out); /* false: too short */

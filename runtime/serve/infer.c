@@ -247,6 +247,7 @@ static int end_cancelled(struct infer *s, struct err *e)
 static int give_token(struct infer *s, const struct batcher_drawn *d, struct err *e)
 {
     struct served *v = batcher_user(d->seq);
+    v->turn.cached = batcher_cached(d->seq);
     int rc = turn_take(&s->turns, &v->turn, d->id, d->logits, e);
     return rc || !v->turn.reason ? rc : end_turn(s, v, v->turn.reason, v->turn.fault.text, e);
 }

@@ -41,7 +41,10 @@ void turn_done(struct turn *t)
 
 static struct wire_token token_of(const struct turn *t)
 {
-    return (struct wire_token){.request = t->q->id, .count = (uint32_t)t->produced};
+    return (struct wire_token){.request = t->q->id,
+        .count = (uint32_t)t->produced,
+        .prompt = (uint32_t)t->prompt.count,
+        .cached = (uint32_t)t->cached};
 }
 
 static int send_text(struct turn_conf *s, struct turn *t, size_t n, struct err *e)

@@ -125,7 +125,7 @@ static inline void say(uint64_t id, const char *text, size_t len)
 {
     buf_auto struct buf b;
     buf_init(&b, 4096);
-    wire_put_token(&b, &(struct wire_token){id, 1, false});
+    wire_put_token(&b, &(struct wire_token){.request = id, .count = 1, .prompt = 7, .cached = 2});
     ck_assert_int_eq(buf_add(&b, text, len), 0);
     front_frame(f, &(struct wire_frame){WIRE_TOKEN, b.data, (uint32_t)b.len});
 }
@@ -134,7 +134,7 @@ static inline void tell_logprob(uint64_t id, const char *text, float logprob)
 {
     buf_auto struct buf b;
     buf_init(&b, 4096);
-    wire_put_token(&b, &(struct wire_token){id, 1, false});
+    wire_put_token(&b, &(struct wire_token){.request = id, .count = 1});
     wire_put_logprob(&b, &(struct wire_logprob){3, logprob, text, (uint32_t)strlen(text)});
     ck_assert(buf_ok(&b));
     front_frame(f, &(struct wire_frame){WIRE_LOGPROBS, b.data, (uint32_t)b.len});
@@ -145,7 +145,7 @@ static inline void finish(uint64_t id, const char *reason, const char *message)
     char json[256];
     int n = snprintf(json, sizeof json,
         "{\"id\":%llu,\"reason\":\"%s\",\"message\":\"%s\",\"param\":\"%s\","
-        "\"prompt_tokens\":7,\"completion_tokens\":%d}",
+        "\"prompt_tokens\":7,\"cached_tokens\":2,\"completion_tokens\":%d}",
         (unsigned long long)id, reason, message, *message ? "messages" : "", *message ? 0 : 3);
     struct wire_frame frame = {WIRE_FINISHED, json, (uint32_t)n};
     front_frame(f, &frame);

@@ -135,7 +135,8 @@ END_TEST
 
 START_TEST(streams_blocks)
 {
-    struct openai_answer a = {.id = 5, .chat = true, .created = 9, .model = "m"};
+    struct openai_answer a = {
+        .id = 5, .chat = true, .created = 9, .model = "m", .begun = {.prompt = 20, .cached = 16}};
     struct calls calls;
     char id[OPENAI_CALL_ID], want[4096];
     buf_auto struct buf b;
@@ -153,7 +154,7 @@ START_TEST(streams_blocks)
     snprintf(want, sizeof want,
         EVENT("message_start",
             ",\"message\":" MESSAGE
-            "\"content\":[],\"stop_reason\":null,\"stop_sequence\":null," USAGE("0", "0", "0") "}")
+            "\"content\":[],\"stop_reason\":null,\"stop_sequence\":null," USAGE("4", "16", "0") "}")
             EVENT("ping", "") EVENT("content_block_start",
                 ",\"index\":0,\"content_block\":" BLOCK) EVENT("content_block_delta",
                 ",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"Hi\"}")

@@ -60,8 +60,31 @@ START_TEST(streams_whole_characters)
     finish(1, "length", "");
     until(&c, has(&c, "data: [DONE]\n\n"));
     ck_assert(has(&c, "\"finish_reason\":\"length\""));
-    ck_assert(has(&c, "\"choices\":[],\"usage\":{\"prompt_tokens\":7"));
+    ck_assert(has(&c,
+        "\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":3,"
+        "\"total_tokens\":10,\"prompt_tokens_details\":{\"cached_tokens\":2}"));
     client_close(&c);
+}
+END_TEST
+
+/* What the prompt took stands in the first event, as the rank says it with the first text, or with
+   the end of an answer without any. */
+START_TEST(a_message_begins_with_what_its_prompt_took)
+{
+    static const char begun[] = "\"usage\":{\"input_tokens\":5,\"cache_creation_input_tokens\":0,"
+                                "\"cache_read_input_tokens\":2,\"output_tokens\":0}}}";
+    for (int speaks = 0; speaks < 2; speaks++) {
+        struct front_client c;
+        client_open(&c);
+        ask(&c, "/v1/messages", CHAT ",\"max_tokens\":9,\"stream\":true}");
+        until(&c, sent == 1 + speaks);
+        if (speaks)
+            say(2, "a", 1);
+        finish(1 + (uint64_t)speaks, "stop", "");
+        until(&c, has(&c, "message_stop"));
+        ck_assert(has(&c, begun));
+        client_close(&c);
+    }
 }
 END_TEST
 
@@ -668,9 +691,9 @@ int main(void)
     TCase *tc = tcase_create("front");
     tcase_add_checked_fixture(tc, setup, teardown);
     const TTest *const tests[] = {answers_a_chat_whole, streams_whole_characters,
-        streams_a_response, completes_a_prompt, refuses_with_the_right_status,
-        refuses_before_the_body, needs_the_key_and_a_bounded_body, bounds_its_queue,
-        the_rank_has_several, several_answers, renders, bounds_its_queue_in_bytes,
+        a_message_begins_with_what_its_prompt_took, streams_a_response, completes_a_prompt,
+        refuses_with_the_right_status, refuses_before_the_body, needs_the_key_and_a_bounded_body,
+        bounds_its_queue, the_rank_has_several, several_answers, renders, bounds_its_queue_in_bytes,
         the_gone_free_their_places, a_rank_that_takes_nothing, drains_and_loses_its_rank,
         a_rank_error_is_an_answer, tells_its_models_and_health, pages_of_any_origin_may_ask};
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)

@@ -118,7 +118,7 @@ static int add_token(
 {
     buf_auto struct buf b;
     buf_init(&b, 1 << 16);
-    wire_put_token(&b, &(struct wire_token){1, 1, hidden});
+    wire_put_token(&b, &(struct wire_token){.request = 1, .count = 1, .hidden = hidden});
     for (int i = 0; i < n; i++)
         wire_put_logprob(&b, &x[i]);
     return buf_ok(&b) ? openai_logprobs_add(l, of_chat,

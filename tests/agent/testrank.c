@@ -25,7 +25,6 @@
 #include "base/mem.h"
 #include "api/wire.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -311,14 +310,13 @@ static void end_request(int i, const char *reason)
 
 static void send_token(int i)
 {
-    char token[17];
-    uint64_t id = htole64(serving[i].id);
-    uint32_t n = htole32((uint32_t)serving[i].made);
-    memcpy(token, &id, 8);
-    memcpy(token + 8, &n, 4);
-    memset(token + 12, 0, 4);
-    token[16] = serving[i].text[serving[i].made % (int64_t)strlen(serving[i].text)];
-    wire_send(WIRE_FD_SOCKET, WIRE_TOKEN, token, sizeof token, clock_ms() + WAIT_MS, &e);
+    buf_auto struct buf b;
+    buf_init(&b, WIRE_TOKEN_BYTES + 1);
+    wire_put_token(&b,
+        &(struct wire_token){
+            .request = serving[i].id, .count = (uint32_t)serving[i].made, .prompt = 7});
+    buf_add(&b, serving[i].text + serving[i].made % (int64_t)strlen(serving[i].text), 1);
+    wire_send(WIRE_FD_SOCKET, WIRE_TOKEN, b.data, (uint32_t)b.len, clock_ms() + WAIT_MS, &e);
     serving[i].made++;
 }
 

@@ -301,7 +301,7 @@ START_TEST(logprobs_are_read_back)
     static const struct wire_logprob said[] = {
         {7, -0.5f, "a\xc3", 2}, {-1, -INFINITY, "", 0}, {INT32_MAX, NAN, "xyz", 3}};
     buf_auto struct buf out;
-    struct wire_token t = {1ull << 60, 77, true}, back;
+    struct wire_token t = {1ull << 60, 77, true, 1u << 31, 5}, back;
     buf_init(&out, 1000);
     ck_assert_int_eq(wire_put_token(&out, &t), 0);
     ck_assert_uint_eq(out.len, WIRE_TOKEN_BYTES);
@@ -318,9 +318,10 @@ START_TEST(logprobs_are_read_back)
             ck_assert(isnan(x.logprob) ? isnan(said[n].logprob) : x.logprob == said[n].logprob);
             ck_assert_int_eq(memcmp(x.bytes, said[n].bytes, x.len), 0);
         }
-        ck_assert_int_eq(n, (len >= 30) + (len >= 42) + (len >= 57));
+        ck_assert_int_eq(n, (len >= 38) + (len >= 50) + (len >= 65));
     }
     ck_assert(back.request == t.request && back.count == t.count && back.hidden);
+    ck_assert(back.prompt == t.prompt && back.cached == t.cached);
 }
 END_TEST
 

@@ -50,10 +50,13 @@ def api(url, metrics):
           == chat.usage.prompt_tokens)
 
     with c.messages.stream(model=MODEL, max_tokens=TOKENS, messages=QUESTION, extra_body={"temperature": 0}) as stream:
-        kinds = [e.type for e in stream]
+        events = list(stream)
         last = stream.get_final_message()
     check("a stream says the same", last.content[0].text == text and last.stop_reason == whole.stop_reason
           and last.usage.output_tokens == u.output_tokens, last)
+    kinds, began = [e.type for e in events], events[0].message.usage
+    check("it begins with what the prompt took", (began.input_tokens + began.cache_read_input_tokens, began.output_tokens)
+          == (chat.usage.prompt_tokens, 0) and began.cache_read_input_tokens, began)
     check("in Anthropic's events", kinds[0] == "message_start" and kinds[-1] == "message_stop"
           and kinds.count("content_block_start") == kinds.count("content_block_stop") == 1
           and kinds.count("content_block_delta") > 3, kinds)

@@ -127,7 +127,8 @@ struct answer {
     size_t len;
     char reason[16], message[256];
     int prompt, cached, completion, frames, status;
-    int told; /* logprobs of so many tokens, the prompt's included */
+    int said_prompt, said_cached; /* with its text */
+    int told;                     /* logprobs of so many tokens, the prompt's included */
     struct told {
         uint32_t count; /* of the answer's, at that token; 0: of the prompt */
         int n;
@@ -152,9 +153,13 @@ static inline void take_logprobs(struct answer *o)
 
 static inline void take_text(struct answer *o)
 {
+    struct wire_token head;
     ck_assert_uint_lt(o->len + a.frame.len, sizeof o->text);
-    memcpy(o->text + o->len, a.frame.data + 16, a.frame.len - 16);
-    o->len += a.frame.len - 16;
+    ck_assert(wire_take_token(&a.frame, &head));
+    o->said_prompt = (int)head.prompt;
+    o->said_cached = (int)head.cached;
+    memcpy(o->text + o->len, a.frame.data + WIRE_TOKEN_BYTES, a.frame.len - WIRE_TOKEN_BYTES);
+    o->len += a.frame.len - WIRE_TOKEN_BYTES;
     o->frames++;
 }
 
@@ -213,6 +218,7 @@ static inline struct answer collect(int id, int cancel_after)
         }
     }
     ck_assert_int_eq(take_end(&o), id);
+    ck_assert(!o.frames || (o.said_prompt == o.prompt && o.said_cached == o.cached));
     return o;
 }
 
