@@ -272,7 +272,8 @@ static int create_front(struct agent *a, struct err *e)
         .pod = a->conf.pod,
         .uid = a->conf.pod_uid,
         .of = {a->token, a->spec.uid},
-        .keys = &a->keys};
+        .keys = &a->keys,
+        .idle_ms = FORWARD_IDLE_MS};
     int rc = monitor_create(&a->spec, a->conf.job_dir, a->conf.run_dir, &a->monitor, e);
     if (!rc && a->spec.serve.routing.prefix_affinity && a->conf.alone)
         rc = forward_create(&route, &a->forward, e);

@@ -20,10 +20,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FORWARDED "x-llmjob-forwarded" /* as NAME_HEADER_FORWARDED is read */
-#define PEER_MS   2000
-#define SHY_MS    2000
-#define PULSE_MS  30000 /* of who works on an answer that has not begun */
+#define FORWARDED   "x-llmjob-forwarded" /* as NAME_HEADER_FORWARDED is read */
+#define PEER_MS     2000
+#define SHY_MS      2000
+#define PULSE_MS    30000     /* of who works on an answer that has not begun */
+#define EVENT_BYTES (1 << 20) /* as much as its sender may queue */
 
 struct forward_peer {
     const char *name, *uid, *address; /* of the arena */
@@ -41,7 +42,8 @@ struct parcel {
     bool proven;
     enum openai_place place;
     bool stream, begun;
-    bool line, event; /* of a stream: what was sent ends with a line, with an event */
+    bool line;       /* of a stream: what has come ends with a line; */
+    struct buf rest; /* of it, what is no whole event yet */
     struct openai_answer a;
 };
 
@@ -90,13 +92,15 @@ int forward_create(const struct forward_conf *conf, struct forward **out, struct
     return rc;
 }
 
-static void take_out(struct parcel *p)
+static void parcel_free(struct parcel *p)
 {
     struct parcel **at = &p->of->first;
     while (*at != p)
         at = &(*at)->next;
     *at = p->next;
     p->of->in_flight--;
+    buf_done(&p->rest);
+    mem_free(p);
 }
 
 void forward_destroy(struct forward *f)
@@ -104,10 +108,8 @@ void forward_destroy(struct forward *f)
     if (!f)
         return;
     while (f->first) {
-        struct parcel *p = f->first;
-        http_cancel(f->http, p);
-        take_out(p);
-        mem_free(p);
+        http_cancel(f->http, f->first);
+        parcel_free(f->first);
     }
     if (f->http)
         web_unwatch_fd(f->conf.web, http_fd(f->http));
@@ -132,8 +134,7 @@ static void hand_back(struct parcel *p)
 {
     struct forward *f = p->of;
     struct web_exchange *x = p->x;
-    take_out(p);
-    mem_free(p);
+    parcel_free(p);
     web_set_user(x, NULL, NULL);
     f->serve_fn(f->user, x);
 }
@@ -145,23 +146,20 @@ static void end_with_error(struct parcel *p, const char *why)
     buf_init(&out, 8192);
     openai_refuse(&r, 503, NULL, NULL, "%s", why);
     if (p->begun) {
-        buf_str(&out, p->event ? "" : "\n\n");
         dialect_error_event(&out, p->place, &p->a, &r);
         web_stream_data(p->x, buf_cstr(&out), out.len);
         web_stream_end(p->x);
     } else {
         reply_error(p->x, &r);
     }
-    take_out(p);
-    mem_free(p);
+    parcel_free(p);
 }
 
 static void on_gone(void *user)
 {
     struct parcel *p = user;
     http_cancel(p->of->http, p);
-    take_out(p);
-    mem_free(p);
+    parcel_free(p);
 }
 
 /* The proof comes with 100; without it nothing is believed. After 417 curl would ask again. */
@@ -190,18 +188,31 @@ static int64_t on_body(void *user, char *out, size_t size)
     return (int64_t)n;
 }
 
-static int on_piece(void *user, const char *data, size_t len)
+static int send_rest(struct parcel *p, size_t n)
 {
-    struct parcel *p = user;
     if (!p->begun)
         web_stream_begin(p->x, 200, "text/event-stream");
     p->begun = true;
+    int rc = web_stream_data(p->x, p->rest.data, n);
+    buf_drop(&p->rest, n);
+    return rc;
+}
+
+/* What is cut off is not sent: before the first event the stream has not begun, and an error stands
+   behind whole ones. */
+static int on_piece(void *user, const char *data, size_t len)
+{
+    struct parcel *p = user;
+    size_t before = p->rest.len, whole = 0;
+    if (buf_add(&p->rest, data, len))
+        return -ERR_MEMORY;
     for (size_t i = 0; i < len; i++) { /* an empty line ends an event */
-        p->event = data[i] == '\n' && p->line;
+        bool event = data[i] == '\n' && p->line;
         p->line = data[i] == '\n';
-        p->a.told.events += p->event;
+        p->a.told.events += event;
+        whole = event ? before + i + 1 : whole;
     }
-    return web_stream_data(p->x, data, len);
+    return whole ? send_rest(p, whole) : 0;
 }
 
 /* What a replica says that served it; what else it may say is of its own state. */
@@ -246,12 +257,13 @@ static void on_answer(void *user, const struct http_response *r)
         return;
     }
     meter_routed(METER_FORWARDED);
+    if (p->begun && p->rest.len)
+        (void)send_rest(p, p->rest.len);
     if (p->begun)
         web_stream_end(p->x);
     else
         web_answer(p->x, r->status, "application/json", r->body, r->len, NULL);
-    take_out(p);
-    mem_free(p);
+    parcel_free(p);
 }
 
 /* -- what goes out -- */
@@ -281,7 +293,7 @@ static int send_to(struct parcel *p, const struct forward_peer *peer, int answer
         .headers = headers,
         .body_fn = on_body,
         .body_len = VOUCH_MAC_BYTES + len,
-        .idle_timeout_ms = FORWARD_IDLE_MS,
+        .idle_timeout_ms = f->conf.idle_ms,
         .limit = LIMIT_ANSWER_BYTES,
         .line_fn = on_line,
         .data_fn = p->stream ? on_piece : NULL,
@@ -313,6 +325,7 @@ static struct parcel *parcel_create(struct forward *f, struct web_exchange *x,
         .a = {.chat = asked->place != OPENAI_TEXT,
             .created = clock_wall_ms() / 1000,
             .model = asked->model}};
+    buf_init(&p->rest, EVENT_BYTES);
     snprintf(p->uid, sizeof p->uid, "%s", peer->uid);
     return p;
 }
@@ -350,26 +363,31 @@ bool forward_visits(const struct forward *f, const struct web_exchange *x)
     return f && web_header(x, FORWARDED);
 }
 
-/* The key that x vouches for, -1: none, and how much its sender has to do. */
-static int read_visit(
-    const struct forward *f, const struct web_exchange *x, struct vouch *v, int *ahead)
+#define NOTED_KEYS (LIMIT_API_KEYS + 1) /* of a note: 0, nothing; then of each key */
+
+/* What its first line says is found once, and noted: which key it vouches for, and how much its
+   sender has to do. */
+int forward_key(const struct forward *f, struct web_exchange *x)
 {
+    struct vouch v = {.of = f->conf.of, .uid = f->conf.uid};
     struct net_address at;
-    *v = (struct vouch){.of = f->conf.of, .uid = f->conf.uid};
-    int key = vouch_read(v, f->conf.keys, web_header(x, FORWARDED), &at, ahead);
-    return key >= 0 && web_reached(x, at.host, at.port) ? key : -1;
-}
-
-int forward_key(const struct forward *f, const struct web_exchange *x)
-{
-    struct vouch v;
     int ahead;
-    return read_visit(f, x, &v, &ahead);
+    if (!web_noted(x)) {
+        int key = vouch_read(&v, f->conf.keys, web_header(x, FORWARDED), &at, &ahead);
+        if (key < 0 || !web_reached(x, at.host, at.port))
+            return -1;
+        web_note(x, (int64_t)ahead * NOTED_KEYS + key + 1);
+    }
+    return (int)(web_noted(x) % NOTED_KEYS) - 1;
 }
 
-/* Of one exchange, and no other: it need not be kept. */
-static int set_nonce(const struct forward *f, const struct web_exchange *x, struct vouch *v)
+/* The nonce is of one exchange, and no other: it need not be kept. */
+static int read_again(const struct forward *f, struct web_exchange *x, struct vouch *v)
 {
+    int key = forward_key(f, x);
+    *v = (struct vouch){.of = f->conf.of, .uid = f->conf.uid};
+    if (key < 0 || !vouch_again(v, f->conf.keys, web_header(x, FORWARDED), key))
+        return -ERR_USER;
     uint64_t id = web_id(x);
     uint8_t mac[SECRET_MAC_BYTES];
     const struct secret_part part = {&id, sizeof id};
@@ -383,11 +401,9 @@ bool forward_welcome(const struct forward *f, struct web_exchange *x)
 {
     char line[sizeof NAME_HEADER_PROOF + 1 + VOUCH_LINE_BYTES] = NAME_HEADER_PROOF ": ";
     struct vouch v;
-    int ahead;
     if (!forward_visits(f, x))
         return true;
-    if (read_visit(f, x, &v, &ahead) < 0 || set_nonce(f, x, &v) ||
-        vouch_answer(&v, line + sizeof NAME_HEADER_PROOF + 1, NULL))
+    if (read_again(f, x, &v) || vouch_answer(&v, line + sizeof NAME_HEADER_PROOF + 1, NULL))
         return false;
     web_continue(x, line);
     return true;
@@ -396,24 +412,21 @@ bool forward_welcome(const struct forward *f, struct web_exchange *x)
 bool forward_enters(const struct forward *f, struct web_exchange *x)
 {
     struct vouch v;
-    int ahead;
     size_t len;
     const char *body = web_body(x, &len);
     if (!forward_visits(f, x))
         return true;
-    if (read_visit(f, x, &v, &ahead) < 0 || set_nonce(f, x, &v) || !vouch_sealed(&v, body, len))
+    if (read_again(f, x, &v) || !vouch_sealed(&v, body, len))
         return false;
     web_body_drop(x, VOUCH_MAC_BYTES);
     web_pulse(x, PULSE_MS);
     return true;
 }
 
-bool forward_admits(const struct forward *f, const struct web_exchange *x, int answers)
+bool forward_admits(const struct forward *f, struct web_exchange *x, int answers)
 {
-    struct vouch v;
-    int theirs;
-    return !forward_visits(f, x) || read_visit(f, x, &v, &theirs) < 0 ||
-        beyond_places(f, answers) <= theirs + f->conf.serve->routing.max_ahead;
+    return !forward_visits(f, x) || forward_key(f, x) < 0 ||
+        beyond_places(f, answers) <= web_noted(x) / NOTED_KEYS + f->conf.serve->routing.max_ahead;
 }
 
 /* -- who there is -- */

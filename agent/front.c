@@ -518,7 +518,7 @@ static void on_gone(void *user)
     request_free(r);
 }
 
-static int key_of(const struct front *f, const struct web_exchange *x)
+static int key_of(const struct front *f, struct web_exchange *x)
 {
     if (forward_visits(f->conf.forward, x))
         return forward_key(f->conf.forward, x);

@@ -6,7 +6,9 @@
 
 #include "base/io.h"
 
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static int mac_of(
@@ -84,22 +86,46 @@ int vouch_seal(const struct vouch *v, char mac[VOUCH_MAC_BYTES + 1], struct err 
     return mac_of(v, "sends", mac, e);
 }
 
+/* A head's count and address. */
+static bool take_told(const char *head, struct net_address *at, int *ahead)
+{
+    char address[LIMIT_ADDRESS_BYTES], *rest;
+    long n = strtol(head, &rest, 10);
+    size_t len = *rest == ' ' ? strcspn(++rest, " ") : sizeof address;
+    if (n < 0 || n > INT_MAX || len >= sizeof address)
+        return false;
+    memcpy(address, rest, len);
+    address[len] = 0;
+    *ahead = (int)n;
+    return net_parse(address, at);
+}
+
+static const char *text_of(const struct api_keys *keys, int key)
+{
+    return keys->count ? keys->key[key].text : "";
+}
+
 int vouch_read(struct vouch *v, const struct api_keys *keys, const char *value,
     struct net_address *at, int *ahead)
 {
-    char address[LIMIT_ADDRESS_BYTES];
     const char *mac;
     int count = keys->count ? keys->count : 1, found = -1;
     v->nonce[0] = 0;
     if (!split(value, v->head, sizeof v->head, &mac))
         return -1;
     for (int i = 0; i < count && found < 0; i++) {
-        v->key = keys->count ? keys->key[i].text : "";
+        v->key = text_of(keys, i);
         found = holds(v, "asks", mac) ? i : -1;
     }
-    bool told =
-        found >= 0 && sscanf(v->head, "%d %79s", ahead, address) == 2 && net_parse(address, at);
-    return told ? found : -1;
+    return found >= 0 && take_told(v->head, at, ahead) ? found : -1;
+}
+
+bool vouch_again(struct vouch *v, const struct api_keys *keys, const char *value, int key)
+{
+    const char *mac;
+    v->nonce[0] = 0;
+    v->key = text_of(keys, key);
+    return split(value, v->head, sizeof v->head, &mac);
 }
 
 int vouch_answer(const struct vouch *v, char line[VOUCH_LINE_BYTES], struct err *e)

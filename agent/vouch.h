@@ -49,6 +49,8 @@ int vouch_seal(const struct vouch *v, char mac[VOUCH_MAC_BYTES + 1], struct err 
  * 0. at: where the asking pod means to be. */
 int vouch_read(struct vouch *v, const struct api_keys *keys, const char *value,
     struct net_address *at, int *ahead);
+/* Of a value that was read before, and of the key that it vouched for: v as it was then. */
+bool vouch_again(struct vouch *v, const struct api_keys *keys, const char *value, int key);
 /* nonce is set. The value of the answer; and whether this is before the body. */
 int vouch_answer(const struct vouch *v, char line[VOUCH_LINE_BYTES], struct err *e);
 bool vouch_sealed(const struct vouch *v, const char *body, size_t len);

@@ -70,6 +70,9 @@ const char *web_body(const struct web_exchange *x, size_t *len);
 void web_set_user(struct web_exchange *x, void *user, void (*gone_fn)(void *user));
 /* Unlike that of any other request to this web. */
 uint64_t web_id(const struct web_exchange *x);
+/* What is known of it, the caller's own number; 0 until then. */
+void web_note(struct web_exchange *x, int64_t note);
+int64_t web_noted(const struct web_exchange *x);
 /* Whether the client connected to this numeric address. */
 bool web_reached(const struct web_exchange *x, const char *host, uint16_t port);
 /* Within admit_fn: a "Name: value" line of the 100 Continue that goes before the body is read. */

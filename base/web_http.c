@@ -59,6 +59,7 @@ struct web_exchange {
     size_t sent;      /* of out */
     size_t held;      /* what the listener counts for it */
     uint64_t id;
+    int64_t note;                  /* the caller's */
     int64_t pulse_ms, pulse_at_ms; /* how often, 0: never; when next */
     bool headless, begun, ended;   /* begun: the answer */
     void *user;
@@ -648,6 +649,16 @@ uint64_t web_id(const struct web_exchange *x)
 bool web_reached(const struct web_exchange *x, const char *host, uint16_t port)
 {
     return io_own_is(x->c->watch.fd, host, port);
+}
+
+void web_note(struct web_exchange *x, int64_t note)
+{
+    x->note = note;
+}
+
+int64_t web_noted(const struct web_exchange *x)
+{
+    return x->note;
 }
 
 void web_continue(struct web_exchange *x, const char *line)

@@ -4,12 +4,14 @@
  * that it was for is busy, hangs or dies; and whoever has that one's address without being it hears
  * neither key nor prompt, and can give no answer.
  * Method: three real agents as child processes (agents) with testranks, told of each other as the
- * controller does; who answered is read from their metrics. Strangers are this program's: one that
+ * controller does; who answered is read from their metrics. One replica alone, of which the other
+ * is this program, which dies or hangs at each point of an answer. Strangers are it, too: one that
  * lies, one that relays, one that says again what a replica said.
  * needs: faults threads
  */
 #include "agent/forward.h"
 
+#include "agent/route.h"
 #include "agent/vouch.h"
 
 #include "api/names.h"
@@ -570,16 +572,171 @@ START_TEST(who_is_asked_to_go_brings_the_answer_first)
 }
 END_TEST
 
+/* -- a replica that proves to be one, and then does as it is told -- */
+
+static const struct api_keys nobody;
+static const struct jobspec_serve alone = {.max_queue = 4, .max_sequences = 1};
+static struct forward *sends;
+
+static struct replica {
+    int fd;           /* listens */
+    const char *says; /* once it has the request */
+    bool hangs;       /* and then nothing, else it is gone */
+} replica;
+
+static void *be_replica(void *user)
+{
+    const struct replica *r = user;
+    char value[VOUCH_LINE_BYTES], text[VOUCH_LINE_BYTES + 64];
+    struct vouch v = {.of = {"secret", "u"}, .uid = "uid-1"};
+    struct net_address at;
+    struct err late;
+    int ahead;
+    buf_auto struct buf heard;
+    buf_init(&heard, 1 << 16);
+    io_auto_fd int from = io_accept(r->fd, clock_ms() + AGENTS_WAIT_MS, &late);
+    hear(from, "\r\n\r\n", &heard);
+    const char *line =
+        strstr(heard.data, NAME_HEADER_FORWARDED ": ") + sizeof NAME_HEADER_FORWARDED + 1;
+    snprintf(value, sizeof value, "%.*s", (int)strcspn(line, "\r"), line);
+    ck_assert_int_eq(vouch_read(&v, &nobody, value, &at, &ahead), 0);
+    snprintf(v.nonce, sizeof v.nonce, "%s", "a nonce");
+    ck_assert_int_eq(vouch_answer(&v, value, &late), 0);
+    snprintf(
+        text, sizeof text, "HTTP/1.1 100 Continue\r\n" NAME_HEADER_PROOF ": %s\r\n\r\n", value);
+    ck_assert_int_eq(send(from, text, strlen(text), MSG_NOSIGNAL), (ssize_t)strlen(text));
+    hear(from, "\"prompt\":\"On\"", &heard);
+    ck_assert_int_eq(send(from, r->says, strlen(r->says), MSG_NOSIGNAL), (ssize_t)strlen(r->says));
+    if (r->hangs)
+        hear(from, NULL, &heard); /* until it is let go */
+    return NULL;
+}
+
+static void serve_here(void *user, struct web_exchange *x)
+{
+    (void)user;
+    web_answer(x, 200, "text/plain", "served here", 11, NULL);
+}
+
+static uint64_t prefix_of(int which)
+{
+    static const char *const names[] = {"t-0", "t-1"};
+    uint64_t prefix = 1;
+    while (route_pick(prefix, names, 2) != which)
+        prefix++;
+    return prefix;
+}
+
+static void on_asked(void *user, struct web_exchange *x)
+{
+    const struct openai_request asked = {.place = OPENAI_TEXT,
+        .stream = *(const bool *)user,
+        .prefix = prefix_of(1),
+        .model = "tiny"};
+    ck_assert_int_eq(forward_take(sends, x, &asked, 0, 0), METER_FORWARDED);
+}
+
+/* What a client of replica 0 hears, when what is said to it by replica 1 comes from there. */
+static void ask_through(bool stream, int64_t idle_ms, struct buf *out)
+{
+    static const char asks[] = "POST /v1/completions HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+                               "Content-Length: 15\r\n\r\n{\"prompt\":\"On\"}";
+    char at[32], text[4096];
+    struct web *w = NULL;
+    uint16_t port, there;
+    pthread_t thread;
+    ck_assert_int_eq(web_create(NULL, &w, &e), 0);
+    replica.fd = io_listen("127.0.0.1", 0, &there, &e);
+    ck_assert_int_eq(pthread_create(&thread, NULL, be_replica, &replica), 0);
+    snprintf(at, sizeof at, "127.0.0.1:%u", there);
+    struct desired_member members[] = {
+        {0, "t-0", "uid-0", "node", "127.0.0.1:1"}, {1, "t-1", "uid-1", "node", at}};
+    const struct desired d = {.members = members, .member_count = 2};
+    const struct forward_conf conf = {.web = w,
+        .serve = &alone,
+        .pod = "t-0",
+        .uid = "uid-0",
+        .of = {"secret", "u"},
+        .keys = &nobody,
+        .idle_ms = idle_ms};
+    ck_assert_int_eq(forward_create(&conf, &sends, &e), 0);
+    ck_assert_int_eq(forward_told(sends, &d, &e), 0);
+    forward_bind(sends, serve_here, NULL);
+    const struct web_door door = {.host = "127.0.0.1", .request_fn = on_asked, .user = &stream};
+    ck_assert_int_eq(web_open(w, &door, &port, &e), 0);
+    io_auto_fd int fd = io_connect("127.0.0.1", port, clock_ms() + AGENTS_WAIT_MS, &e);
+    ck_assert_int_eq(write(fd, asks, sizeof asks - 1), sizeof asks - 1);
+    int64_t until_ms = clock_ms() + AGENTS_WAIT_MS;
+    for (ssize_t n = -1; n;) {
+        ck_assert_msg(clock_ms() < until_ms, "no end: %s", buf_cstr(out));
+        ck_assert_int_eq(web_turn(w, 10, &e), 0);
+        forward_tick(sends);
+        n = recv(fd, text, sizeof text, MSG_DONTWAIT);
+        if (n > 0)
+            ck_assert_int_eq(buf_add(out, text, (size_t)n), 0);
+    }
+    ck_assert_int_eq(forward_in_flight(sends), 0);
+    pthread_join(thread, NULL);
+    forward_destroy(sends);
+    web_destroy(w);
+    io_close(replica.fd);
+}
+
+#define STREAM \
+    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+#define ONE  "9\r\ndata: 1\n\n\r\n"
+#define HALF "9\r\ndata: cut\r\n"
+
+/* It works on the request, and then it dies, or says nothing any more: as long as no event has
+   come, the request is served here; then the client has what came whole, and one event that says
+   it. */
+START_TEST(what_ends_midway)
+{
+    static const struct {
+        const char *says;
+        bool stream, hangs, begun;
+    } table[] = {
+        {"", false, true, false},
+        {"", true, true, false},
+        {"", false, false, false},
+        {"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", false, true, false},
+        {STREAM, true, false, false},
+        {STREAM HALF, true, true, false},
+        {STREAM HALF, true, false, false},
+        {STREAM ONE, true, true, true},
+        {STREAM ONE HALF, true, false, true},
+        {STREAM ONE HALF, true, true, true},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        buf_auto struct buf out;
+        buf_init(&out, 1 << 16);
+        replica.says = table[i].says;
+        replica.hangs = table[i].hangs;
+        int64_t began_ms = clock_ms();
+        ask_through(table[i].stream, table[i].hangs ? 200 : AGENTS_WAIT_MS, &out);
+        if (table[i].hangs)
+            ck_assert_int_ge(clock_ms() - began_ms, 200);
+        const char *one = strstr(out.data, "data: 1\n\n"), *why = strstr(out.data, "data: {");
+        ck_assert_msg(!strstr(out.data, "cut"), "%zu: %s", i, out.data);
+        if (table[i].begun)
+            ck_assert_msg(one && why && why > one && strstr(why, "the model was stopped") &&
+                    !strstr(why + 1, "data: "),
+                "%zu: %s", i, out.data);
+        else
+            ck_assert_msg(strstr(out.data, "served here") && !one && !why, "%zu: %s", i, out.data);
+    }
+}
+END_TEST
+
 /* Twice, so that the second takes the place of the first. */
 static int create_and_tell(void *user)
 {
-    const struct jobspec_serve serve = {.max_queue = 4, .max_sequences = 1};
     struct desired_member members[] = {
         {0, "t-0", "uid-0", "node", "127.0.0.1:1"}, {1, "t-1", "uid-1", "node", "127.0.0.1:2"}};
     const struct desired d = {.members = members, .member_count = 2};
     struct forward *f = NULL;
     int rc =
-        forward_create(&(struct forward_conf){.web = user, .serve = &serve, .pod = "t-0"}, &f, &e);
+        forward_create(&(struct forward_conf){.web = user, .serve = &alone, .pod = "t-0"}, &f, &e);
     for (int i = 0; i < 2 && !rc; i++)
         rc = forward_told(f, &d, &e);
     ck_assert_int_eq(forward_in_flight(f), 0);
@@ -617,9 +774,11 @@ int main(void)
     tcase_add_test(tc, what_hangs_is_called_back);
     tcase_add_test(tc, who_is_asked_to_go_brings_the_answer_first);
     suite_add_tcase(suite, tc);
-    TCase *alone = tcase_create("alone");
-    tcase_add_test(alone, failed_calls_are_reported);
-    suite_add_tcase(suite, alone);
+    TCase *one = tcase_create("alone");
+    tcase_set_timeout(one, 60);
+    tcase_add_test(one, what_ends_midway);
+    tcase_add_test(one, failed_calls_are_reported);
+    suite_add_tcase(suite, one);
     SRunner *r = srunner_create(suite);
     srunner_run_all(r, CK_NORMAL);
     int failed = srunner_ntests_failed(r);

@@ -42,6 +42,10 @@ static int shake(const char *key, const struct ends *theirs)
     int found = vouch_read(&asked, theirs->keys, lines[0], &at, &ahead);
     if (found < 0)
         return -1;
+    const struct vouch read = asked;
+    asked = (struct vouch){.of = theirs->of, .uid = theirs->uid};
+    ck_assert(vouch_again(&asked, theirs->keys, lines[0], found));
+    ck_assert(asked.key == read.key && !strcmp(asked.head, read.head) && !*asked.nonce);
     set_nonce('a');
     ck_assert_int_eq(vouch_answer(&asked, lines[1], &e), 0);
     if (!vouch_heard(&asking, lines[1]))
@@ -125,7 +129,18 @@ START_TEST(garbage_is_refused)
         ck_assert_int_eq(vouch_read(&asked, &nobody, garbage[i], &at, &ahead), -1);
         ck_assert(!vouch_heard(&asking, garbage[i]));
     }
+    ck_assert(!vouch_again(&asked, &nobody, "0", 0));
     ck_assert_int_eq(vouch_ask(&asking, huge, 0, lines[0], &e), -ERR_USER);
+    static const struct {
+        int ahead;
+        const char *address;
+    } lies[] = {
+        {-1, "127.0.0.1:1"}, {0, "127.0.0.1"}, {0, huge + sizeof huge - 1 - LIMIT_ADDRESS_BYTES}};
+    memset(huge, '1', sizeof huge - 1); /* by who has the token */
+    for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
+        ck_assert_int_eq(vouch_ask(&asking, lies[i].address, lies[i].ahead, lines[0], &e), 0);
+        ck_assert_int_eq(vouch_read(&asked, &nobody, lines[0], &at, &ahead), -1);
+    }
 }
 END_TEST
 

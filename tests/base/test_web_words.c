@@ -23,6 +23,8 @@ static bool greet(void *user, struct web_exchange *x)
     ck_assert(web_reached(x, "127.0.0.1", port));
     ck_assert(!web_reached(x, "127.0.0.1", (uint16_t)(port + 1)) && !web_reached(x, "::1", port) &&
         !web_reached(x, "localhost", port));
+    ck_assert_int_eq(web_noted(x), 0);
+    web_note(x, (int64_t)ids[1] + 1);
     web_continue(x, "X-Here: yes");
     return true;
 }
@@ -31,6 +33,7 @@ static void take(void *user, struct web_exchange *x)
 {
     (void)user;
     held = x;
+    ck_assert_int_eq(web_noted(x), (int64_t)ids[1] + 1);
     web_body_drop(x, 2);
     web_pulse(x, 1000);
 }
