@@ -5,8 +5,6 @@
 
 #include "base/clock.h"
 
-#include <time.h>
-
 static void aside_free(struct aside *a)
 {
     pthread_cond_destroy(&a->changed);
@@ -44,7 +42,7 @@ int aside_start(struct aside *a, const char *what, void (*run_fn)(struct aside *
 
 static void wait_until(struct aside *a, int64_t ms)
 {
-    const struct timespec until = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+    const struct timespec until = clock_after(ms - clock_ms());
     pthread_cond_clockwait(&a->changed, &a->lock, CLOCK_MONOTONIC, &until);
 }
 

@@ -1,12 +1,12 @@
 /*
- * clock: the only caller of clock_gettime, so that tests can stop time. Calendar arithmetic is done
- * here (days from civil, Howard Hinnant's algorithm) and depends on no time zone or locale.
+ * clock: the only caller of clock_gettime in the programs, so that tests can stop time. Calendar
+ * arithmetic is done here (days from civil, Howard Hinnant's algorithm) and depends on no time zone
+ * or locale.
  */
 #include "base/clock.h"
 
 #include <stdbool.h>
 #include <stdio.h>
-#include <time.h>
 
 static bool fake;
 static int64_t fake_mono_ms, fake_wall_ms;
@@ -36,6 +36,28 @@ int64_t clock_wall_ms(void)
 int64_t clock_thread_ms(void)
 {
     return now_ns(CLOCK_THREAD_CPUTIME_ID) / 1000000;
+}
+
+static struct timespec after(clockid_t id, int64_t wait_ms)
+{
+    int64_t ns = now_ns(id) + (wait_ms > 0 ? wait_ms : 0) * 1000000;
+    return (struct timespec){.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
+}
+
+struct timespec clock_after(int64_t wait_ms)
+{
+    return after(CLOCK_MONOTONIC, wait_ms);
+}
+
+int clock_join(pthread_t thread, int64_t wait_ms)
+{
+#ifdef __SANITIZE_THREAD__ /* which does not see that pthread_clockjoin_np joins */
+    const struct timespec until = after(CLOCK_REALTIME, wait_ms);
+    return pthread_timedjoin_np(thread, NULL, &until);
+#else
+    const struct timespec until = clock_after(wait_ms);
+    return pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until);
+#endif
 }
 
 void clock_set_fake(int64_t mono_ms, int64_t wall_ms)

@@ -497,7 +497,7 @@ static int resolve_name(const char *host, const char *service, int64_t deadline_
     snprintf(l->host, sizeof l->host, "%s", host);
     snprintf(l->service, sizeof l->service, "%s", service);
     int rc = 0, sys = lookup_start(l);
-    struct timespec until = {.tv_sec = deadline_ms / 1000, .tv_nsec = deadline_ms % 1000 * 1000000};
+    const struct timespec until = clock_after(deadline_ms - clock_ms());
     if (sys) {
         lookup_release(l); /* for the thread that never was */
         rc = err_sys(e, ERR_RETRY, sys, "%s: no thread to look it up", host);

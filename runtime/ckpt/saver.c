@@ -5,6 +5,7 @@
 #include "runtime/ckpt/saver.h"
 
 #include "api/limits.h"
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -12,7 +13,6 @@
 #include <assert.h>
 #include <pthread.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #define HUGE_PAGE ((size_t)2 << 20)
 
@@ -109,12 +109,8 @@ int ckpt_saver_create(int64_t bytes, struct ckpt_saver **out, struct err *e)
     s->idle = true;
     s->memory.at = at;
     s->memory.bytes = bytes;
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_mutex_init(&s->lock, NULL);
-    pthread_cond_init(&s->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    pthread_cond_init(&s->changed, NULL);
     int failed = pthread_create(&s->thread, NULL, run_orders, s);
     if (failed) {
         free_saver(s);
@@ -127,14 +123,9 @@ int ckpt_saver_create(int64_t bytes, struct ckpt_saver **out, struct err *e)
 /* Until it is so, for at most wait_ms; whether it is. The lock is held. */
 static bool wait_until(struct ckpt_saver *s, const bool *so, int64_t wait_ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += wait_ms / 1000;
-    until.tv_nsec += wait_ms % 1000 * 1000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    const struct timespec until = clock_after(wait_ms);
     while (!*so && wait_ms > 0)
-        if (pthread_cond_timedwait(&s->changed, &s->lock, &until))
+        if (pthread_cond_clockwait(&s->changed, &s->lock, CLOCK_MONOTONIC, &until))
             break;
     return *so;
 }

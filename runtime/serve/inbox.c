@@ -4,10 +4,10 @@
  */
 #include "runtime/serve/inbox.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
 
 #include <pthread.h>
-#include <time.h>
 
 struct inbox {
     pthread_mutex_t lock;
@@ -21,15 +21,10 @@ struct inbox {
 int inbox_create(int capacity, struct inbox **out, struct err *e)
 {
     struct inbox *s = mem_zalloc(sizeof *s);
-    pthread_condattr_t attr;
-
     if (!s)
         return err_set(e, ERR_MEMORY, "no memory for a queue");
     pthread_mutex_init(&s->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&s->more, &attr);
-    pthread_condattr_destroy(&attr);
+    pthread_cond_init(&s->more, NULL);
     s->capacity = capacity;
     s->end = &s->first;
     *out = s;
@@ -93,20 +88,12 @@ int inbox_push(struct inbox *s, uint64_t id, const char *text, size_t len, struc
 
 struct inbox_request *inbox_take(struct inbox *s, int64_t timeout_ms)
 {
-    struct timespec until;
+    const struct timespec until = clock_after(timeout_ms);
     struct inbox_request *q;
     int rc = 0;
-
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += timeout_ms / 1000;
-    until.tv_nsec += timeout_ms % 1000 * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
     pthread_mutex_lock(&s->lock);
     while (!s->first && !s->woken && !rc)
-        rc = pthread_cond_timedwait(&s->more, &s->lock, &until);
+        rc = pthread_cond_clockwait(&s->more, &s->lock, CLOCK_MONOTONIC, &until);
     s->woken = false;
     q = s->first;
     if (q) {

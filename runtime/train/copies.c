@@ -19,7 +19,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <time.h>
 
 #define CHUNK_BYTES ((int64_t)8 << 20) /* of what crosses, between two looks whether it does */
 #define LOOK_MS     500
@@ -294,12 +293,7 @@ static int begin_crossing(struct copies *c, int turn, int64_t step, struct err *
 /* Has the thread ended? Waits for it a while. */
 static bool has_crossed(struct copies *c)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += LOOK_MS * 1000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
-    c->crossing = pthread_timedjoin_np(c->thread, NULL, &until) != 0;
+    c->crossing = clock_join(c->thread, LOOK_MS) != 0;
     return !c->crossing;
 }
 

@@ -7,6 +7,8 @@
 
 #include "tests/unit.h"
 
+#include <errno.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -102,5 +104,37 @@ START_TEST(a_threads_time_is_what_it_computes)
 }
 END_TEST
 
-UNIT_MAIN("clock", a_threads_time_is_what_it_computes, format_equals_the_c_library,
-    what_kubernetes_prints_is_read, malformed_times_are_refused, fake_clocks_stand_still)
+static void *end_with(void *sem)
+{
+    sem_wait(sem);
+    return NULL;
+}
+
+/* As long as was said, by the clock that is never set nor faked. */
+START_TEST(waits_end_in_their_time)
+{
+    pthread_t thread;
+    sem_t sem;
+    sem_init(&sem, 0, 0);
+    int64_t from_ns = clock_ns();
+    clock_set_fake(5, 6);
+    const struct timespec until = clock_after(1999), past = clock_after(-7);
+    clock_set_real();
+    int64_t ns = (int64_t)until.tv_sec * 1000000000 + until.tv_nsec, now_ns = clock_ns();
+    ck_assert(until.tv_nsec >= 0 && until.tv_nsec < 1000000000);
+    ck_assert(ns >= from_ns + 1999000000 && ns <= now_ns + 1999000000);
+    ck_assert_int_eq(sem_clockwait(&sem, CLOCK_MONOTONIC, &past), -1);
+    ck_assert_int_eq(errno, ETIMEDOUT);
+    ck_assert_int_eq(pthread_create(&thread, NULL, end_with, &sem), 0);
+    from_ns = clock_ns();
+    ck_assert_int_eq(clock_join(thread, 20), ETIMEDOUT);
+    ck_assert(clock_ns() - from_ns >= 20000000);
+    sem_post(&sem);
+    ck_assert_int_eq(clock_join(thread, 20000), 0);
+    sem_destroy(&sem);
+}
+END_TEST
+
+UNIT_MAIN("clock", waits_end_in_their_time, a_threads_time_is_what_it_computes,
+    format_equals_the_c_library, what_kubernetes_prints_is_read, malformed_times_are_refused,
+    fake_clocks_stand_still)
