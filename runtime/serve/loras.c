@@ -26,6 +26,7 @@ struct loras_order { /* of a thread, which owns it until it has ended */
     struct inbox *inbox;
     int adapter; /* from 0 on */
     bool numbers;
+    bool kept; /* it has ended late, with what goes to the device at its turn */
     char name[LIMIT_PATH_BYTES], path[LIMIT_PATH_BYTES];
     struct jobspec_served_adapter of;
     struct model_config own;
@@ -40,6 +41,7 @@ struct loras_item {
     int64_t promised;         /* they begin whoever else waits, and count as its users until then */
     int64_t failed;           /* the last of them by its number when loading failed, */
     struct err why;           /* and why */
+    int64_t began_ms;         /* of the load under way, or the last one */
     uint64_t digest;
 };
 
@@ -53,7 +55,6 @@ struct loras {
     struct adapter_folder *folder; /* that goes to the device; or NULL */
     int putting;                   /* whose it is */
     int64_t numbers;               /* of requests; also the time of lru_item.used */
-    int64_t began_ms;              /* of the load under way */
     struct loras_figures figures;
 };
 
@@ -98,9 +99,9 @@ static int give_order(struct loras *l, int adapter, bool numbers, struct err *e)
 }
 
 /* Its thread has ended, or ends in time. */
-static bool end_order(struct loras_order *o, const struct timespec *until)
+static bool end_order(struct loras_order *o, int64_t wait_ms)
 {
-    if (until ? pthread_timedjoin_np(o->thread, NULL, until) : pthread_join(o->thread, NULL)) {
+    if (clock_join(o->thread, wait_ms)) {
         log_warn("an adapter that storage holds up is left behind", LOG_S("adapter", o->name));
         return false;
     }
@@ -132,12 +133,10 @@ int loras_create(const struct loras_conf *c, struct loras **out, struct err *e)
 /* For at most END_MS. */
 static bool end_orders(struct loras *l)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += END_MS / 1000;
-    bool ended = !l->order || end_order(l->order, &until);
+    int64_t until_ms = clock_ms() + END_MS;
+    bool ended = !l->order || end_order(l->order, END_MS);
     for (int i = 0; i < l->view.count && l->lora; i++)
-        ended = (!l->lora[i].late || end_order(l->lora[i].late, &until)) && ended;
+        ended = (!l->lora[i].late || end_order(l->lora[i].late, until_ms - clock_ms())) && ended;
     return ended;
 }
 
@@ -178,6 +177,11 @@ static bool is_loading(const struct loras *l, int i)
     return (l->order && l->order->adapter == i) || (l->folder && l->putting == i);
 }
 
+static bool is_kept(const struct loras *l, int i)
+{
+    return l->lora[i].late && l->lora[i].late->kept;
+}
+
 static bool is_promised(const struct loras *l, const struct loras_ticket *t)
 {
     return t->number <= l->lora[t->adapter - 1].promised;
@@ -190,7 +194,7 @@ void loras_give_up(struct loras *l, const struct loras_ticket *t)
         l->item[i].users--;
         return;
     }
-    if (--l->lora[i].waiting)
+    if (--l->lora[i].waiting || is_kept(l, i))
         return;
     l->item[i].waits = 0;
     if (!l->item[i].there && !is_loading(l, i))
@@ -283,7 +287,7 @@ static void take_order(struct loras *l)
     } else if (!l->lora[i].waiting) {
         forget(l, i);
     }
-    (void)end_order(o, NULL);
+    (void)end_order(o, END_MS);
 }
 
 /* -- storage that does not answer -- */
@@ -295,17 +299,45 @@ static int tell_silent(const struct loras *l, int i, struct err *e)
         of->name, of->path);
 }
 
-/* What has been read too late is read anew for whoever wants it. */
-static void end_late(struct loras *l)
+/* What was read late goes on as if somebody waited for it: so one is loaded however long that
+   takes. Where that failed it is read anew for whoever wants it. */
+static void take_late(struct loras *l, int i)
 {
-    for (int i = 0; i < l->view.count; i++) {
-        struct loras_order *o = l->lora[i].late;
-        if (!o || !atomic_load(&o->ended))
-            continue;
-        log_info("the storage of an adapter answers again", LOG_S("adapter", o->name));
-        (void)end_order(o, NULL);
-        l->lora[i].late = NULL;
+    struct loras_order *o = l->lora[i].late;
+    struct lru_item *x = &l->item[i];
+    struct err why = o->why;
+    if (why.code || note_size(l, i, o->folder, &why)) {
+        log_warn("an adapter that was read late is not loaded", LOG_S("adapter", o->name),
+            LOG_ERR(&why));
+        forget(l, i);
+    } else {
+        log_info("the storage of an adapter answers", LOG_S("adapter", o->name),
+            LOG_I("ms", clock_ms() - l->lora[i].began_ms));
+        x->waits = x->waits ? x->waits : ++l->numbers;
+        o->kept = o->numbers;
     }
+    if (o->kept)
+        return;
+    (void)end_order(o, END_MS);
+    l->lora[i].late = NULL;
+}
+
+static void take_late_ones(struct loras *l)
+{
+    for (int i = 0; i < l->view.count; i++)
+        if (l->lora[i].late && !l->lora[i].late->kept && atomic_load(&l->lora[i].late->ended))
+            take_late(l, i);
+}
+
+/* Its turn has come. */
+static void put_kept(struct loras *l, int i)
+{
+    struct loras_order *o = l->lora[i].late;
+    l->folder = o->folder;
+    l->putting = i;
+    o->folder = NULL;
+    (void)end_order(o, END_MS);
+    l->lora[i].late = NULL;
 }
 
 static void leave_late(struct loras *l)
@@ -339,9 +371,9 @@ static void note_loaded(struct loras *l, int i)
     l->lora[i].promised = l->numbers;
     l->lora[i].digest = adapter_folder_digest(l->folder);
     l->figures.loaded++;
-    l->figures.seconds = (double)(clock_ms() - l->began_ms) / 1000;
+    l->figures.seconds = (double)(clock_ms() - l->lora[i].began_ms) / 1000;
     log_info("an adapter is loaded", LOG_S("adapter", l->conf.serve->adapters[i].name),
-        LOG_I("bytes", l->item[i].bytes), LOG_I("ms", clock_ms() - l->began_ms));
+        LOG_I("bytes", l->item[i].bytes), LOG_I("ms", clock_ms() - l->lora[i].began_ms));
 }
 
 /* Has it ended? */
@@ -365,7 +397,12 @@ static bool put_folder(struct loras *l, bool busy)
 static void begin_order(struct loras *l, const struct lru_step *s)
 {
     struct err why = {0};
-    l->began_ms = s->change == LRU_LOOK ? clock_ms() : l->began_ms;
+    if (is_kept(l, s->which)) {
+        put_kept(l, s->which);
+        return;
+    }
+    if (s->change == LRU_LOOK && !l->lora[s->which].late)
+        l->lora[s->which].began_ms = clock_ms();
     if (l->lora[s->which].late ? tell_silent(l, s->which, &why)
                                : give_order(l, s->which, s->change == LRU_LOAD, &why))
         fail_load(l, s->which, &why);
@@ -376,7 +413,7 @@ bool loras_step(struct loras *l, bool busy)
     int64_t before = l->figures.dropped + l->figures.failed;
     if (l->order && atomic_load(&l->order->ended))
         take_order(l);
-    end_late(l);
+    take_late_ones(l);
     leave_late(l);
     if (l->folder && put_folder(l, busy))
         return true; /* who has waited for it comes first */

@@ -5,7 +5,8 @@
  * steps, so much of it at once that nobody waits for it. What is wrong with a folder is told to who
  * waits for it, and looked at anew when it is wanted again. One whose storage does not answer for
  * LORAS_LATE_MS is left behind with its thread, so one an adapter at most, and the next begins;
- * until it answers, whoever wants that adapter is told at once.
+ * until it answers, whoever wants that adapter is told at once. What was read so late
+ * is put in its place when there is room, though nobody waits for it.
  *
  * An adapter that computes otherwise than when it was there before has another digest, by which
  * keys in the cache are told apart. All functions are the serving thread's.

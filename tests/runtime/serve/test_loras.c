@@ -11,6 +11,7 @@
 #include "runtime/serve/loras.h"
 
 #include "base/clock.h"
+#include "base/io.h"
 #include "base/mem.h"
 #include "runtime/model/engine.h"
 #include "tests/hang.h"
@@ -327,6 +328,61 @@ START_TEST(storage_that_hangs_is_left_behind)
 }
 END_TEST
 
+static void turn_until(int64_t loaded, int64_t failed)
+{
+    int64_t until_ms = clock_ms() + 20000;
+    while (figures().loaded < loaded || figures().failed < failed) {
+        ck_assert_int_lt(clock_ms(), until_ms);
+        if (loras_rests(s.loras))
+            ck_assert_ptr_null(inbox_take(s.inbox, 10));
+        (void)loras_step(s.loras, false);
+    }
+}
+
+/* Who reads a pipe gets text. */
+static void answer(const char *path, const struct buf *text)
+{
+    int fd = open(path, O_WRONLY);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(write(fd, text->data, text->len), (ssize_t)text->len);
+    close(fd);
+}
+
+/* Both its size and its numbers come so late that nobody waits for them any more: it is loaded all
+   the same, when there is room for it, and whoever asks then finds it there. */
+START_TEST(what_is_read_late_is_kept)
+{
+    const struct loras_conf conf = {&s.spec, weights_config(s.w), s.w, s.d, s.beside, s.inbox, 50};
+    char path[128];
+    buf_auto struct buf text;
+    buf_init(&text, 1 << 16);
+    ck_assert(loras_destroy(s.loras) && !loras_create(&conf, &s.loras, &e));
+    snprintf(path, sizeof path, "%s/adapter_config.json", paths[1]);
+    ck_assert(!io_read_file(path, 1 << 16, &text, &e) && !unlink(path) && !mkfifo(path, 0600));
+    ck_assert_int_eq(want(2), -ERR_HANG);
+    answer(path, &text);
+    turn_until(0, 2); /* its numbers, likewise */
+    ck_assert_int_eq(want(2), -ERR_HANG);
+    ck_assert(!want(1) && !want(3)); /* what there is room for */
+    answer(path, &text);
+    for (int i = 0; i < 3; i++) { /* no room is made of what is in use */
+        const struct loras_ticket t = loras_wait(s.loras, 2);
+        ck_assert_ptr_null(inbox_take(s.inbox, i ? 0 : 1000));
+        (void)loras_step(s.loras, true);
+        ck_assert_int_eq(loras_begin(s.loras, &t, &e), -ERR_RETRY);
+        loras_give_up(s.loras, &t); /* and who gives up does not change that */
+    }
+    ck_assert(same_as_all(1) && same_as_all(3));
+    loras_end(s.loras, 1);
+    turn_until(3, 0);
+    ck_assert(!beside_is_open(s.beside, 0) && beside_is_open(s.beside, 1));
+    const struct loras_ticket t = loras_wait(s.loras, 2);
+    ck_assert_int_eq(loras_begin(s.loras, &t, &e), 0);
+    ck_assert(same_as_all(2) && same_as_all(3));
+    ck_assert_int_eq(figures().failed, 3);
+}
+END_TEST
+
 static int load_once(void *user)
 {
     (void)user;
@@ -361,5 +417,6 @@ int main(void)
         (const TTest *const[]){they_come_and_go, what_is_in_use_stays,
             what_is_loaded_stays_for_who_waited, a_damaged_folder_costs_its_own,
             another_one_is_told_from_it, storage_that_hangs_holds_up_nobody,
-            storage_that_hangs_is_left_behind, each_failure_is_told, NULL});
+            storage_that_hangs_is_left_behind, what_is_read_late_is_kept, each_failure_is_told,
+            NULL});
 }
