@@ -17,13 +17,19 @@
 #include <assert.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
-#define LEFT_S 3600 /* what has been unfinished for so long has no writer */
+#define LOOK_MS 100  /* whether it is its turn */
+#define LEFT_S  3600 /* what has been unfinished for so long has no writer */
 
 #define TRIES 8 /* to put files together, of which more turn out to be damaged */
 
@@ -50,6 +56,12 @@ struct kept_folder {
     float *made; /* (ENCODER_TEXTS, dim) of those that are embedded together */
     void *scratch;
     bool told; /* of a folder that fails */
+
+    int64_t turn_ms;          /* kept_take_turns; 0: no turn is taken, or not any more */
+    int turn;                 /* a file that is locked; -1: none */
+    bool last;                /* what is written is the turn's end */
+    _Atomic int64_t alive_ms; /* storage has answered who waits for a turn */
+    _Atomic bool gives_up;    /* nobody waits any more */
 };
 
 /* -- files -- */
@@ -346,23 +358,27 @@ static bool is_damaged(const struct kept_folder *k)
     return heals;
 }
 
+static void write_last(struct kept_folder *k)
+{
+    bool heals = is_damaged(k);
+    if (heals || k->pending_count)
+        write_all(k, heals);
+    if (!k->last || k->turn < 0)
+        return;
+    io_close(k->turn);
+    k->turn = -1;
+}
+
 static void *write_behind(void *user)
 {
-    struct kept_folder *k = user;
-    write_all(k, is_damaged(k));
+    write_last(user);
     return NULL;
 }
 
 /* Waits for at most wait_ms. */
 static bool end_writing(struct kept_folder *k, int64_t wait_ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += wait_ms / 1000;
-    until.tv_nsec += wait_ms % 1000 * 1000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
-    if (k->writing && pthread_timedjoin_np(k->thread, NULL, &until))
+    if (k->writing && clock_join(k->thread, wait_ms))
         return false;
     k->writing = k->late = false;
     return true;
@@ -392,16 +408,96 @@ bool kept_rests(struct kept_folder *k, int64_t wait_ms)
     return !k || end_writing(k, wait_ms) || !patience_ms(k);
 }
 
-void kept_write(struct kept_folder *k)
+static void begin_writing(struct kept_folder *k)
 {
-    if (!k || !is_free(k) || (!k->pending_count && !is_damaged(k)))
+    if (!is_free(k) || (!k->pending_count && !is_damaged(k) && k->turn < 0))
         return;
     k->since_ms = clock_ms();
     k->writing = true;
     if (pthread_create(&k->thread, NULL, write_behind, k)) {
         k->writing = false; /* then here */
-        write_all(k, is_damaged(k));
+        write_last(k);
     }
+}
+
+void kept_write(struct kept_folder *k)
+{
+    if (!k)
+        return;
+    k->turn_ms = 0;
+    k->last = true;
+    begin_writing(k);
+}
+
+/* -- turns -- */
+
+void kept_take_turns(struct kept_folder *k, int64_t wait_ms)
+{
+    if (k)
+        k->turn_ms = wait_ms;
+}
+
+/* Whether it is worth to wait on: *since_ms is when the folder was seen to change last. */
+static bool waits_on(struct kept_folder *k, struct timespec *changed, int64_t *since_ms)
+{
+    struct stat st;
+    int64_t now_ms = clock_ms();
+    if (!stat(k->folder, &st) &&
+        (st.st_mtim.tv_sec != changed->tv_sec || st.st_mtim.tv_nsec != changed->tv_nsec)) {
+        *changed = st.st_mtim;
+        *since_ms = now_ms;
+    }
+    atomic_store(&k->alive_ms, now_ms);
+    return !atomic_load(&k->gives_up) && now_ms - *since_ms < k->turn_ms;
+}
+
+static void lock_turn(struct kept_folder *k)
+{
+    char path[LIMIT_PATH_BYTES + 32];
+    struct timespec changed = {0};
+    int64_t since_ms = 0;
+    snprintf(path, sizeof path, "%s/%016" PRIx64 ".turn", k->folder, k->encoder);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644), rc = fd < 0 ? -1 : 0;
+    for (bool told = false; !rc && (rc = flock(fd, LOCK_EX | LOCK_NB)) && errno == EWOULDBLOCK;) {
+        if (!told)
+            log_info("another makes embeddings, which are waited for", LOG_S("folder", k->folder));
+        told = true;
+        if (!waits_on(k, &changed, &since_ms))
+            break;
+        usleep(LOOK_MS * 1000);
+        rc = 0;
+    }
+    if (rc || atomic_load(&k->gives_up))
+        io_close(fd);
+    else
+        k->turn = fd;
+}
+
+/* And what the others have made. */
+static void *wait_behind(void *user)
+{
+    struct kept_folder *k = user;
+    lock_turn(k);
+    look(k, false);
+    return NULL;
+}
+
+/* Its thread is as one that writes: where storage does not answer it is left behind. */
+static void wait_for_turn(struct kept_folder *k, const struct reader *r)
+{
+    int64_t patience_ms = k->turn_ms < KEPT_LATE_MS ? k->turn_ms : KEPT_LATE_MS;
+    k->since_ms = clock_ms();
+    atomic_store(&k->alive_ms, k->since_ms);
+    k->writing = !pthread_create(&k->thread, NULL, wait_behind, k);
+    while (!end_writing(k, LOOK_MS)) {
+        reader_beat(r);
+        if (clock_ms() - atomic_load(&k->alive_ms) < patience_ms)
+            continue;
+        atomic_store(&k->gives_up, true);
+        k->since_ms = clock_ms() - KEPT_LATE_MS;
+        break;
+    }
+    k->turn_ms = 0;
 }
 
 /* -- life -- */
@@ -421,6 +517,7 @@ int kept_open(const char *folder, const struct reader *reader, int64_t asked,
     if (!k)
         return err_set(e, ERR_MEMORY, "no memory for kept embeddings");
     snprintf(k->folder, sizeof k->folder, "%s", folder);
+    k->turn = -1;
     k->encoder = reader_digest(reader);
     k->dim = reader_facts(reader)->dim;
     k->most = 2 * asked;
@@ -449,6 +546,7 @@ void kept_close(struct kept_folder *k)
     }
     while (k->count)
         drop_file(k, k->count - 1);
+    io_close(k->turn);
     mem_free(k->rows);
     mem_free(k->made);
     mem_free(k->scratch);
@@ -528,6 +626,10 @@ int kept_embed(struct kept_folder *k, struct reader *r, const struct encoder_tex
         missing[count++] = texts[i];
     }
     reader_beat(r);
+    if (count && k->turn_ms) {
+        wait_for_turn(k, r);
+        return kept_embed(k, r, texts, n, out, made, e);
+    }
     if (count && (rc = reader_embed(r, missing, count, k->made, e)))
         return rc;
     *made += count;
@@ -536,6 +638,6 @@ int kept_embed(struct kept_folder *k, struct reader *r, const struct encoder_tex
         add(k, &keys[places[i]], k->made + i * k->dim);
     }
     if (k->pending_count >= KEPT_TOGETHER)
-        kept_write(k);
+        begin_writing(k);
     return 0;
 }

@@ -95,6 +95,7 @@ static int embed_items(struct recommend *r, struct err *e)
     int rc = b.found ? 0 : err_set(e, ERR_MEMORY, "no memory for the vectors of a pass");
     if (!rc && folder)
         rc = kept_open(folder, r->reader, count, &b.kept, e);
+    kept_take_turns(b.kept, KEPT_TURN_MS);
     while (!rc && b.next < count)
         rc = add_item(&b, e);
     if (!rc)

@@ -120,6 +120,7 @@ static int open_all(struct retrieve *r, struct err *e)
         return err_set(e, ERR_MEMORY, "no memory for embeddings");
     if (r->conf.kept && (rc = kept_open(r->conf.kept, r->reader, most, &r->kept, e)))
         return rc;
+    kept_take_turns(r->kept, KEPT_TURN_MS);
     return library_create(dim, most, &r->library, e);
 }
 

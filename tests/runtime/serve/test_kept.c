@@ -1,9 +1,9 @@
 /*
  * Goal: embeddings that were kept are found by whoever asks next, to the bit and without the
  * encoder; what is damaged, another encoder's or beyond the bound is made anew; what others put
- * there stays as it is; storage that fails or hangs costs no answer. Method: a tiny BERT of
- * tests/golden, texts of one or two token ids, a folder that the test changes behind the module's
- * back, or that hangs (tests/hang.h).
+ * there stays as it is; of those that begin together one embeds; storage that fails or hangs costs
+ * no answer. Method: a tiny BERT of tests/golden, texts of one or two token ids, a folder that the
+ * test changes behind the module's back, or that hangs (tests/hang.h).
  * needs: faults
  */
 #include "runtime/serve/kept.h"
@@ -16,6 +16,7 @@
 #include "tests/unit.h"
 
 #include <dirent.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -393,6 +394,74 @@ START_TEST(storage_that_hangs_is_passed_by)
 }
 END_TEST
 
+static struct kept_folder *waits;
+
+static void *ask_beside(void *made)
+{
+    static float out[TEXTS * DIM];
+    *(int64_t *)made = ask_of(waits, r, 0, 40, out);
+    return memcmp(rows, out, 40 * DIM * sizeof *rows) ? made : NULL;
+}
+
+/* Whose turn it is not finds what was made; one that does not get on is waited for so long alone,
+   and who has all waits for nobody. */
+START_TEST(one_embeds_for_all)
+{
+    struct kept_folder *k, *other;
+    pthread_t thread;
+    int64_t made, since_ms;
+    void *differs;
+    ck_assert_int_eq(ask_of(NULL, r, 0, TEXTS, rows), TEXTS);
+    ck_assert(!open_kept(&k, TEXTS) && !open_kept(&waits, TEXTS) && !open_kept(&other, TEXTS));
+    kept_take_turns(k, 20000);
+    kept_take_turns(waits, 20000);
+    kept_take_turns(other, 50);
+    ck_assert_int_eq(ask(k, 0, 20), 20);
+    since_ms = clock_ms();
+    ck_assert_int_eq(ask(other, 0, 20), 20);
+    ck_assert_int_ge(clock_ms() - since_ms, 50);
+    ck_assert_int_eq(pthread_create(&thread, NULL, ask_beside, &made), 0);
+    ck_assert_int_eq(ask(k, 20, 20), 20);
+    write_kept(k);
+    ck_assert(!pthread_join(thread, &differs) && !differs);
+    ck_assert_int_eq(made, 0);
+    kept_close(other); /* without a word */
+    ck_assert(!open_kept(&other, TEXTS));
+    kept_take_turns(other, 20000);
+    since_ms = clock_ms();
+    ck_assert_int_eq(ask(other, 0, 40), 0);
+    ck_assert_int_eq(ask(k, 40, 1), 1); /* after its turn nobody waits again */
+    write_kept(waits);
+    ck_assert_int_eq(ask(other, 50, 1), 1);
+    ck_assert_int_lt(clock_ms() - since_ms, 10000);
+    kept_close(other);
+    kept_close(waits);
+    kept_close(k);
+}
+END_TEST
+
+/* Nor does it hold up who waits for a turn. */
+START_TEST(storage_that_hangs_gives_no_turn)
+{
+    struct kept_folder *k;
+    if (!hang_possible())
+        return;
+    ck_assert(!open_kept(&k, 50));
+    kept_take_turns(k, 50);
+    int hang = hang_begin(folder);
+    ck_assert_int_eq(ask(k, 0, 40), 40);
+    ck_assert_int_eq(ask(k, 0, 40), 40);
+    hang_end(folder, hang);
+    ck_assert(kept_rests(k, 20000));
+    ck_assert_int_eq(ask(k, 0, 40), 40);
+    write_kept(k);
+    kept_close(k);
+    ck_assert(!open_kept(&k, 50));
+    ck_assert_int_eq(ask(k, 0, 40), 0);
+    kept_close(k);
+}
+END_TEST
+
 static int keep_some(void *user)
 {
     struct kept_folder *k;
@@ -400,6 +469,7 @@ static int keep_some(void *user)
     int rc = open_kept(&k, 50);
     if (rc)
         return rc;
+    kept_take_turns(k, 20000);
     rc = ask(k, 0, 3) < 0 ? -(int)e.code : 0;
     write_kept(k);
     kept_close(k);
@@ -429,5 +499,6 @@ int main(void)
             what_is_damaged_is_made_anew, what_others_wrote_is_left_alone,
             what_is_left_unfinished_goes, there_are_only_so_many, another_encoder_has_its_own,
             whatever_happens_embeddings_are_right, storage_that_fails_costs_no_answer,
-            storage_that_hangs_is_passed_by, each_call_may_fail, NULL});
+            storage_that_hangs_is_passed_by, one_embeds_for_all, storage_that_hangs_gives_no_turn,
+            each_call_may_fail, NULL});
 }
