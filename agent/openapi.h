@@ -10,6 +10,8 @@
 
 #include <stdbool.h>
 
+#define OPENAPI_BYTES (1 << 20) /* with LIMIT_ADAPTERS names of 128 bytes in each request */
+
 /* Adds the document to out, whose own state tells of failure. keyed: requests need a key. */
 void openapi_write(struct buf *out, const struct openai_conf *conf, bool keyed);
 

@@ -32,7 +32,7 @@ bool readings_answer(const struct readings *r, struct web_exchange *x, struct op
     const char *path = web_path(x), *model = after_models(path), *store = after(path, STORES_PATH);
     buf_auto struct buf out;
     int rc = 0, status = 200;
-    buf_init(&out, 1 << 20); /* names of 128 bytes, twice, of LIMIT_ADAPTERS; the description */
+    buf_init(&out, OPENAPI_BYTES); /* what is longest */
     if (!strcmp(path, "/health")) {
         status = r->serving ? 200 : 503;
         buf_printf(&out, "{\"status\":\"%s\"}", r->serving ? "ok" : "unavailable");

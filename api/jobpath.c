@@ -6,11 +6,6 @@
 
 #define PATH(member) .offset = offsetof(struct jobspec, member)
 
-#define ADAPTER(i) \
-    { \
-        "serve.adapters[" #i "].path", PATH(serve.adapters[i].path) \
-    }
-#define ADAPTERS(a, b, c, d) ADAPTER(a), ADAPTER(b), ADAPTER(c), ADAPTER(d)
 #define MEMBER(i) \
     {"serve.ensemble.members[" #i "].source", PATH(serve.ensemble.members[i].source)}, \
     { \
@@ -45,14 +40,6 @@ const struct jobpath jobpath_table[] = {
     {"serve.retrieval.documents", PATH(serve.retrieval.documents), .apart = true},
     {"serve.retrieval.encoder.source", PATH(serve.retrieval.encoder.source), .apart = true},
     {"serve.embeddingCache", PATH(serve.embedding_cache), .written = true},
-    ADAPTERS(0, 1, 2, 3),
-    ADAPTERS(4, 5, 6, 7),
-    ADAPTERS(8, 9, 10, 11),
-    ADAPTERS(12, 13, 14, 15),
-    ADAPTERS(16, 17, 18, 19),
-    ADAPTERS(20, 21, 22, 23),
-    ADAPTERS(24, 25, 26, 27),
-    ADAPTERS(28, 29, 30, 31),
     MEMBERS(0, 1),
     MEMBERS(2, 3),
     MEMBERS(4, 5),
@@ -65,9 +52,16 @@ const char *jobpath_of(const struct jobspec *spec, const struct jobpath *p)
     return *(const char *const *)(const void *)((const char *)spec + p->offset);
 }
 
-void jobpath_set(struct jobspec *spec, const struct jobpath *p, const char *path)
+int jobpath_places(const struct jobspec *spec)
 {
-    *(const char **)(void *)((char *)spec + p->offset) = path;
+    return jobpath_count + spec->serve.adapter_count;
+}
+
+const char **jobpath_place(struct jobspec *spec, int i)
+{
+    if (i >= jobpath_count)
+        return &spec->serve.adapters[i - jobpath_count].path;
+    return (const char **)(void *)((char *)spec + jobpath_table[i].offset);
 }
 
 const struct jobpath *jobpath_output(const struct jobspec *spec)

@@ -492,7 +492,7 @@ static const struct field spec_rows[] = {
     {ROW("serve.kvCache", ENUM, serve.kv_cache, "Auto"), .info = kv_cache_names},
     {PATH("serve.embeddingCache", serve.embedding_cache, field_none)},
     {OBJECT_NAME("serve.apiKeySecret", serve.api_key_secret, field_none)},
-    {ROW("serve.adapters", INLINE, serve.adapters, ""), RANGE(0, LIMIT_ADAPTERS),
+    {ROW("serve.adapters", ITEMS, serve.adapters, ""), RANGE(0, LIMIT_ADAPTERS),
         COUNTED(serve.adapter_count), .info = &served_adapter_table},
     {ROW("serve.adapterMemory", CUSTOM, serve.adapter_memory, ""), .info = &jobspec_bytes_field},
     {GROUP("serve.speculation", has_speculation)},

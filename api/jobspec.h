@@ -268,9 +268,9 @@ struct jobspec_serve {
     int max_queue_tokens; /* that they are thought to take, likewise; 0: any */
     int drain_seconds;
     enum kv_cache kv_cache;
-    const char *embedding_cache; /* folder of embeddings that outlive pods, or NULL */
-    const char *api_key_secret;  /* Secret with key "apiKey", or NULL */
-    struct jobspec_served_adapter adapters[LIMIT_ADAPTERS]; /* beside the model */
+    const char *embedding_cache;             /* folder of embeddings that outlive pods, or NULL */
+    const char *api_key_secret;              /* Secret with key "apiKey", or NULL */
+    struct jobspec_served_adapter *adapters; /* (adapter_count) beside the model */
     int adapter_count;
     int64_t adapter_memory; /* bytes of those that are in memory at once; 0: all are */
     struct {                /* tokens that are guessed ahead */

@@ -20,8 +20,8 @@
 #define LIMIT_ATTEMPTS           10     /* kept in status */
 #define LIMIT_RUN_CHARACTERS     200000 /* of a command, its arguments and environment together */
 #define LIMIT_LORA_TARGETS       16
-#define LIMIT_ADAPTERS           32 /* beside a model that is served */
-#define LIMIT_MEMBERS            8  /* models that answer as one */
+#define LIMIT_ADAPTERS           256 /* beside a model that is served */
+#define LIMIT_MEMBERS            8   /* models that answer as one */
 #define LIMIT_RUN_ARGS           64
 #define LIMIT_GENERATE_PROMPTS   16   /* that a model in training goes on with */
 #define LIMIT_GENERATE_BYTES     4096 /* of one */

@@ -85,15 +85,15 @@ static int folder_of(const struct jobspec_storage *s, const char *mapping, struc
 static int move_paths(struct jobspec *spec, const struct jobspec_storage *s, const char *to,
     bool *moved, struct arena *a, struct err *e)
 {
-    for (int i = 0; i < jobpath_count; i++) {
-        const char *old = jobpath_of(spec, &jobpath_table[i]);
+    for (int i = 0; i < jobpath_places(spec); i++) {
+        const char *old = *jobpath_place(spec, i);
         const char *path = moved[i] ? old : local_move(old, s->mount_path, to, a);
         if (old && !path)
             return err_set(e, ERR_MEMORY, "out of memory mapping storage %s", s->name);
         if (path && strlen(path) >= LIMIT_PATH_BYTES)
             return err_set(e, ERR_USER, "storage %s: %.60s...: path too long", s->name, path);
         moved[i] |= path != old;
-        jobpath_set(spec, &jobpath_table[i], path);
+        *jobpath_place(spec, i) = path;
     }
     return 0;
 }
@@ -114,7 +114,7 @@ int local_map(struct jobspec *spec, const char *mapping, struct arena *a, struct
         return rc;
     /* The longest mountPath first: /data/models is not moved with /data. */
     bool done[LIMIT_STORAGE] = {false};
-    bool *moved = arena_array(a, (size_t)jobpath_count, sizeof *moved);
+    bool *moved = arena_array(a, (size_t)jobpath_places(spec), sizeof *moved);
     if (!moved)
         return err_set(e, ERR_MEMORY, "out of memory mapping storage");
     for (struct jobspec_storage *s; (s = longest_left(spec, done));) {

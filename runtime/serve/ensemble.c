@@ -20,7 +20,8 @@
 
 struct voice { /* a member that is loaded */
     struct model_conf conf;
-    struct jobspec_serve adapter; /* the one that it has, or none */
+    struct jobspec_serve adapter; /* the one that it has, or none: */
+    struct jobspec_served_adapter named;
     struct beside *beside;
     struct memplan plan; /* with a cache of one sequence */
     struct model *model;
@@ -50,8 +51,9 @@ static int describe_adapter(struct voice *v, const struct jobspec_member *is, st
 {
     if (!is->adapter)
         return 0;
-    v->adapter.adapters[v->adapter.adapter_count++] =
-        (struct jobspec_served_adapter){is->name, is->adapter};
+    v->named = (struct jobspec_served_adapter){is->name, is->adapter};
+    v->adapter.adapters = &v->named;
+    v->adapter.adapter_count = 1;
     int rc = adapters_describe(&v->adapter, &v->conf.config, &v->beside, e);
     v->conf.beside = v->beside;
     return rc;

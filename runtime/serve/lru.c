@@ -1,5 +1,5 @@
 /*
- * lru: there are some tens of adapters, so they are looked through each time.
+ * lru: there are a few hundred adapters at most, so they are looked through each time.
  */
 #include "runtime/serve/lru.h"
 

@@ -27,7 +27,7 @@ static void make(void)
 {
     buf_auto struct buf out;
     struct err e = {0};
-    buf_init(&out, 1 << 20);
+    buf_init(&out, OPENAPI_BYTES);
     openapi_write(&out, &conf, true);
     ck_assert(buf_ok(&out));
     ck_assert_msg(!json_parse(out.data, out.len, &doc, &e), "%s", e.text);
@@ -205,5 +205,23 @@ START_TEST(out_of_memory)
 }
 END_TEST
 
-UNIT_MAIN("openapi", every_row_is_documented, fields_say_what_they_take,
-    paths_are_what_the_model_does, references_lead_somewhere, out_of_memory)
+START_TEST(it_has_room_for_all_adapters)
+{
+    static struct jobspec_served_adapter many[LIMIT_ADAPTERS];
+    char name[129];
+    memset(name, 'a', 128);
+    name[128] = 0;
+    for (int i = 0; i < LIMIT_ADAPTERS; i++)
+        many[i] = (struct jobspec_served_adapter){name, "/x"};
+    conf.adapters = many;
+    conf.adapter_count = LIMIT_ADAPTERS;
+    make();
+    unmake();
+    conf.adapters = adapters;
+    conf.adapter_count = 1;
+}
+END_TEST
+
+UNIT_MAIN("openapi", it_has_room_for_all_adapters, every_row_is_documented,
+    fields_say_what_they_take, paths_are_what_the_model_does, references_lead_somewhere,
+    out_of_memory)

@@ -21,7 +21,7 @@ static struct jobspec job(const char *second)
     s.storage[0].mount_path = "/d";
     s.storage[1].mount_path = second;
     for (int i = 0; i < TRAIN_PATHS; i++)
-        jobpath_set(&s, &jobpath_table[i], places[i]);
+        *jobpath_place(&s, i) = places[i];
     return s;
 }
 
@@ -48,11 +48,11 @@ START_TEST(the_output_keeps_away_from_every_other_path)
             jobpath_table[i].field);
         for (size_t k = 0; k < 3; k++) {
             s = job(NULL);
-            jobpath_set(&s, &jobpath_table[i], near[k]);
+            *jobpath_place(&s, i) = near[k];
             ck_assert_str_eq(verdict(&s), want);
         }
         s = job(NULL);
-        jobpath_set(&s, &jobpath_table[i], "/d/o/x");
+        *jobpath_place(&s, i) = "/d/o/x";
         s.train.output = "/d/o/x/y/z";
         ck_assert_str_eq(verdict(&s), want);
     }
@@ -114,11 +114,11 @@ START_TEST(paths_lie_on_storage_that_suits_them)
         char want[128];
         struct jobspec s = job("/r");
         s.storage[1].read_only = true;
-        jobpath_set(&s, p, "/dd/x");
+        *jobpath_place(&s, i) = "/dd/x";
         snprintf(want, sizeof want, "spec.%s: must lie under the mountPath of a storage entry%s",
             p->field, p->written ? " that is not readOnly" : "");
         ck_assert_str_eq(verdict(&s), want);
-        jobpath_set(&s, p, "/r/x");
+        *jobpath_place(&s, i) = "/r/x";
         ck_assert_str_eq(verdict(&s), p->written ? want : "");
     }
 }

@@ -538,6 +538,22 @@ START_TEST(a_job_too_large_for_its_parts_is_refused)
 }
 END_TEST
 
+START_TEST(so_many_adapters_are_read)
+{
+    for (int more = 0; more < 2; more++) {
+        buf_auto struct buf b;
+        char want[96] = "";
+        buf_init(&b, 1 << 20);
+        for (int i = 0; i < LIMIT_ADAPTERS + more; i++)
+            buf_printf(&b, "%s{name: a%d, path: /data/%d}", i ? ", " : "[", i, i);
+        buf_str(&b, "]");
+        if (more)
+            snprintf(want, sizeof want, "spec.serve.adapters: more than %d items", LIMIT_ADAPTERS);
+        ck_assert_str_eq(jobspecs_verdict(jobspecs_serve, "serve.adapters", b.data), want);
+    }
+}
+END_TEST
+
 /* Each file of bad-manifests/ is refused here as it is by the API server, naming the same field. */
 START_TEST(test_bad_manifests)
 {
@@ -572,6 +588,7 @@ int main(void)
     tcase_add_loop_test(t, test_accepted, 0, COUNT(accepted));
     tcase_add_loop_test(t, test_accepted_of_another_objective, 0, COUNT(accepted_objectives));
     tcase_add_test(t, a_job_too_large_for_its_parts_is_refused);
+    tcase_add_test(t, so_many_adapters_are_read);
     tcase_add_test(t, test_bad_manifests);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

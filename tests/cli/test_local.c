@@ -109,6 +109,25 @@ START_TEST(test_moved_once)
 }
 END_TEST
 
+/* Those of lists, too. */
+START_TEST(test_adapters_are_moved)
+{
+    struct jobspec s;
+    struct err e = {.text = ""};
+    struct jobspec_served_adapter adapters[] = {
+        {"a", "/no-such/data/a"}, {"b", "/no-such/data/ckpt/b"}, {"c", "/no-such/other"}};
+    char mapping[2 * PATH_MAX];
+    read_job(&s);
+    s.serve.adapters = adapters;
+    s.serve.adapter_count = 3;
+    snprintf(mapping, sizeof mapping, "data=x,ckpt=%s/y", root);
+    ck_assert_int_eq(local_map(&s, mapping, arena, &e), 0);
+    assert_path(adapters[0].path, "x/a");
+    assert_path(adapters[1].path, "y/b");
+    ck_assert_str_eq(adapters[2].path, "/no-such/other");
+}
+END_TEST
+
 START_TEST(test_existing_mount_path)
 {
     struct jobspec s;
@@ -156,6 +175,7 @@ int main(void)
     tcase_add_test(t, test_default_folders);
     tcase_add_test(t, test_given_folders);
     tcase_add_test(t, test_moved_once);
+    tcase_add_test(t, test_adapters_are_moved);
     tcase_add_test(t, test_existing_mount_path);
     tcase_add_loop_test(t, test_bad_mapping, 0, (int)(sizeof bad / sizeof *bad));
     tcase_add_test(t, test_move);

@@ -48,7 +48,8 @@ static uint64_t digest; /* of those that were loaded */
 
 static void write_adapters(const struct model_config *c)
 {
-    spec = (struct jobspec_serve){.adapter_count = KINDS};
+    static struct jobspec_served_adapter named[KINDS];
+    spec = (struct jobspec_serve){.adapters = named, .adapter_count = KINDS};
     for (int i = 0; i < KINDS; i++) {
         snprintf(paths[i], sizeof paths[i], "%s/%d", folder, i);
         const struct peft p = {.folder = paths[i],
@@ -192,7 +193,8 @@ END_TEST
 
 START_TEST(names_are_found)
 {
-    const struct jobspec_serve two = {.adapters = {{"a", "/a"}, {"b/c", "/b"}}, .adapter_count = 2};
+    struct jobspec_served_adapter named[] = {{"a", "/a"}, {"b/c", "/b"}};
+    const struct jobspec_serve two = {.adapters = named, .adapter_count = 2};
     ck_assert_int_eq(adapters_find(&two, "a"), 1);
     ck_assert_int_eq(adapters_find(&two, "b/c"), 2);
     ck_assert_int_eq(adapters_find(&two, "b"), 0);

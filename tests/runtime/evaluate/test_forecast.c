@@ -122,7 +122,7 @@ START_TEST(adapters_are_counted)
     ck_assert_msg(!model_config_read(training_path("model/config.json"), &c, &e), "%s", e.text);
     snprintf(folder, sizeof folder, "%s", training_path("adapter"));
     peft_write(&(struct peft){.folder = folder, .config = &c, .rank = 512, .type = DTYPE_F32});
-    s.serve.adapters[0] = (struct jobspec_served_adapter){"a", folder};
+    s.serve.adapters = &(struct jobspec_served_adapter){"a", folder};
     s.serve.adapter_count = 1;
     ck_assert_msg(!ask(&s, "1000000000"), "%s", e.text);
     float half;

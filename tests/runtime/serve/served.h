@@ -70,7 +70,8 @@ static inline struct jobspec_serve adapters_of(const struct model_config *c, int
 {
     static char path[ADAPTERS][96], written[32]; /* for whom; ranks of a world only read them */
     static const char *const names[ADAPTERS] = {"a", "b"};
-    struct jobspec_serve s = {0};
+    static struct jobspec_served_adapter named[1 + ADAPTERS][ADAPTERS];
+    struct jobspec_serve s = {.adapters = named[which < 0 ? 0 : which]};
     bool there = !strcmp(written, c->architecture);
     for (int i = 0; i < ADAPTERS; i++) {
         snprintf(path[i], sizeof path[i], "%s/%s-%s", adapter_folder, c->architecture, names[i]);

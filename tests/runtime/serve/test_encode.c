@@ -301,7 +301,7 @@ START_TEST(what_it_cannot_do_is_refused)
         struct jobspec_serve serve;
     } table[] = {
         {GOLDEN "tiny-bert-masked", "spec.serve.adapters: not beside",
-            {.adapters = {{"x", folder}}, .adapter_count = 1}},
+            {.adapters = &(struct jobspec_served_adapter){"x", folder}, .adapter_count = 1}},
         {GOLDEN "tiny-bert-masked", "spec.serve.speculation: not of",
             {.speculation = {.method = SPECULATION_NGRAM, .tokens = 4}}},
         {GOLDEN "tiny-bert-masked", "spec.serve.kvCache: a model that reads whole texts has no",

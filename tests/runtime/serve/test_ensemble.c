@@ -83,7 +83,7 @@ static struct alone alone_open(const struct jobspec *s, int i, int64_t pages)
     ck_assert_msg(!weights_open(ensembles_source(s, i), NULL, &a.w, &e), "%s", e.text);
     c.config = *weights_config(a.w);
     ck_assert(!engine_context(&c.config, s->serve.context_length, &c.kv_capacity, &e));
-    serve.adapters[0] = (struct jobspec_served_adapter){is->name, is->adapter};
+    serve.adapters = &(struct jobspec_served_adapter){is->name, is->adapter};
     serve.adapter_count = 1;
     if (is->adapter)
         ck_assert_msg(!adapters_describe(&serve, &c.config, &a.beside, &e) &&

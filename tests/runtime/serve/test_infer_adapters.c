@@ -36,7 +36,8 @@ static void write_adapters(uint64_t first)
 {
     struct weights *w;
     struct beside *all;
-    struct jobspec_serve s = {.adapter_count = ADAPTERS};
+    struct jobspec_served_adapter named[ADAPTERS];
+    struct jobspec_serve s = {.adapters = named, .adapter_count = ADAPTERS};
     snprintf(model, sizeof model, "%s/model", folder);
     ck_assert_msg(!weights_open(model, NULL, &w, &e), "%s", e.text);
     for (int i = 1; i <= ADAPTERS; i++) {

@@ -34,6 +34,7 @@ static const char *const names[ADAPTERS] = {"a", "b", "c", "d"};
 
 static struct served {
     struct jobspec_serve spec;
+    struct jobspec_served_adapter named[ADAPTERS];
     struct weights *w;
     struct dev *d;
     struct beside *all, *beside;
@@ -70,7 +71,7 @@ static void open_engine(int k, const struct beside *beside)
 static void setup(void)
 {
     golden_folder(folder);
-    s = (struct served){.spec.adapter_count = ADAPTERS};
+    s = (struct served){.spec = {.adapters = s.named, .adapter_count = ADAPTERS}};
     ck_assert_msg(!weights_open(GOLDEN "tiny-llama", NULL, &s.w, &e), "%s", e.text);
     ck_assert(!dev_open("cpu", 0, 1, &s.d, &e));
     for (int i = 0; i < ADAPTERS; i++)

@@ -24,8 +24,8 @@ static void setup(void)
     bytes_model(folder);
     snprintf(path, sizeof path, "%s/model", folder);
     ck_assert_msg(!weights_open(path, NULL, &w, &e), "%s", e.text);
-    static const struct jobspec_serve serve = {
-        .adapters = {{"one", "/one"}, {"two", "/two"}}, .adapter_count = 2};
+    static struct jobspec_served_adapter adapters[] = {{"one", "/one"}, {"two", "/two"}};
+    static const struct jobspec_serve serve = {.adapters = adapters, .adapter_count = 2};
     conf = (struct turn_conf){.door = &door, .weights = w, .no_chat = &no_chat, .serve = &serve};
     ck_assert_msg(!tok_open(w, &conf.tok, &e), "%s", e.text);
     conf.context = CONTEXT;
