@@ -6,6 +6,7 @@
  * of the other. Weights are bytes as they are: what scales those of Q6_K is multiplied with the
  * products of 16 of them. So a whole product is the same number as that of ints_words_body.h.
  */
+#define INTS_WIDE  1 /* panels that are multiplied at once */
 #define INTS_STEP  8 /* numbers of x that stand together */
 #define INTS_PANEL (QUANT_GROUP * INTS_LANES / 2 + 2 * 2 * INTS_LANES) /* as two bytes each */
 
@@ -77,6 +78,21 @@ ISA_INLINE ints_wholes ints_join(const ints_part *part)
     return out;
 }
 
+/* Whole products of group g of INTS_LANES rows of W, which is w, with one of each row of x. */
+ISA_INLINE void ints_wholes_of_rows(enum dtype t, int rows, const uint8_t *const *row, int64_t g,
+    const ints_half (*w)[2], const int16_t *x, const int32_t *total, ints_wholes *whole)
+{
+    (void)total;
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++) {
+        ints_part part[INTS_LANES];
+#pragma GCC unroll 8
+        for (int l = 0; l < INTS_LANES; l++)
+            part[l] = ints_dot(t, row[l], g, w[l], x + r * QUANT_GROUP);
+        whole[r] = ints_join(part);
+    }
+}
+
 /* -- panels -- */
 #if defined(__ARM_FEATURE_MATMUL_INT8)
 /* out = a half of a group, of INTS_LANES rows: eight numbers of each of two rows (SMMLA's matrix),
@@ -92,8 +108,8 @@ ISA_INLINE void ints_transpose(const ints_half (*w)[2], int half, int8_t *out)
 }
 
 /* The products of `steps` of the panel's with those of x. */
-ISA_INLINE void ints_steps(int rows, int steps, const int8_t *w, const int16_t *x, int64_t k,
-    int32x4_t (*whole)[INTS_LANES / 4])
+ISA_INLINE void ints_steps(
+    int rows, int steps, const int8_t *w, const int16_t *x, int32x4_t (*whole)[INTS_LANES / 4])
 {
     int32x4_t sum[INTS_ROWS][INTS_LANES / 2]; /* high by two rows of W, low by both */
 #pragma GCC unroll 4
@@ -104,7 +120,7 @@ ISA_INLINE void ints_steps(int rows, int steps, const int8_t *w, const int16_t *
     for (int s = 0; s < steps; s++, w += INTS_STEP * INTS_LANES, x += INTS_STEP) {
 #pragma GCC unroll 4
         for (int i = 0; i < rows; i++) {
-            int8x16_t both = (int8x16_t)vld1q_s16(x + i * k);
+            int8x16_t both = (int8x16_t)vld1q_s16(x + i * QUANT_GROUP);
 #pragma GCC unroll 4
             for (int p = 0; p < INTS_LANES / 2; p++)
                 sum[i][p] = vmmlaq_s32(sum[i][p], both, vld1q_s8(w + 16 * p));
@@ -145,8 +161,8 @@ ISA_INLINE void ints_transpose(const ints_half (*w)[2], int half, int8_t *out)
 }
 
 /* The products of `steps` of the panel's with those of x. */
-ISA_INLINE void ints_steps(int rows, int steps, const int8_t *w, const int16_t *x, int64_t k,
-    int32x4_t (*whole)[INTS_LANES / 4])
+ISA_INLINE void ints_steps(
+    int rows, int steps, const int8_t *w, const int16_t *x, int32x4_t (*whole)[INTS_LANES / 4])
 {
     int32x4_t high[INTS_ROWS][INTS_LANES / 4];
 #pragma GCC unroll 4
@@ -157,7 +173,7 @@ ISA_INLINE void ints_steps(int rows, int steps, const int8_t *w, const int16_t *
     for (int s = 0; s < steps; s++, w += INTS_STEP * INTS_LANES, x += INTS_STEP) {
 #pragma GCC unroll 4
         for (int i = 0; i < rows; i++) {
-            int8x16_t both = (int8x16_t)vld1q_s16(x + i * k);
+            int8x16_t both = (int8x16_t)vld1q_s16(x + i * QUANT_GROUP);
 #pragma GCC unroll 2
             for (int p = 0; p < INTS_LANES / 4; p++) {
                 int8x16_t a = vld1q_s8(w + 16 * p), b = vld1q_s8(w + 16 * p + 4 * INTS_LANES);
@@ -192,26 +208,27 @@ ISA_INLINE void ints_lay_out(
     }
 }
 
-/* Whole products of a group of a panel with one of x, which has rows of k. */
-ISA_INLINE void ints_wholes_of(
-    enum dtype t, int rows, const int16_t *panel, const int16_t *x, int64_t k, ints_wholes *whole)
+/* Whole products of a group of a panel with one of each row of x. */
+ISA_INLINE void ints_wholes_of(enum dtype t, int rows, int wide, const int16_t *const *panel,
+    const int16_t *x, const int32_t *total, ints_wholes (*whole)[INTS_ROWS])
 {
-    const int8_t *w = (const int8_t *)panel;
+    const int8_t *w = (const int8_t *)*panel;
+    (void)wide, (void)total;
     int32x4_t sum[INTS_ROWS][INTS_LANES / 4], second[INTS_ROWS][INTS_LANES / 4];
     if (t == DTYPE_Q6_K) {
         const int32_t *scale = (const int32_t *)(const void *)(w + QUANT_GROUP * INTS_LANES);
-        ints_steps(rows, 2, w, x, k, sum);
-        ints_steps(rows, 2, w + 16 * INTS_LANES, x + 16, k, second);
+        ints_steps(rows, 2, w, x, sum);
+        ints_steps(rows, 2, w + 16 * INTS_LANES, x + 16, second);
 #pragma GCC unroll 4
-        for (int i = 0; i < rows; i++)
+        for (int r = 0; r < rows; r++)
 #pragma GCC unroll 2
             for (int p = 0; p < INTS_LANES / 4; p++)
-                sum[i][p] = vmlaq_s32(vmulq_s32(sum[i][p], vld1q_s32(scale + 4 * p)), second[i][p],
+                sum[r][p] = vmlaq_s32(vmulq_s32(sum[r][p], vld1q_s32(scale + 4 * p)), second[r][p],
                     vld1q_s32(scale + INTS_LANES + 4 * p));
     } else {
-        ints_steps(rows, 4, w, x, k, sum);
+        ints_steps(rows, 4, w, x, sum);
     }
 #pragma GCC unroll 4
-    for (int i = 0; i < rows; i++)
-        memcpy(&whole[i], sum[i], sizeof *whole);
+    for (int r = 0; r < rows; r++)
+        memcpy(&whole[0][r], sum[r], sizeof **whole);
 }

@@ -14,30 +14,43 @@
  * stands in ints_words_body.h and ints_bytes_body.h.
  */
 #define INTS_LANES 8          /* rows of W that are multiplied at once */
-#define INTS_FEW   4          /* rows of x for which W is not laid out in panels */
-#define INTS_ROWS  4          /* rows of x whose sums stand in registers beside a panel */
+#define INTS_FEW   8          /* rows of x for which W is not laid out in panels */
+#define INTS_ROWS  4          /* rows of x whose sums stand in registers */
 #define INTS_CHUNK 64         /* rows of x that stay in a cache while a tile is multiplied */
 #define INTS_TILE  (96 << 10) /* bytes of a tile's panels */
 #define INTS_MOST  4          /* panels of a tile */
+#define INTS_TURNS 12 /* of a thread, in which it takes tasks: processors are not all as fast */
 
 typedef int8_t ints_bytes __attribute__((vector_size(16)));
 typedef uint8_t ints_nibbles __attribute__((vector_size(16)));
+typedef uint16_t ints_shorts __attribute__((vector_size(2 * INTS_LANES)));
 typedef int32_t ints_wholes __attribute__((vector_size(4 * INTS_LANES)));
 typedef float ints_floats __attribute__((vector_size(4 * INTS_LANES), may_alias));
+
+/* Of INTS_ROWS rows, or what is left of them, stands a group, then their next one. */
+struct ints_x {
+    int64_t m;         /* rows, of x's each one or two */
+    int16_t *q;        /* (blocks, groups, rows of a block, QUANT_GROUP) */
+    int32_t *total;    /* (blocks, groups, rows of a block) the sum of q */
+    float *scale;      /* likewise */
+    float *sum;        /* likewise: scale times total */
+    int64_t k, groups; /* of a row */
+};
+
+ISA_INLINE int64_t ints_block_bytes(enum dtype t)
+{
+    return t == DTYPE_Q8_0 ? 34
+        : t == DTYPE_Q4_0  ? 18
+        : t == DTYPE_Q4_1  ? 20
+        : t == DTYPE_Q5_0  ? 22
+                           : 24;
+}
 
 #if defined(__ARM_FEATURE_DOTPROD)
 #include "kernels/cpu/ints_bytes_body.h"
 #else
 #include "kernels/cpu/ints_words_body.h"
 #endif
-
-struct ints_x {
-    int64_t m;         /* rows, of x's each one or two */
-    int16_t *q;        /* (m, k) */
-    float *scale;      /* (m, groups) */
-    float *sum;        /* (m, groups) scale times the sum of q */
-    int64_t k, groups; /* of a row */
-};
 
 struct ints_work {
     struct op_quant_matmul op;
@@ -59,14 +72,14 @@ struct ints_work {
 
 /* 2^(bits - 2) / 2^e, where 2^e is the greatest power of two in the group: so the integers have all
    of `bits` but the one that may be lost to e. What is below 2^-113 is zero; a group with an
-   infinity or a NaN is NaN. */
-ISA_INLINE void ints_group_of_x(const float *x, int bits, int16_t *q, float *scale, float *sum)
+   infinity or a NaN is NaN. Returns the sum of q. */
+ISA_INLINE int32_t ints_group_of_x(const float *x, int bits, int16_t *q, float *scale, float *sum)
 {
-    int32_t raw[QUANT_GROUP], most = 0, total = 0, greatest = (1 << (bits - 1)) - 1;
-    memcpy(raw, x, sizeof raw);
+    int32_t most = 0, total = 0, greatest = (1 << (bits - 1)) - 1;
 #pragma omp simd reduction(max : most)
     for (int i = 0; i < QUANT_GROUP; i++) {
-        int32_t magnitude = raw[i] & 0x7fffffff;
+        union math_bits v = {.f = x[i]};
+        int32_t magnitude = (int32_t)(v.u & 0x7fffffffu);
         most = magnitude > most ? magnitude : most;
     }
     int32_t e = (int32_t)(((uint32_t)most + (bits > 15 ? INTS_CARRY : 0)) >> 23);
@@ -86,6 +99,14 @@ ISA_INLINE void ints_group_of_x(const float *x, int bits, int16_t *q, float *sca
     }
     *scale = down.f;
     *sum = down.f * (float)total;
+    return total;
+}
+
+/* Where group g of a row stands among them. */
+ISA_INLINE int64_t ints_place(const struct ints_x *x, int64_t row, int64_t g)
+{
+    int64_t first = row / INTS_ROWS * INTS_ROWS, left = x->m - first;
+    return first * x->groups + g * (left < INTS_ROWS ? left : INTS_ROWS) + row - first;
 }
 
 /* A group's product is below 2^31: 32 times 2^7 or less times 2^15, of Q6_K 2^12 times 2^14. */
@@ -96,10 +117,11 @@ static void ints_row_of_x(const struct op_quant_matmul *a, const struct ints_x *
         const float *from = a->x + i * x->k + g * QUANT_GROUP;
         float left[QUANT_GROUP];
         for (int64_t row = i * parts; row < (i + 1) * parts; row++, from = left) {
-            int16_t *q = x->q + row * x->k + g * QUANT_GROUP;
-            float *scale = x->scale + row * x->groups + g;
-            ints_group_of_x(from, bits, q, scale, x->sum + row * x->groups + g);
-            for (int l = 0; l < QUANT_GROUP; l++)
+            int64_t at = ints_place(x, row, g);
+            int16_t *q = x->q + at * QUANT_GROUP;
+            float *scale = x->scale + at;
+            x->total[at] = ints_group_of_x(from, bits, q, scale, x->sum + at);
+            for (int l = 0; l < QUANT_GROUP && parts > 1; l++)
                 left[l] = from[l] - *scale * q[l];
             ints_split(q);
         }
@@ -158,13 +180,24 @@ ISA_INLINE void ints_q6_k(const uint8_t *p, int sub, ints_half w[2])
     }
 }
 
-ISA_INLINE int64_t ints_block_bytes(enum dtype t)
+/* F16 of INTS_LANES rows, which stand at one place in each. */
+ISA_INLINE ints_floats ints_f16(const uint8_t *const *row, int64_t at)
 {
-    return t == DTYPE_Q8_0 ? 34
-        : t == DTYPE_Q4_0  ? 18
-        : t == DTYPE_Q4_1  ? 20
-        : t == DTYPE_Q5_0  ? 22
-                           : 24;
+#if defined(__F16C__)
+    uint16_t one;
+    ints_shorts all = {0};
+#pragma GCC unroll 8
+    for (int l = 0; l < INTS_LANES; l++) {
+        memcpy(&one, row[l] + at, sizeof one);
+        all[l] = one;
+    }
+    return (ints_floats)_mm256_cvtph_ps((__m128i)all);
+#else
+    ints_floats all;
+    for (int l = 0; l < INTS_LANES; l++)
+        all[l] = quant_scalar_f16(row[l] + at);
+    return all;
+#endif
 }
 
 /* Group g of a row: two halves, their scale and, of types that have one, a minimum. */
@@ -217,6 +250,24 @@ ISA_INLINE bool ints_have_min(enum dtype t)
     return t == DTYPE_Q4_1 || t == DTYPE_Q5_1 || t == DTYPE_Q4_K;
 }
 
+/* What ints_group has of INTS_LANES rows. */
+ISA_INLINE void ints_groups(enum dtype t, const uint8_t *const *row, int64_t g, ints_half (*w)[2],
+    ints_floats *scale, ints_floats *min)
+{
+    int64_t at = g * ints_block_bytes(t);
+#pragma GCC unroll 8
+    for (int l = 0; l < INTS_LANES; l++) {
+        float one, least;
+        ints_group(t, row[l], g, w[l], &one, &least);
+        (*scale)[l] = one;
+        (*min)[l] = least;
+    }
+    if (t != DTYPE_Q4_K && t != DTYPE_Q6_K)
+        *scale = ints_f16(row, at);
+    if (t == DTYPE_Q4_1 || t == DTYPE_Q5_1)
+        *min = ints_f16(row, at + 2);
+}
+
 /* sum += a group of INTS_LANES rows of W times one of x. */
 ISA_INLINE ints_floats ints_add(enum dtype t, ints_floats sum, ints_wholes whole, ints_floats scale,
     ints_floats min, float x_scale, float x_sum)
@@ -246,62 +297,63 @@ ISA_INLINE void ints_put(
         ints_floats y = sum[r];
         if (s->parts > 1)
             y += sum[r + 1];
-        for (int64_t l = 0; l < INTS_LANES && j + l < n; l++)
-            s->op.y[(i + r) / s->parts * n + j + l] = y[l];
+        float *to = s->op.y + (i + r) / s->parts * n + j;
+        if (j + INTS_LANES <= n)
+            memcpy(to, &y, sizeof y);
+        else
+            for (int64_t l = 0; j + l < n; l++)
+                to[l] = y[l];
     }
 }
 
 /* -- few rows of x -- */
-/* y of all m rows of integers, a constant, and INTS_LANES rows of W from j. */
-ISA_INLINE void ints_few(enum dtype t, int m, const struct ints_work *s, int64_t j)
+/* y of a block of `rows` rows of integers, a constant, which is row i's, and INTS_LANES rows of W
+   from j. */
+ISA_INLINE void ints_few(enum dtype t, int rows, const struct ints_work *s, int64_t i, int64_t j)
 {
     const struct op_quant_matmul *a = &s->op;
     const struct ints_x *x = &s->x;
+    int64_t at = i * x->groups;
     const uint8_t *row[INTS_LANES];
-    ints_floats sum[INTS_FEW] = {0};
+    ints_floats sum[INTS_ROWS];
+    for (int r = 0; r < rows; r++)
+        sum[r] = (ints_floats){0};
     for (int l = 0; l < INTS_LANES; l++)
         row[l] = ints_row(t, a, j, j + l);
     /* The rows behind these stand behind them: eight streams are more than processors foresee. */
     const int64_t bytes = INTS_LANES * (row[1] - row[0]) / x->groups;
     const uint8_t *ahead = row[0] + INTS_LANES * (row[1] - row[0]);
-    for (int64_t g = 0; g < x->groups; g++, ahead += bytes) {
-        ints_part part[INTS_FEW][INTS_LANES];
-        for (int64_t b = 0; b < bytes; b += 64)
+    for (int64_t g = 0; g < x->groups; g++, at += rows, ahead += bytes) {
+        for (int64_t b = 0; b < bytes && !i; b += 64)
             __builtin_prefetch(ahead + b);
+        ints_half w[INTS_LANES][2];
         ints_floats scale, min;
-#pragma GCC unroll 8
-        for (int l = 0; l < INTS_LANES; l++) {
-            float one, least;
-            ints_half w[2];
-            ints_group(t, row[l], g, w, &one, &least);
-            scale[l] = one;
-            min[l] = least;
+        ints_wholes whole[INTS_ROWS];
+        ints_groups(t, row, g, w, &scale, &min);
+        ints_wholes_of_rows(t, rows, row, g, w, x->q + at * QUANT_GROUP, x->total + at, whole);
 #pragma GCC unroll 4
-            for (int i = 0; i < m; i++)
-                part[i][l] = ints_dot(t, row[l], g, w, x->q + i * x->k + g * QUANT_GROUP);
-        }
-#pragma GCC unroll 4
-        for (int i = 0; i < m; i++)
-            sum[i] = ints_add(t, sum[i], ints_join(part[i]), scale, min,
-                x->scale[i * x->groups + g], x->sum[i * x->groups + g]);
+        for (int r = 0; r < rows; r++)
+            sum[r] = ints_add(t, sum[r], whole[r], scale, min, x->scale[at + r], x->sum[at + r]);
     }
-    ints_put(s, m, 0, j, sum);
+    ints_put(s, rows, i, j, sum);
 }
 
-ISA_INLINE void ints_task(enum dtype t, const struct ints_work *s, int64_t i)
+ISA_INLINE void ints_task(enum dtype t, const struct ints_work *s, int64_t task)
 {
-    switch (s->x.m) {
+    int64_t i = 0, j = task * INTS_LANES, m = s->x.m;
+    for (; i + INTS_ROWS <= m; i += INTS_ROWS)
+        ints_few(t, INTS_ROWS, s, i, j);
+    switch (m - i) {
     case 1:
-        ints_few(t, 1, s, i * INTS_LANES);
+        ints_few(t, 1, s, i, j);
         return;
     case 2:
-        ints_few(t, 2, s, i * INTS_LANES);
+        ints_few(t, 2, s, i, j);
         return;
     case 3:
-        ints_few(t, 3, s, i * INTS_LANES);
+        ints_few(t, 3, s, i, j);
         return;
     default:
-        ints_few(t, INTS_FEW, s, i * INTS_LANES);
         return;
     }
 }
@@ -333,36 +385,61 @@ ISA_INLINE void ints_pack(
     for (int64_t g = 0; g < s->x.groups; g++) {
         ints_half w[INTS_LANES][2];
         ints_floats scale, min;
-#pragma GCC unroll 8
-        for (int l = 0; l < INTS_LANES; l++) {
-            float one, least;
-            ints_group(t, row[l], g, w[l], &one, &least);
-            scale[l] = one;
-            min[l] = least;
-        }
+        ints_groups(t, row, g, w, &scale, &min);
         out->scale[g] = scale;
         out->min[g] = min;
         ints_lay_out(t, row, g, w, out->w + g * INTS_PANEL);
     }
 }
 
-/* y of `rows` rows of x from i and the panel that begins at row j of W. */
-ISA_INLINE void ints_multiply(enum dtype t, int rows, const struct ints_work *s,
+/* y of a block of `rows` rows of x, which is row i's, and of `wide` panels that begin at row j of
+   W; both constants. */
+ISA_INLINE void ints_multiply(enum dtype t, int rows, int wide, const struct ints_work *s,
     const struct ints_panel *p, int64_t j, int64_t i)
 {
     const struct ints_x *x = &s->x;
-    const int16_t *q = x->q + i * x->k;
-    const float *x_scale = x->scale + i * x->groups, *x_sum = x->sum + i * x->groups;
-    ints_floats sum[INTS_ROWS] = {0};
-    for (int64_t g = 0; g < x->groups; g++) {
-        ints_wholes whole[INTS_ROWS];
-        ints_wholes_of(t, rows, p->w + g * INTS_PANEL, q + g * QUANT_GROUP, x->k, whole);
-#pragma GCC unroll 4
+    int64_t at = i * x->groups;
+    ints_floats sum[INTS_WIDE][INTS_ROWS];
+    for (int c = 0; c < wide; c++)
         for (int r = 0; r < rows; r++)
-            sum[r] = ints_add(t, sum[r], whole[r], p->scale[g], p->min[g],
-                x_scale[r * x->groups + g], x_sum[r * x->groups + g]);
+            sum[c][r] = (ints_floats){0};
+    for (int64_t g = 0; g < x->groups; g++, at += rows) {
+        ints_wholes whole[INTS_WIDE][INTS_ROWS];
+        const int16_t *w[INTS_WIDE];
+        for (int c = 0; c < wide; c++)
+            w[c] = p[c].w + g * INTS_PANEL;
+        ints_wholes_of(t, rows, wide, w, x->q + at * QUANT_GROUP, x->total + at, whole);
+#pragma GCC unroll 2
+        for (int c = 0; c < wide; c++)
+#pragma GCC unroll 4
+            for (int r = 0; r < rows; r++)
+                sum[c][r] = ints_add(t, sum[c][r], whole[c][r], p[c].scale[g], p[c].min[g],
+                    x->scale[at + r], x->sum[at + r]);
     }
-    ints_put(s, rows, i, j, sum);
+    for (int c = 0; c < wide; c++)
+        ints_put(s, rows, i, j + c * INTS_LANES, sum[c]);
+}
+
+/* Rows [from, to) of x times `wide` panels that begin at row j of W. */
+ISA_INLINE void ints_span(enum dtype t, int wide, const struct ints_work *s,
+    const struct ints_panel *p, int64_t j, int64_t from, int64_t to)
+{
+    int64_t i = from;
+    for (; i + INTS_ROWS <= to; i += INTS_ROWS)
+        ints_multiply(t, INTS_ROWS, wide, s, p, j, i);
+    switch (to - i) {
+    case 1:
+        ints_multiply(t, 1, wide, s, p, j, i);
+        return;
+    case 2:
+        ints_multiply(t, 2, wide, s, p, j, i);
+        return;
+    case 3:
+        ints_multiply(t, 3, wide, s, p, j, i);
+        return;
+    default:
+        return;
+    }
 }
 
 /* Tile i of W times all of x. */
@@ -376,17 +453,11 @@ ISA_INLINE void ints_tile(enum dtype t, const struct ints_work *s, int64_t tile)
         ints_pack(t, s, (first + k) * INTS_LANES, &p[k]);
     }
     for (int64_t from = 0; from < m; from += INTS_CHUNK) {
-        int64_t to = from + INTS_CHUNK < m ? from + INTS_CHUNK : m;
-        for (int64_t k = 0; k < panels; k++) {
-            int64_t i = from, j = (first + k) * INTS_LANES;
-            for (; i + INTS_ROWS <= to; i += INTS_ROWS)
-                ints_multiply(t, INTS_ROWS, s, &p[k], j, i);
-            for (; i < to; i += s->parts)
-                if (s->parts > 1)
-                    ints_multiply(t, 2, s, &p[k], j, i);
-                else
-                    ints_multiply(t, 1, s, &p[k], j, i);
-        }
+        int64_t to = from + INTS_CHUNK < m ? from + INTS_CHUNK : m, k = 0;
+        for (; k + INTS_WIDE <= panels; k += INTS_WIDE)
+            ints_span(t, INTS_WIDE, s, &p[k], (first + k) * INTS_LANES, from, to);
+        for (; k < panels; k++)
+            ints_span(t, 1, s, &p[k], (first + k) * INTS_LANES, from, to);
     }
 }
 
@@ -428,15 +499,17 @@ static bool ints_open(struct dev *d, struct ints_work *s)
     s->panel_bytes =
         ints_padded(groups * 2 * (int64_t)sizeof(ints_floats) + groups * INTS_PANEL * 2);
     s->panels = INTS_TILE / (int64_t)s->panel_bytes;
-    s->panels = s->panels < 1 ? 1 : s->panels > INTS_MOST ? INTS_MOST : s->panels;
+    s->panels = s->panels > INTS_MOST ? INTS_MOST : s->panels / INTS_WIDE * INTS_WIDE;
+    s->panels = s->panels < 1 ? 1 : s->panels;
     s->tile_bytes = m > INTS_FEW ? s->panel_bytes * (size_t)s->panels : 0;
     char *memory = cpu_scratch(
-        d, CPU_SCRATCH_OP, q + 2 * scales + s->tile_bytes * (size_t)omp_get_max_threads());
-    s->memory = memory + q + 2 * scales;
+        d, CPU_SCRATCH_OP, q + 3 * scales + s->tile_bytes * (size_t)omp_get_max_threads());
+    s->memory = memory + q + 3 * scales;
     s->x = (struct ints_x){.m = m,
         .q = (int16_t *)(void *)memory,
         .scale = (float *)(void *)(memory + q),
         .sum = (float *)(void *)(memory + q + scales),
+        .total = (int32_t *)(void *)(memory + q + 2 * scales),
         .k = a->k,
         .groups = groups};
     return memory;
@@ -450,6 +523,7 @@ static void ints_matmul(struct dev *d, const struct op_quant_matmul *a)
     bool few = s.x.m <= INTS_FEW;
     int64_t panels = (a->n + INTS_LANES - 1) / INTS_LANES;
     int64_t tasks = few ? panels : (panels + s.panels - 1) / s.panels;
+    int64_t turn = tasks / (INTS_TURNS * omp_get_max_threads()) + 1; /* which follow each other */
     if (a->m * a->k <= ISA_PARALLEL_BYTES)
         for (int64_t i = 0; i < a->m; i++)
             ints_row_of_x(a, &s.x, i);
@@ -461,11 +535,11 @@ static void ints_matmul(struct dev *d, const struct op_quant_matmul *a)
                 ints_row_of_x(a, &s.x, i);
         }
         if (few) {
-#pragma omp for schedule(static)
+#pragma omp for schedule(dynamic, turn) nowait
             for (int64_t i = 0; i < tasks; i++)
                 ints_kernels[a->w_type].few(&s, i);
         } else {
-#pragma omp for schedule(dynamic, 1)
+#pragma omp for schedule(dynamic, 1) nowait
             for (int64_t i = 0; i < tasks; i++)
                 ints_kernels[a->w_type].many(&s, i);
         }
