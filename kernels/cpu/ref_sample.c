@@ -1,12 +1,15 @@
 /*
  * ref_sample: the reference of drawing tokens: probabilities relative to the greatest, rounded to
  * F32; their sum in double, before rounding. It serves the fast kind as well: it runs once a token
- * and sequence.
+ * and sequence. Threads share sequences or, of one, its probabilities, which are added up in order.
  */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/ref.h"
 
+#include <assert.h>
 #include <omp.h>
+
+#define REF_ALONE 4096 /* so few probabilities are one thread's */
 
 struct ref_candidate {
     float p;
@@ -45,11 +48,17 @@ static int32_t ref_greatest(const float *logits, int64_t v)
 static int64_t ref_candidates(const float *logits, int64_t v, double temperature, double top_p,
     struct ref_candidate *out, double *sum)
 {
-    double top = logits[ref_greatest(logits, v)];
+    double top = logits[ref_greatest(logits, v)], p;
     int64_t n = 0;
+    static_assert(sizeof p == sizeof *out, "a probability stands where its candidate will");
+#pragma omp parallel for schedule(static) private(p) if (v > REF_ALONE && !omp_in_parallel())
+    for (int64_t j = 0; j < v; j++) {
+        p = exp((logits[j] - top) / temperature);
+        memcpy(&out[j], &p, sizeof p);
+    }
     *sum = 0;
     for (int64_t j = 0; j < v; j++) {
-        double p = exp((logits[j] - top) / temperature);
+        memcpy(&p, &out[j], sizeof p);
         out[j] = (struct ref_candidate){(float)p, (int32_t)j};
         *sum += p;
     }
@@ -102,16 +111,26 @@ static int32_t ref_draw(const float *logits, int64_t v, double temperature, doub
     return drawn;
 }
 
+static void ref_draw_row(const struct op_sample *a, int64_t i, struct ref_candidate *candidates)
+{
+    const float *logits = a->logits + i * a->v;
+    struct ref_candidate *own = candidates + a->v * omp_get_thread_num();
+    a->token[i] = a->temperature[i] <= 0
+        ? ref_greatest(logits, a->v)
+        : ref_draw(logits, a->v, a->temperature[i], a->top_p[i], a->u[i], own);
+}
+
 void op_ref_sample(struct dev *d, const struct op_sample *a)
 {
     struct ref_candidate *candidates =
         cpu_scratch(d, CPU_SCRATCH_OP, (size_t)(a->v * omp_get_max_threads()) * sizeof *candidates);
-#pragma omp parallel for schedule(dynamic, 1) if (a->n > 1)
-    for (int64_t i = 0; i < (candidates ? a->n : 0); i++) {
-        const float *logits = a->logits + i * a->v;
-        struct ref_candidate *own = candidates + a->v * omp_get_thread_num();
-        a->token[i] = a->temperature[i] <= 0
-            ? ref_greatest(logits, a->v)
-            : ref_draw(logits, a->v, a->temperature[i], a->top_p[i], a->u[i], own);
+    if (!candidates)
+        return;
+    if (a->n == 1) { /* not within a region of one thread, where a team is made anew */
+        ref_draw_row(a, 0, candidates);
+        return;
     }
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int64_t i = 0; i < a->n; i++)
+        ref_draw_row(a, i, candidates);
 }
