@@ -204,22 +204,20 @@ ISA_INLINE void cached_load(enum dtype t, const struct cached_work *w, const voi
 /* The products of TILE_MR queries and two keys. */
 ISA_INLINE void cached_dots(int64_t pad, const float *q, const float *key, float *weight)
 {
-    isa_vec sum[TILE_MR][2] = {0};
+    isa_vec sum[2][TILE_MR] = {0};
     for (int64_t c = 0; c < pad; c += ISA_VECTOR) {
         isa_vec a = *(const isa_vec *)(const void *)(key + c);
         isa_vec b = *(const isa_vec *)(const void *)(key + pad + c);
 #pragma GCC unroll 8
         for (int i = 0; i < TILE_MR; i++) {
             isa_vec x = *(const isa_vec *)(const void *)(q + i * pad + c);
-            sum[i][0] += x * a;
-            sum[i][1] += x * b;
+            sum[0][i] += x * a;
+            sum[1][i] += x * b;
         }
     }
-#pragma GCC unroll 8
-    for (int i = 0; i < TILE_MR; i++) {
-        weight[i * CACHED_SPAN] = quant_lanes(sum[i][0]);
-        weight[i * CACHED_SPAN + 1] = quant_lanes(sum[i][1]);
-    }
+    static_assert(TILE_MR == QUANT_HIGH, "all queries' sums are added up at once");
+    quant_lanes_high(sum[0], weight, CACHED_SPAN);
+    quant_lanes_high(sum[1], weight + 1, CACHED_SPAN);
 }
 
 /* Products of a query with keys of which it sees [lo, hi) become weights; its maximum and sum go

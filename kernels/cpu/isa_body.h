@@ -10,6 +10,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/quant.h"
 
+#include <assert.h>
 #include <float.h>
 #include <math.h>
 #include <omp.h>
