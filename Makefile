@@ -210,8 +210,7 @@ LONG := $(addprefix %/test_,cuda infer ops cuda_model optim pass parallel engine
   cuda_train train powercut save exchange ckpt world dev model objective_tokens nccl coll jobspec generate distill \
   killed objective_dpo sched shard scale saver evaluate finished sparsity choose rebalance)
 long_first = $(foreach l,$(LONG),$(filter $(l),$(1))) -- $(filter-out $(LONG),$(1))
-export OMP_WAIT_POLICY
-run-asan run-asan-calm run-asan-rest run-tsan run-whole-tsan unit computing: OMP_WAIT_POLICY := passive
+run-asan run-asan-calm run-asan-rest run-tsan run-whole-tsan unit computing: export OMP_WAIT_POLICY := passive
 sub = $(MAKE) --no-print-directory R=$(R) $(native)
 # All cores, unless the caller said how many.
 jobs = $(if $(findstring jobserver,$(MAKEFLAGS))$(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))

@@ -24,7 +24,7 @@ $(O)/gpu.tar.gz: $(GPU_BUNDLE) $(gpu_bundled) $(O)/image/libllmjob-cuda.so $(wil
 	@$(GPU_BUNDLE) $(O)/gpu $(O)/image/libllmjob-cuda.so $(gpu_bundled)
 	@tar -C $(O) -czf $@ gpu && echo "$@: $$(du -BK $@ | cut -f 1)iB; on the machine: tar xf, gpu/run.sh check|bench"
 
-gpu gpu-check gpu-bench: OMP_WAIT_POLICY := passive
+gpu gpu-check gpu-bench: export OMP_WAIT_POLICY := passive
 .PHONY: gpu gpu-check gpu-bench gpu-bundle gpu-programs
 gpu-programs: $(GPU_PROGRAMS)
 gpu-check: $(GPU_PROGRAMS) $(GPU_TESTS) $(GPU)/libllmjob-cuda.so ## on this machine's GPU: operations, models, training, compute-sanitizer
