@@ -16,8 +16,10 @@ CFLAGS_COMMON := -std=gnu11 -g$(if $(NATIVE)$(ASAN)$(TSAN),1) -I. -D_GNU_SOURCE 
 OPT      := -O3 $(if $(ASAN)$(TSAN),,-D_FORTIFY_SOURCE=2)
 LDFLAGS_COMMON := -pie -Wl,-z,relro,-z,now -Wl,--as-needed -pthread
 ifdef ASAN
-  # A pointer that has run over points to nothing: its use is seen. To look for it itself is a sixth of all code.
-  OPT := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize=pointer-overflow -fno-sanitize-recover=undefined
+  # A pointer that has run over points to nothing: its use is seen, and so is that of one that is NULL or beyond its object.
+  # To look for these themselves is a quarter of all code.
+  OPT := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize=pointer-overflow,null,object-size \
+    -fno-sanitize-recover=undefined
 endif
 ifdef TSAN
   OPT := -O1 -fno-omit-frame-pointer -fsanitize=thread
@@ -193,8 +195,9 @@ FAULT_TESTS := $(call needing,faults)
 FUZZERS     := $(foreach r,$(ROOMS),$(call room_fuzzers,$(r)))
 
 # A size that no machine has is NULL under the sanitizers as in any other build. What was freed stays poisoned until so
-# much more was: 256 MiB, as it is by itself, is a tenth of a test's time, spent by the kernel.
-export ASAN_OPTIONS ?= allocator_may_return_null=1:quarantine_size_mb=32
+# much more was: 256 MiB, as it is by itself, is a tenth of a test's time, spent by the kernel; thirty
+# frames for each block, where ten tell whose it is, are a twentieth.
+export ASAN_OPTIONS ?= allocator_may_return_null=1:quarantine_size_mb=32:malloc_context_size=10
 export TSAN_OPTIONS ?= allocator_may_return_null=1
 
 # Of what takes long one in LLMJOB_SAMPLE is tried, chosen by LLMJOB_SEED (tests/sample.h); `make prove` tries all.
