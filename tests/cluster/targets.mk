@@ -48,7 +48,7 @@ e2e-cluster:
 e2e-alone: all
 	@O=$(O) $(RUN) -g e2e-alone -t 900 $(E2E_ALONE)
 whole-e2e:
-	@O=$(O) tests/e2e/with_cluster $(RUN) -g whole-e2e -t 1800 $(call e2e_test,controller_crash main_job)
+	@O=$(O) tests/e2e/with_cluster $(RUN) -g whole-e2e -t 1800 $(call e2e_test,controller_crash main_job token_classification)
 sample-data: ## the models and texts that the samples name, in build/sample-data
 	@for what in "" names mails movies dialogues preferences support; do tests/e2e/material $(O)/sample-data $$what || exit; done
 # A KUBECONFIG of the environment is somebody's work: only one given to make is taken.

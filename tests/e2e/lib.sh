@@ -152,6 +152,9 @@ need_namespace() {
 }
 # The model and text that the samples of manifests/ name.
 need_material() { tests/e2e/material "$data"; }
+# Of a BERT's six layers three, where LLMJOB_SAMPLE is more than 1.
+fewer_layers() { [ "${LLMJOB_SAMPLE:-1}" = 1 ] || python3 tests/e2e/cut_bert.py "$1" 3; } # folder
+
 # A tokenizer.json with a token for each byte: GPT-2's printable stand-ins for bytes are the vocabulary.
 byte_tokenizer() {
 	jq -n 'def plain: (. >= 33 and . <= 126) or (. >= 161 and . <= 172) or . >= 174;
