@@ -5,44 +5,31 @@
 # one rank. Then embeddings.yaml serves what was learnt, and finds as many. What recall is compared with needs no model: popularity, the same list for everybody. Whether
 # sentence-transformers finds the same is what tests/prove/match.sh shows.
 . "$(dirname "$0")/lib.sh"
-work=$(mktemp -d)
-data=$work/data out=$work/out
+alone
+data=$work/data
 pairs=192 batch=8
 
 prepare() {
-	mkdir -p "$work/bin" "$data/models"
-	cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
+	mkdir -p "$data/models"
+	own_programs
 	tests/e2e/movies "$(tests/golden/fetch.sh movies)" "$data/movies" $pairs 16 150 1
 	tests/e2e/material "$data" movies
 	sed -E "s/^( *replicas:).*/\1 1/; s/^( *epochs:).*/\1 1/; s/^( *sequenceLength:).*/\1 20/; s/^( *batchSequences:).*/\1 $batch/" \
 		manifests/samples/matching.yaml >"$work/job.yaml"
 }
-explain() { tail -n 40 "$out" "$work"/llmjob-*/agent-*.log 2>/dev/null; }
-clean_up() {
-	local pids
-	pids=$(find /proc -maxdepth 2 -name exe -lname "$work/bin/*" 2>/dev/null | cut -d/ -f3 || true)
-	[ -z "$pids" ] || kill -9 $pids 2>/dev/null || true
-	rm -rf "$work"
-}
 
-# recall@10 by the server's vectors: of each different a, the part of its b's that are among the ten nearest of all different b.
+# recall@10 by the server's vectors.
 found() {
 	local url=$1 side
 	for side in a b; do
-		jq -cs "map(.$side) | unique" "$data/movies/test.jsonl" >"$work/$side"
-		jq -c '{model: "movies", truncate_prompt_tokens: 20, input: .}' "$work/$side" |
+		jq -cs "map(.$side) | unique" "$data/movies/test.jsonl" >"$data/movies/$side"
+		jq -c '{model: "movies", truncate_prompt_tokens: 20, input: .}' "$data/movies/$side" |
 			curl -sS --fail-with-body --max-time 300 "$url/v1/embeddings" -H 'content-type: application/json' -d @- |
-			jq -c '[.data[].embedding]' >"$work/$side.vectors"
+			jq -c '[.data[].embedding]' >"$data/movies/$side.vectors"
 	done
-	jq -n --slurpfile a "$work/a" --slurpfile b "$work/b" --slurpfile x "$work/a.vectors" --slurpfile y "$work/b.vectors" \
-		--slurpfile pairs "$data/movies/test.jsonl" '
-		def dot(p; q): reduce range(p | length) as $k (0; . + p[$k] * q[$k]);
-		[range($a[0] | length) as $i | $a[0][$i] as $text | ([$pairs[] | select(.a == $text) | .b] | unique) as $right |
-			[range($b[0] | length) as $j | [-dot($x[0][$i]; $y[0][$j]), $b[0][$j]]] | sort | .[:10] | map(.[1]) |
-			map(select(. as $t | $right | index($t))) | length / ($right | length)] | add / length'
+	tests/e2e/movies found "$data/movies"
 }
 
-trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
 prepare
 status=0
 TMPDIR=$work timeout 600 "$work/bin/llmjob" run "$work/job.yaml" --storage "data=$data" --plain >"$out" 2>&1 || status=$?
