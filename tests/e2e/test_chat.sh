@@ -4,28 +4,20 @@
 # WordNet's glosses, with fewer steps and fewer of them held out; the loss is of what the assistant says alone, so the
 # baseline is the model's own loss before the first step. The same job again reads no text: it finds the tokens.
 . "$(dirname "$0")/lib.sh"
-work=$(mktemp -d)
-data=$work/data out=$work/out tokens=$work/data/ckpt/dictionary/tokens
+alone
+data=$work/data tokens=$work/data/ckpt/dictionary/tokens
 steps=3
 
 prepare() {
-	mkdir -p "$work/bin" "$data/models"
-	cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
+	mkdir -p "$data/models"
+	own_programs
 	tests/e2e/dialogues "$data/dialogues" 1000 8
 	tests/e2e/material "$data" dialogues
 	sed -E "s/^( *steps:).*/\1 $steps/" manifests/samples/chat.yaml >"$work/job.yaml"
 }
-explain() { tail -n 40 "$out" "$work"/llmjob-*/agent-*.log 2>/dev/null; }
-clean_up() {
-	local pids
-	pids=$(find /proc -maxdepth 2 -name exe -lname "$work/bin/*" 2>/dev/null | cut -d/ -f3 || true)
-	[ -z "$pids" ] || kill -9 $pids 2>/dev/null || true
-	rm -rf "$work"
-}
 run() { TMPDIR=$work timeout 600 "$work/bin/llmjob" run "$work/job.yaml" --storage "data=$data" --plain >"$out" 2>&1; }
 losses() { grep -oE 'validation loss [0-9.]+' "$out" | awk '{print $3}'; }
 
-trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
 prepare
 check "it completes" run
 first=$(losses | head -n 1) last=$(losses | tail -n 1)

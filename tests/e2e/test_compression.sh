@@ -5,12 +5,12 @@
 # exported is looked at by a conversion that finds nothing more to prune, whose report counts the zeros. SmolLM2 itself is
 # pruned and retrained by tests/prove/sparse.sh.
 . "$(dirname "$0")/lib.sh"
-work=$(mktemp -d)
-data=$work/data out=$work/out
+alone
+data=$work/data
 
 prepare() {
-	mkdir -p "$work/bin" "$data/models/tiny"
-	cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
+	mkdir -p "$data/models/tiny"
+	own_programs
 	tests/e2e/material "$data"
 	head -c 60000 "$data/kjv.txt" >"$work/part" && mv "$work/part" "$data/kjv.txt"
 	sed -nE 's/^# +//; /^\{"architectures"/,/\}$/p' manifests/samples/train-from-scratch.yaml >"$data/models/tiny/config.json"
@@ -31,13 +31,6 @@ shorten() { # sample steps length batch
 	sed -E "s/^( *steps:).*/\1 $2/; s/^( *sequenceLength:).*/\1 $3/; s/^( *batchSequences:).*/\1 $4/; s/^( *everySteps:).*/\1 0/; s/^( *warmupSteps:).*/\1 1/" \
 		"manifests/samples/$1.yaml" >"$work/$1.yaml"
 }
-explain() { tail -n 40 "$out" "$work"/llmjob-*/agent-*.log 2>/dev/null; }
-clean_up() {
-	local pids
-	pids=$(find /proc -maxdepth 2 -name exe -lname "$work/bin/*" 2>/dev/null | cut -d/ -f3 || true)
-	[ -z "$pids" ] || kill -9 $pids 2>/dev/null || true
-	rm -rf "$work"
-}
 run() { TMPDIR=$work timeout 600 "$work/bin/llmjob" run "$work/$1.yaml" --storage "data=$data" --plain >"$out" 2>&1; }
 losses() { grep -oE 'validation loss [0-9.]+' "$out" | awk '{print $3}'; }
 first() { losses | head -n 1; }
@@ -45,7 +38,6 @@ last() { losses | tail -n 1; }
 told() { jq -nr "\"$1: perplexity \(($(first) | exp) * 100 | round / 100) before, \(($(last) | exp) * 100 | round / 100) after\""; }
 learns() { jq -en "$(last) < $(first)"; }
 
-trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
 prepare
 check "a small model learns from a large one" run distill
 told distilled

@@ -4,12 +4,11 @@
 # run` with SmolLM2-135M and the King James text, few windows of it; the folder is made by a conversion, too. What is served
 # is asked for the likeliest text.
 . "$(dirname "$0")/lib.sh"
-work=$(mktemp -d)
-data=$work/data out=$work/out
+alone
+data=$work/data
 
 prepare() {
-	mkdir -p "$work/bin"
-	cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
+	own_programs
 	need_material
 	head -c 100000 "$data/kjv.txt" >"$work/part" && mv "$work/part" "$data/kjv.txt"
 	write_job dense models/SmolLM2-135M-Instruct.Q4_1.gguf \
@@ -36,14 +35,6 @@ write_job() { # name source task [more]
 		  ${4:-}
 	E
 }
-explain() { tail -n 40 "$out" "$work"/llmjob-*/agent-*.log 2>/dev/null; }
-running() { find /proc -maxdepth 2 -name exe -lname "$work/bin/*" 2>/dev/null | cut -d/ -f3 || true; }
-clean_up() {
-	local pids
-	pids=$(running)
-	[ -z "$pids" ] || kill -9 $pids 2>/dev/null || true
-	rm -rf "$work"
-}
 llmjob() { # name [flags...]
 	env "TMPDIR=$work" timeout 600 "$work/bin/llmjob" run "$work/$1.yaml" --storage "data=$data" --plain "${@:2}"
 }
@@ -60,7 +51,6 @@ answer() { # name
 figure() { jq "$2" "$data/out/$1/report.json"; }
 more() { jq -n "$(figure "$1" .output.perplexity) / $(figure "$1" .source.perplexity) - 1"; }
 
-trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
 prepare
 check "a GGUF file becomes a folder" runs dense
 check "it is what transformers reads" jq -e '.architectures == ["LlamaForCausalLM"] and .torch_dtype == "bfloat16"' \

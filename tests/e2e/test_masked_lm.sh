@@ -3,28 +3,20 @@
 # folder it leaves is one that tells hidden tokens. Method: `llmjob run` with the real MiniLM on the beginning of the King James
 # text, a few short steps. Its loss on what is held out is compared with that of before.
 . "$(dirname "$0")/lib.sh"
-work=$(mktemp -d)
-data=$work/data out=$work/out logs=$work/data/ckpt/mlm-kjv/samples
+alone
+data=$work/data logs=$work/data/ckpt/mlm-kjv/samples
 steps=8
 
 prepare() {
-	mkdir -p "$work/bin" "$data"
-	cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
+	mkdir -p "$data"
+	own_programs
 	tests/e2e/material "$data" masked
 	head -c 100000 "$data/kjv.txt" >"$work/part.txt"
 	mv "$work/part.txt" "$data/kjv.txt"
 	sed -E "s/^( *)epochs:.*/\1steps: $steps/; s/^( *learningRate:).*/\1 0.001/; s/^( *warmupSteps:).*/\1 2/
 		s/^( *replicas:).*/\1 1/; s/^( *batchSequences:).*/\1 8/; s/^( *sequenceLength:).*/\1 32/" manifests/samples/masked-lm.yaml >"$work/job.yaml"
 }
-explain() { tail -n 40 "$out" "$work"/llmjob-*/agent-*.log 2>/dev/null; }
-clean_up() {
-	local pids
-	pids=$(find /proc -maxdepth 2 -name exe -lname "$work/bin/*" 2>/dev/null | cut -d/ -f3 || true)
-	[ -z "$pids" ] || kill -9 $pids 2>/dev/null || true
-	rm -rf "$work"
-}
 
-trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
 prepare
 status=0
 TMPDIR=$work timeout 600 "$work/bin/llmjob" run "$work/job.yaml" --storage "data=$data" --plain >"$out" 2>&1 || status=$?

@@ -8,19 +8,11 @@
 work=$(mktemp -d)
 planted=8
 
-# GPT-2's printable stand-ins for bytes are the vocabulary.
-tokenizer() {
-	jq -n 'def plain: (. >= 33 and . <= 126) or (. >= 161 and . <= 172) or . >= 174;
-		{pre_tokenizer: {type: "ByteLevel", add_prefix_space: false, use_regex: true},
-		 model: {type: "BPE", merges: [], vocab: (reduce range(256) as $b ({others: 0, of: {}};
-			if $b | plain then .of[[$b] | implode] = $b
-			else .of[[256 + .others] | implode] = $b | .others += 1 end) | .of)}}'
-}
 prepare() {
 	mkdir -p "$work/bin" "$work/model"
 	cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
 	cp tests/golden/tiny-llama/*.* "$work/model/"
-	tokenizer >"$work/model/tokenizer.json"
+	byte_tokenizer >"$work/model/tokenizer.json"
 	printf 'and there was evening, and there was morning\n%.0s' {1..400} >"$work/kjv.txt"
 	sed -E "s|^( *source:).*|\1 /data/model|; s|^( *config:).*|\1 /data/model/config.json|; s/^( *sequenceLength:).*/\1 16/
 		s/^( *batchSequences:).*/\1 4/; s/^( *steps:).*/\1 20/; s/^( *seed:).*/\1 1301/" manifests/samples/search.yaml >"$work/straight.yaml"

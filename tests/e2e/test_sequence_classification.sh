@@ -5,23 +5,22 @@
 # texts at a higher rate. Then classify.yaml serves what was learnt, and says of the test's texts what the report says,
 # and watches them, with a burst in their middle: the alert fires and resolves, and a webhook that fails twice hears of it. What the report is compared with needs no model: the most frequent label, and words counted.
 . "$(dirname "$0")/lib.sh"
-work=$(mktemp -d)
-data=$work/data out=$work/out logs=$work/data/ckpt/mails/samples
+alone
+data=$work/data logs=$work/data/ckpt/mails/samples
 texts=192 epochs=2
 
 prepare() {
-	mkdir -p "$work/bin" "$data/models"
-	cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
+	mkdir -p "$data/models"
+	own_programs
 	tests/e2e/mails "$(tests/golden/fetch.sh mails)" "$data/mails" $texts 64 128
 	tests/e2e/material "$data" mails
 	sed -E "s/^( *epochs:).*/\1 $epochs/; s/^( *learningRate:).*/\1 0.0005/; s/^( *sequenceLength:).*/\1 48/" \
 		manifests/samples/sequence-classification.yaml >"$work/job.yaml"
 }
-explain() { tail -n 40 "$out" "$work"/llmjob-*/agent-*.log 2>/dev/null; }
 clean_up() {
 	local pids
 	[ -z "${receiver:-}" ] || kill "$receiver" 2>/dev/null || true
-	pids=$(find /proc -maxdepth 2 -name exe -lname "$work/bin/*" 2>/dev/null | cut -d/ -f3 || true)
+	pids=$(running)
 	[ -z "$pids" ] || kill -9 $pids 2>/dev/null || true
 	rm -rf "$work"
 }
@@ -43,7 +42,6 @@ within() { # status field from to: of the stream's seconds
 }
 right() { jq -cs --argjson said "$1" '[map(.label), $said] | transpose | map(.[0] == .[1]) | map(select(.)) | length / ($said | length)' "$data/mails/test.jsonl"; }
 
-trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
 prepare
 status=0
 TMPDIR=$work timeout 600 "$work/bin/llmjob" run "$work/job.yaml" --storage "data=$data" --plain >"$out" 2>&1 || status=$?
