@@ -18,6 +18,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#define CPU_HUGE_PAGE ((size_t)2 << 20)
+
 /* -- shared with the operations -- */
 void cpu_fail(struct dev *d, enum err_code code, const char *fmt, ...)
 {
@@ -34,12 +36,15 @@ void *cpu_scratch(struct dev *d, enum cpu_scratch which, size_t bytes)
     struct cpu_dev *c = (struct cpu_dev *)d;
     if (bytes <= c->scratch[which].bytes)
         return c->scratch[which].data;
+    size_t align = bytes >= CPU_HUGE_PAGE ? CPU_HUGE_PAGE : 64;
     bytes = (bytes + 4095) & ~(size_t)4095;
-    void *p = mem_aligned(64, bytes);
+    void *p = mem_aligned(align, bytes);
     if (!p) {
         cpu_fail(d, ERR_MEMORY, "no memory for %zu bytes of scratch", bytes);
         return NULL;
     }
+    if (align == CPU_HUGE_PAGE)
+        madvise(p, bytes, MADV_HUGEPAGE);
     mem_free(c->scratch[which].data);
     c->scratch[which].data = p;
     c->scratch[which].bytes = bytes;
@@ -180,15 +185,15 @@ static void cpu_describe(const struct dev *d, struct dev_info *out)
    is written twice, and nothing that is not used. */
 static int cpu_take(size_t bytes, bool sweeps, void **out, struct err *e)
 {
-    size_t huge = (size_t)2 << 20, align = bytes >= huge ? huge : 64;
+    size_t align = bytes >= CPU_HUGE_PAGE ? CPU_HUGE_PAGE : 64;
     size_t rounded = bytes > SIZE_MAX - align ? 0 : (bytes + align) / align * align;
     void *p = rounded ? mem_aligned(align, rounded) : NULL;
     if (!p)
         return err_set(e, ERR_MEMORY, "no memory for %zu bytes on the cpu device", bytes);
     /* Huge pages halve the address translation misses of whole-model sweeps. */
-    if (align == huge && sweeps)
+    if (align == CPU_HUGE_PAGE && sweeps)
         madvise(p, rounded, MADV_HUGEPAGE);
-    if (align != huge || madvise(p, rounded, MADV_DONTNEED))
+    if (align != CPU_HUGE_PAGE || madvise(p, rounded, MADV_DONTNEED))
         memset(p, 0, bytes);
     *out = p;
     return 0;

@@ -63,6 +63,8 @@ struct cpu_isa {
     void (*widen)(enum dtype t, const void *x, int64_t ld, int64_t rows, int64_t cols, float *out);
     /* and C = act(product + bias), with pre; product (m, n) F32, NULL: it stands in C. */
     void (*finish)(const struct op_matmul *a, const float *product);
+    /* and the whole product where oneDNN has none of the types, or NULL; m, n and k at least 1 */
+    void (*product)(struct dev *d, const struct op_matmul *a);
 };
 extern const struct cpu_isa cpu_isa_avx512bf16, cpu_isa_avx512, cpu_isa_avx2, cpu_isa_base;
 extern const struct cpu_isa cpu_isa_neon_i8mm, cpu_isa_neon_dot;

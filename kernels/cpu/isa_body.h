@@ -52,6 +52,11 @@ typedef float isa_vec __attribute__((vector_size(4 * ISA_VECTOR), may_alias));
 #include "kernels/cpu/rows_body.h"
 #include "kernels/cpu/layernorm_body.h"
 #include "kernels/cpu/matmul_body.h"
+#if defined(__AVX2__) && ISA_VECTOR == 8
+#include "kernels/cpu/product_body.h"
+#else
+#define isa_product NULL
+#endif
 #include "kernels/cpu/state_body.h"
 #include "kernels/cpu/vector_body.h"
 #include "kernels/cpu/optim_body.h"
@@ -85,4 +90,5 @@ const struct cpu_isa ISA_JOIN(cpu_isa_, ISA) = {.name = ISA_STRING(ISA),
     .usable = isa_usable,
     .ops = {LLMJOB_OPS(ISA_ENTRY)},
     .widen = matmul_widen,
-    .finish = isa_matmul_finish};
+    .finish = isa_matmul_finish,
+    .product = isa_product};

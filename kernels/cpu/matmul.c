@@ -12,9 +12,10 @@
  * (cpu_scratch).
  *
  * oneDNN multiplies BF16 only where the processor has AVX-512 (or its like), and F16, as of 2.6,
- * nowhere. Elsewhere the operands are widened block by block to F32 scratch; a probe of each type
- * at the start decides it for the device. F32 operands with a result of 16 bits go the same way,
- * unwidened. Thread: with its device, one.
+ * nowhere; a probe of each type at the start decides it for the device. Elsewhere the product is
+ * struct cpu_isa's own (product_body.h), and where that has none the operands are widened block by
+ * block to F32 scratch. F32 operands with a result of 16 bits go the same way, unwidened. Thread:
+ * with its device, one.
  */
 #include "kernels/cpu/cpu.h"
 
@@ -370,7 +371,10 @@ void op_cpu_matmul(struct dev *d, const struct op_matmul *a)
     if (a->m == 0 || a->n == 0)
         return;
     if (matmul_is_wide(((struct cpu_dev *)d)->matmul, a)) {
-        matmul_wide(d, a);
+        if (cpu_isa_chosen()->product && a->k > 0)
+            cpu_isa_chosen()->product(d, a);
+        else
+            matmul_wide(d, a);
         return;
     }
     if (matmul_product(d, a, bias) || (!a->act && !(a->bias && !bias)))

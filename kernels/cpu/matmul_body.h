@@ -27,35 +27,43 @@ ISA_INLINE void matmul_put(enum dtype t, void *p, int64_t at, int64_t n, const f
         math_narrow_f16(x, n, (uint16_t *)p + at);
 }
 
+/* Columns [from, from + n) of row i: their sums get bias and activation, and are stored. */
+ISA_INLINE void matmul_finish_span(
+    enum dtype t, const struct op_matmul *a, int64_t i, int64_t from, int64_t n, float *sums)
+{
+    int64_t at = i * a->ldc + from;
+    if (a->bias) {
+        float biases[MATH_SPAN];
+        const float *bias = math_span(a->ab_type, a->bias, from, n, biases);
+#pragma omp simd
+        for (int64_t j = 0; j < n; j++)
+            sums[j] += bias[j];
+    }
+    if (a->pre)
+        matmul_put(t, a->pre, at, n, sums);
+    if (a->act == OP_ACT_GELU) {
+#pragma omp simd
+        for (int64_t j = 0; j < n; j++)
+            sums[j] = math_gelu(sums[j]);
+    } else if (a->act == OP_ACT_GELU_ERF) {
+#pragma omp simd
+        for (int64_t j = 0; j < n; j++)
+            sums[j] = math_gelu_erf(sums[j]);
+    }
+    matmul_put(t, a->c, at, n, sums);
+}
+
 ISA_INLINE void matmul_finish_row(enum dtype t, const struct matmul_finish *f, int64_t i)
 {
     const struct op_matmul *a = &f->op;
-    float sums[MATH_SPAN], biases[MATH_SPAN];
+    float sums[MATH_SPAN];
     ROWS_SPANS(from, n, a->n)
     {
-        int64_t at = i * a->ldc + from;
-        const float *x =
-            f->product ? f->product + i * a->n + from : math_span(t, a->c, at, n, sums);
+        const float *x = f->product ? f->product + i * a->n + from
+                                    : math_span(t, a->c, i * a->ldc + from, n, sums);
         if (x != sums)
             memcpy(sums, x, (size_t)n * sizeof *sums);
-        if (a->bias) {
-            const float *bias = math_span(a->ab_type, a->bias, from, n, biases);
-#pragma omp simd
-            for (int64_t j = 0; j < n; j++)
-                sums[j] += bias[j];
-        }
-        if (a->pre)
-            matmul_put(t, a->pre, at, n, sums);
-        if (a->act == OP_ACT_GELU) {
-#pragma omp simd
-            for (int64_t j = 0; j < n; j++)
-                sums[j] = math_gelu(sums[j]);
-        } else if (a->act == OP_ACT_GELU_ERF) {
-#pragma omp simd
-            for (int64_t j = 0; j < n; j++)
-                sums[j] = math_gelu_erf(sums[j]);
-        }
-        matmul_put(t, a->c, at, n, sums);
+        matmul_finish_span(t, a, i, from, n, sums);
     }
 }
 ISA_LEAVES(matmul_finish_row, struct matmul_finish)

@@ -113,13 +113,16 @@ START_TEST(test_repeatable)
 }
 END_TEST
 
-/* Products of 16 bits as on a processor for which oneDNN has none: the case's shapes, and some
-   whose widened operands, or whose operands with a result of 16 bits, exceed a block, so that they
-   are cut. */
+/* Shapes of matmul whose widened operands, or whose operands with a result of 16 bits, exceed a
+   block, so that they are cut. */
+static const int64_t cut[][10] = {{257, 3, 33000, 0, 1, 1, 5, 2, 3},
+    {3, 257, 33000, 1, 0, 1, 0, 3, 7}, {2, 300, 33000, 0, 0, 0, 1, 0, 1},
+    {500, 70, 1601, 0, 1, 1, 3, 1, 3}, {395, 83, 1000, 1, 0, 1, 0, 0, 1}};
+#define CUTS (sizeof cut / sizeof *cut)
+
+/* Products of 16 bits as on a processor for which oneDNN has none: the case's shapes, and those. */
 START_TEST(test_widened)
 {
-    static const int64_t cut[][10] = {{257, 3, 33000, 0, 1, 1, 5, 2, 3},
-        {3, 257, 33000, 1, 0, 1, 0, 3, 7}, {2, 300, 33000, 0, 0, 0, 1, 0, 1}};
     const struct op_case *c = &op_cases[0];
     struct dev *ref = open_dev("cpu-ref", 1), *fast = open_dev("cpu", 2);
     ck_assert_str_eq(c->name, "matmul");
@@ -128,11 +131,32 @@ START_TEST(test_widened)
         for (enum dtype t = DTYPE_BF16; t <= c->last; t++)
             if (!emulated() || taken(c, s, t))
                 compare(c, c->shapes[s], s, t, ref, fast);
-    for (int s = 0; s < (emulated() ? 0 : 3); s++) /* the same text for all processors */
+    for (int s = 0; s < (emulated() ? 0 : (int)CUTS); s++) /* the same text for all processors */
         for (enum dtype t = DTYPE_F32; t <= c->last; t++)
             compare(c, cut[s], OP_CASE_SHAPES + s, t, ref, fast);
     dev_close(ref);
     dev_close(fast);
+}
+END_TEST
+
+/* Where the instruction set has a product of its own for them, the number of threads changes
+   nothing. */
+START_TEST(test_widened_threads)
+{
+    for (int s = 0; cpu_isa_chosen()->product && s < (int)CUTS; s++) {
+        struct dev *devs[3];
+        struct parity_run runs[3];
+        for (int i = 0; i < 3; i++) {
+            devs[i] = open_dev("cpu", 1 + 2 * i);
+            matmul_force_wide(devs[i]);
+            run_case(&op_cases[0], cut[s], DTYPE_BF16, devs[i], &runs[i]);
+            ck_assert_msg(parity_equal(&runs[0], &runs[i]), "shape %d: threads differ", s);
+        }
+        for (int i = 0; i < 3; i++) {
+            parity_end(&runs[i]);
+            dev_close(devs[i]);
+        }
+    }
 }
 END_TEST
 
@@ -205,6 +229,7 @@ int main(void)
     tcase_set_timeout(repeat, 300);
     tcase_add_loop_test(parity, test_parity, 0, op_case_count);
     tcase_add_test(parity, test_widened);
+    tcase_add_test(parity, test_widened_threads);
     tcase_add_test(parity, test_exact_gelu);
     if (!sampled())
         tcase_add_loop_test(repeat, test_repeatable, 0, op_case_count);
