@@ -106,7 +106,7 @@ struct train {
     int64_t ahead;   /* steps that there is time for between two looks; the same on every rank */
     int64_t length;  /* T of the micro-batch in hand */
     int32_t *inputs, *labels; /* (micro, train_row), host; several labels of a text: (micro, L) */
-    int32_t *lengths;         /* (micro), host */
+    int32_t *lengths;         /* (micro), host; told stands behind it in one piece */
     int32_t *told;            /* (micro), host; labels of each whole sequence, of a mixture of
                                  experts, else NULL */
     int32_t *first;           /* (micro, train_row), host; of packed documents, else NULL */

@@ -603,14 +603,13 @@ int train_open_batch(struct train *t, struct err *e)
     t->inputs = mem_array(n, sizeof *t->inputs);
     size_t sets = t->config.several ? rows * (size_t)t->config.labels : 0;
     t->labels = mem_array(n > sets ? n : sets, sizeof *t->labels);
-    t->lengths = mem_array(rows, sizeof *t->lengths);
+    t->lengths = mem_array(2 * rows, sizeof *t->lengths);
+    t->told = t->lengths && t->config.experts ? t->lengths + rows : NULL;
     bool packed = t->data && data_packed(t->data);
     t->first = packed ? mem_array(n, sizeof *t->first) : NULL;
-    t->told = t->config.experts ? mem_array(rows, sizeof *t->told) : NULL;
     bool typed = t->config.types && data_paired(t->data ? t->data : t->test);
     t->types = typed ? mem_array(n, sizeof *t->types) : NULL;
-    if (!t->inputs || !t->labels || !t->lengths || (packed && !t->first) || (typed && !t->types) ||
-        (t->config.experts && !t->told))
+    if (!t->inputs || !t->labels || !t->lengths || (packed && !t->first) || (typed && !t->types))
         return err_set(e, ERR_MEMORY, "no memory for a micro-batch");
     return 0;
 }
@@ -778,7 +777,6 @@ void train_close(struct train *t)
     mem_free(t->inputs);
     mem_free(t->labels);
     mem_free(t->lengths);
-    mem_free(t->told);
     mem_free(t->first);
     mem_free(t->types);
     if (t->objective->loop->close_fn)
