@@ -643,9 +643,9 @@ static void say_what_was_found(const struct jobspec *spec)
     struct err ignored;
     char path[LIMIT_PATH_BYTES + 16];
     const struct jobpath *output = own_output(spec);
+    buf_init(&text, LIMIT_FRAME_BYTES);
     if (!output || (spec->task == TASK_TRAIN && spec->train.objective == OBJECTIVE_CAUSAL_LM))
         return;
-    buf_init(&text, LIMIT_FRAME_BYTES);
     snprintf(path, sizeof path, "%s/report.json", jobpath_of(spec, output));
     if (io_read_file(path, LIMIT_FRAME_BYTES, &text, &ignored) ||
         json_parse(buf_cstr(&text), text.len, &report, &ignored))
