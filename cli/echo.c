@@ -64,12 +64,12 @@ static int show_replica(
     struct err none;
     buf_auto struct buf out;
     int64_t *at = &x->at[replica];
+    buf_init(&out, 16 * PIECE_BYTES);
     io_auto_fd int log = io_open_read(crew_log(c, replica, path, sizeof path), &none);
     int64_t left = log < 0 ? 0 : io_file_size(path, &none) - *at;
     size_t n = left < PIECE_BYTES ? (size_t)(left < 0 ? 0 : left) : PIECE_BYTES;
     if (!n || io_pread_full(log, text, n, *at, &none))
         return 0;
-    buf_init(&out, 16 * PIECE_BYTES);
     int64_t shown = show_piece(&out, replica, text, n, last && left <= PIECE_BYTES);
     if (shown < 0)
         return err_set(e, ERR_MEMORY, "out of memory showing %s", path);

@@ -443,13 +443,13 @@ END_TEST
 /* An answer that would be too long is refused before anything is read. */
 START_TEST(an_answer_is_bounded)
 {
-    buf_auto struct buf body;
     struct items_asked t;
     char folder[1024];
     if (!golden_fetch("minilm", folder))
         return;
     open_reader(folder);
     for (int base64 = 0; base64 < 2; base64++) {
+        buf_auto struct buf body;
         buf_init(&body, 1 << 20);
         buf_printf(
             &body, "{\"read\":\"embed\",\"base64\":%s,\"input\":[\"a\"", base64 ? "true" : "false");
@@ -460,7 +460,6 @@ START_TEST(an_answer_is_bounded)
         ck_assert_int_eq(rc, base64 ? 0 : -ERR_USER);
         ck_assert(base64 || (strstr(e.text, "8 MiB") && strstr(e.text, "base64")));
         items_done(&t);
-        buf_done(&body);
     }
     close_reader();
 }
