@@ -40,6 +40,7 @@ static const char *const optimizer_state_names[] = {"FP32", "BF16", "Int8", NULL
 static const char *const kv_cache_names[] = {"Auto", "FP32", "BF16", "FP16", "Q8_0", NULL};
 static const char *const gradients_names[] = {"FP32", "BF16", "Int8", NULL};
 static const char *const balance_names[] = {"Equal", "Measured", NULL};
+static const char *const lr_scaling_names[] = {"None", "Linear", "SquareRoot", NULL};
 static const char *const schedule_names[] = {"Cosine", "Linear", "Constant", "WSD", NULL};
 static const char *const sparsity_names[] = {"None", "Unstructured", "2:4", "Source", NULL};
 static const char *const prune_names[] = {"None", "Unstructured", "2:4", NULL};
@@ -91,146 +92,41 @@ const char *sparsity_name(enum sparsity_pattern p)
 
 /* -- the spec, a row a leaf, in the CRD's order -- */
 
-static bool has_topology(const void *spec)
-{
-    return ((const struct jobspec *)spec)->placement.topology_key;
-}
-
-static bool has_model(const void *spec)
-{
-    return ((const struct jobspec *)spec)->model.source;
-}
-
-static bool has_checkpoint(const void *spec)
-{
-    return ((const struct jobspec *)spec)->checkpoint.path;
-}
-
-static bool has_train(const void *spec)
-{
-    return ((const struct jobspec *)spec)->task == TASK_TRAIN;
-}
-
-static bool has_lora(const void *spec)
-{
-    return ((const struct jobspec *)spec)->train.method == METHOD_LORA;
-}
-
-static bool has_adalora(const void *spec)
-{
-    return ((const struct jobspec *)spec)->train.lora.adalora.initial_rank;
-}
-
-static bool has_adapter(const void *spec)
-{
-    return ((const struct jobspec *)spec)->train.method == METHOD_ADAPTER;
-}
-
-static bool has_sparsity(const void *spec)
-{
-    return ((const struct jobspec *)spec)->train.sparsity.pattern != SPARSITY_NONE;
-}
-
-static bool has_distill(const void *spec)
-{
-    return ((const struct jobspec *)spec)->train.distill.teacher;
-}
-
-static bool has_generate(const void *spec)
-{
-    return ((const struct jobspec *)spec)->train.generate.prompt_count;
-}
-
-static bool has_dpo(const void *spec)
-{
-    return ((const struct jobspec *)spec)->train.objective == OBJECTIVE_DPO;
-}
-
-static bool has_masking(const void *spec)
-{
-    return ((const struct jobspec *)spec)->train.objective == OBJECTIVE_MASKED_LM;
-}
-
-static bool has_pair(const void *spec)
-{
-    return ((const struct jobspec *)spec)->train.objective == OBJECTIVE_PAIR_MATCHING;
-}
-
-static bool has_recommend(const void *spec)
-{
-    return ((const struct jobspec *)spec)->serve.recommend.items;
-}
-
-static bool has_serve(const void *spec)
-{
-    return ((const struct jobspec *)spec)->task == TASK_SERVE;
-}
-
-static bool has_speculation(const void *spec)
-{
-    return ((const struct jobspec *)spec)->serve.speculation.method != SPECULATION_NONE;
-}
-
-static bool has_classify(const void *spec)
-{
-    return ((const struct jobspec *)spec)->serve.classify.alert_count;
-}
-
-static bool has_ensemble(const void *spec)
-{
-    return ((const struct jobspec *)spec)->serve.ensemble.member_count;
-}
-
-static bool has_draft(const void *spec)
-{
-    return ((const struct jobspec *)spec)->serve.speculation.model;
-}
-
-static bool has_routing(const void *spec)
-{
-    return ((const struct jobspec *)spec)->serve.routing.prefix_affinity;
-}
-
-static bool has_retrieval(const void *spec)
-{
-    return ((const struct jobspec *)spec)->serve.retrieval.documents;
-}
-
-static bool has_run(const void *spec)
-{
-    return ((const struct jobspec *)spec)->task == TASK_RUN;
-}
-
-static bool has_convert(const void *spec)
-{
-    return ((const struct jobspec *)spec)->task == TASK_CONVERT;
-}
-
-static bool has_prune(const void *spec)
-{
-    return ((const struct jobspec *)spec)->convert.prune.pattern != SPARSITY_NONE;
-}
-
-static bool has_evaluate(const void *spec)
-{
-    return ((const struct jobspec *)spec)->task == TASK_EVALUATE;
-}
-
-static bool has_evaluation(const void *spec)
-{
-    return ((const struct jobspec *)spec)->convert.evaluate.data;
-}
-
-static bool has_search(const void *spec)
-{
-    return search_wanted(spec);
-}
-
-static bool has_halving(const void *spec)
-{
-    return ((const struct jobspec *)spec)->search.algorithm == SEARCH_SUCCESSIVE_HALVING;
-}
-
+/* Is there anything to print of a group? */
+#define PRESENT(group, is) \
+    static bool has_##group(const void *spec_) \
+    { \
+        const struct jobspec *spec = spec_; \
+        return is; \
+    }
+PRESENT(topology, spec->placement.topology_key)
+PRESENT(model, spec->model.source)
+PRESENT(checkpoint, spec->checkpoint.path)
+PRESENT(train, spec->task == TASK_TRAIN)
+PRESENT(lora, spec->train.method == METHOD_LORA)
+PRESENT(adalora, spec->train.lora.adalora.initial_rank)
+PRESENT(adapter, spec->train.method == METHOD_ADAPTER)
+PRESENT(sparsity, spec->train.sparsity.pattern != SPARSITY_NONE)
+PRESENT(distill, spec->train.distill.teacher)
+PRESENT(generate, spec->train.generate.prompt_count)
+PRESENT(dpo, spec->train.objective == OBJECTIVE_DPO)
+PRESENT(masking, spec->train.objective == OBJECTIVE_MASKED_LM)
+PRESENT(pair, spec->train.objective == OBJECTIVE_PAIR_MATCHING)
+PRESENT(recommend, spec->serve.recommend.items)
+PRESENT(serve, spec->task == TASK_SERVE)
+PRESENT(speculation, spec->serve.speculation.method != SPECULATION_NONE)
+PRESENT(classify, spec->serve.classify.alert_count)
+PRESENT(ensemble, spec->serve.ensemble.member_count)
+PRESENT(draft, spec->serve.speculation.model)
+PRESENT(routing, spec->serve.routing.prefix_affinity)
+PRESENT(retrieval, spec->serve.retrieval.documents)
+PRESENT(run, spec->task == TASK_RUN)
+PRESENT(convert, spec->task == TASK_CONVERT)
+PRESENT(prune, spec->convert.prune.pattern != SPARSITY_NONE)
+PRESENT(evaluate, spec->task == TASK_EVALUATE)
+PRESENT(evaluation, spec->convert.evaluate.data)
+PRESENT(search, search_wanted(spec))
+PRESENT(halving, spec->search.algorithm == SEARCH_SUCCESSIVE_HALVING)
 #define GROUP(path_, present) .path = (path_), .kind = FIELD_GROUP, .def = "", .info = (present)
 #define PATH(path_, member, def_) \
     ROW(path_, STR, member, def_), RANGE(1, LIMIT_PATH_BYTES - 1), .format = &jobspec_path_format
@@ -425,6 +321,10 @@ static const struct field spec_rows[] = {
         .info = optimizer_state_names},
     {ROW("train.optimizer.learningRate", NUM, train.optimizer.learning_rate, "0.0001"),
         RANGE(0, 10)},
+    {ROW("train.optimizer.lrScaling", ENUM, train.optimizer.lr_scaling, "None"),
+        .info = lr_scaling_names},
+    {ROW("train.optimizer.lrBatchSequences", INT, train.optimizer.lr_batch_sequences, "0"),
+        RANGE(1, 1048576)},
     {ROW("train.optimizer.schedule", ENUM, train.optimizer.schedule, "Cosine"),
         .info = schedule_names},
     {ROW("train.optimizer.minLearningRate", NUM, train.optimizer.min_learning_rate, "0"),

@@ -69,6 +69,8 @@ enum balance { BALANCE_EQUAL, BALANCE_MEASURED };
 /* What of a gradient crosses between ranks. */
 enum gradients { GRADIENTS_FP32, GRADIENTS_BF16, GRADIENTS_INT8 };
 enum lr_schedule { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT, SCHEDULE_WSD };
+/* How rates follow the batch: as it, or its root, is to the one they were found for. */
+enum lr_scaling { LR_SCALING_NONE, LR_SCALING_LINEAR, LR_SCALING_SQUARE_ROOT };
 /* Which weights of the layers' matrices are zero: none on purpose; any of a row; two of every four
  * along a row; those that are zero in the model that training begins with. */
 enum sparsity_pattern { SPARSITY_NONE, SPARSITY_UNSTRUCTURED, SPARSITY_2_4, SPARSITY_SOURCE };
@@ -170,6 +172,8 @@ struct jobspec_train {
         enum optimizer_name name;
         enum optimizer_state state;
         double learning_rate;
+        enum lr_scaling lr_scaling;
+        int lr_batch_sequences; /* of the batch that rates were found for; 0 with none */
         enum lr_schedule schedule;
         double min_learning_rate;
         int64_t warmup_steps, decay_steps;      /* decay_steps 0: a tenth of all */

@@ -371,6 +371,9 @@ int train_tell(
 int train_open_spread(struct train *t, struct err *e);
 int train_tell_spread(struct train *t, struct err *e);
 int train_open_generate(struct train *t, struct err *e);
+
+/* The model of spec.train.distill, if any; tokenizer and head of the own are known (teacher.c). */
+int train_open_teacher(struct train *t, struct err *e);
 void train_close_generate(struct train *t);
 int train_generate(struct train *t, struct err *e);
 /* Every rank's: a line of the samples that a step consumed, when its update has been made. */

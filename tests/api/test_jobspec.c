@@ -538,6 +538,13 @@ START_TEST(test_full_document_field_by_field)
     ck_assert_int_eq(s.precision, PRECISION_FP32);
     ck_assert_int_eq(s.checkpoint.every_steps, 5);
     ck_assert_int_eq(s.ttl_seconds_after_finished, 0);
+}
+END_TEST
+
+START_TEST(test_full_training_field_by_field)
+{
+    struct jobspec s;
+    json_destroy(encoded(jobspecs_train, &s));
     ck_assert_int_eq(s.train.method, METHOD_LORA);
     ck_assert_int_eq(s.train.lora.target_count, 2);
     ck_assert_str_eq(s.train.lora.targets[1], "k_proj");
@@ -546,6 +553,8 @@ START_TEST(test_full_document_field_by_field)
     ck_assert_uint_eq(s.train.seed, 9007199254740991u);
     ck_assert_double_eq(s.train.optimizer.epsilon, 1e-6);
     ck_assert_int_eq(s.train.optimizer.schedule, SCHEDULE_LINEAR);
+    ck_assert_int_eq(s.train.optimizer.lr_scaling, LR_SCALING_SQUARE_ROOT);
+    ck_assert_int_eq(s.train.optimizer.lr_batch_sequences, 3);
     ck_assert_double_eq(s.train.optimizer.min_learning_rate, 0.25);
     ck_assert_double_eq(s.train.optimizer.layer_decay, 0.75);
     ck_assert_double_eq(s.train.optimizer.momentum, -1);
@@ -730,6 +739,7 @@ int main(void)
     tcase_add_loop_test(t, test_defaults_equal_the_crds, 0, COUNT(least));
     tcase_add_loop_test(t, test_round_trip, 0, COUNT(full));
     tcase_add_test(t, test_full_document_field_by_field);
+    tcase_add_test(t, test_full_training_field_by_field);
     tcase_add_test(t, test_who_serves_a_whole_model);
     tcase_add_test(t, test_optimizers_have_their_own_defaults);
     tcase_add_loop_test(t, test_samples, 0, list_samples());

@@ -104,6 +104,9 @@ START_TEST(what_changes_the_arithmetic_counts)
     CHANGE("spec.train.optimizer.state", s.train.optimizer.state = OPTIMIZER_STATE_INT8);
     CHANGE("spec.train.optimizer.momentum", s.train.optimizer.momentum = 0.5);
     CHANGE("spec.train.optimizer.minLearningRate", s.train.optimizer.min_learning_rate = 1e-5);
+    CHANGE("spec.train.optimizer.lrScaling", s.train.optimizer.lr_scaling = LR_SCALING_LINEAR);
+    s.train.optimizer.lr_scaling = LR_SCALING_SQUARE_ROOT;
+    CHANGE("spec.train.optimizer.lrBatchSequences", s.train.optimizer.lr_batch_sequences = 4);
     CHANGE("spec.train.optimizer.decaySteps", s.train.optimizer.decay_steps = 7);
     CHANGE("spec.train.optimizer.layerDecay", s.train.optimizer.layer_decay = 0.5);
 }
@@ -310,7 +313,7 @@ START_TEST(a_field_that_is_newer_had_its_default)
     memcpy(x, y, sizeof x);
     forget(x, "spec.train.optimizer.beta2");
     static const char *const newer[] = {
-        "name", "state", "minLearningRate", "layerDecay"}; /* than 0.1.0 */
+        "name", "state", "minLearningRate", "layerDecay", "lrScaling"}; /* than 0.1.0 */
     for (size_t i = 0; i < sizeof newer / sizeof *newer; i++) {
         char key[64];
         snprintf(key, sizeof key, "spec.train.optimizer.%s", newer[i]);

@@ -196,6 +196,23 @@ END_TEST
 
 /* A mixture of experts from a configuration: neither the order of rows nor the balance loss asks
    how the batch is spread; and the folder at the end is one. */
+START_TEST(rates_follow_the_batch)
+{
+    static const char *const runs[][2] = {{"root", "root-twice"}, {"line", "line-twice"}};
+    for (int linear = 0; linear < 2; linear++) {
+        struct jobspec scaled = training_job(runs[linear][0]),
+                       twice = training_job(runs[linear][1]);
+        scaled.train.optimizer.lr_scaling = linear ? LR_SCALING_LINEAR : LR_SCALING_SQUARE_ROOT;
+        scaled.train.optimizer.lr_batch_sequences = TRAINING_BATCH / (linear ? 2 : 4);
+        twice.train.optimizer.learning_rate *= 2;
+        struct outcome a = training_run_whole(&scaled, 1), b = training_run_whole(&twice, 1);
+        for (int k = 1; k <= STEPS; k++)
+            ck_assert(a.loss[k] == b.loss[k]);
+        training_same_checkpoints(runs[linear][0], runs[linear][1]);
+    }
+}
+END_TEST
+
 static struct jobspec mixture_job(const char *run)
 {
     struct jobspec s = training_job(run);
@@ -672,7 +689,7 @@ int main(void)
 {
     return unit_run_sampled(&(struct unit){"train", 120, training_setup, training_teardown},
         (const TTest *const[]){losses_do_not_depend_on_the_world, resume_is_bitwise_equal,
-            resume_with_another_world, recomputation_is_the_same_training,
+            resume_with_another_world, recomputation_is_the_same_training, rates_follow_the_batch,
             a_mixture_of_experts_is_trained, complete_is_complete,
             what_another_job_exports_is_left_to_it, lora_in_bf16_ends_in_a_folder,
             dropout_follows_the_samples, dora_goes_on_and_ends_in_an_adapter,
