@@ -1,18 +1,19 @@
 #!/bin/bash
-# axes.sh [-r ROUNDS] [-s STEPS] [-l LENGTH] [AXIS...]: tokens a second of SmolLM2 trained in FP32 by two ranks of a thread each that share
+# axes.sh [-r ROUNDS] [-s STEPS] [-l LENGTH] [-b BATCH] [AXIS...]: tokens a second of SmolLM2 trained in FP32 by two ranks of a thread each that share
 # the batch (data, in one pod; pods, in two, over TCP on loopback, with gradients crossing beside backward), the layers' matrices (tensor) or the
 # layers (pipeline; interleaved: in three runs each, virtualStages), beside two processes of torch's DistributedDataParallel over Gloo
-# (ddp): four sequences of LENGTH (512) a step, STEPS (8) of them a turn; all take turns, ROUNDS (2) of them. A table of medians. By data
+# (ddp): BATCH (4) sequences of LENGTH (512) a step, STEPS (8) of them a turn; all take turns, ROUNDS (2) of them. A table of medians. By data
 # at least 1.5 times as fast as torch, by tensor and interleaved stages at least 0.85 of data. Half an hour on two cores that do nothing
 # else, and 9 GiB.
 A=$(realpath "${O:-$(dirname "$0")/../../build}") B=$A
 . "$(dirname "$0")/../prove/lib.sh"
 rounds=2 steps=8 length=512 batch=4
-while getopts r:s:l: option; do
+while getopts r:s:l:b: option; do
     case $option in
     r) rounds=$OPTARG ;;
     s) steps=$OPTARG ;;
     l) length=$OPTARG ;;
+    b) batch=$OPTARG ;;
     *) exit 2 ;;
     esac
 done
