@@ -191,9 +191,7 @@ static int read_job(struct agent *a, struct err *e)
     a->arena = arena_create(4 << 20);
     if (!a->arena)
         return err_set(e, ERR_MEMORY, "out of memory");
-    json_auto struct json *v = NULL;
-    if (json_read_file(a->job_file, LIMIT_JOB_FILE_BYTES, &v, e) ||
-        jobspec_decode(v, a->arena, &a->spec, e))
+    if (jobspec_load(a->job_file, a->arena, &a->spec, e))
         return err_wrap(e, "%s", a->job_file);
     if (a->spec.task == TASK_SERVE && a->spec.serve.api_key_secret)
         return read_keys(a->conf.job_dir, &a->keys, e);

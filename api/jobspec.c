@@ -653,6 +653,13 @@ int jobspec_decode(const struct json *object, struct arena *a, struct jobspec *o
     return decode(object, false, a, out, e);
 }
 
+int jobspec_load(const char *path, struct arena *a, struct jobspec *out, struct err *e)
+{
+    json_auto struct json *job = NULL;
+    int rc = json_read_file(path, LIMIT_JOB_FILE_BYTES, &job, e);
+    return rc ? rc : jobspec_decode(job, a, out, e);
+}
+
 int jobspec_read_file(const char *path, struct arena *a, struct jobspec *out, struct err *e)
 {
     json_auto struct json *documents = NULL;

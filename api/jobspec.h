@@ -444,6 +444,8 @@ struct jobspec {
 /* object: a whole LLMJob (apiVersion, kind, metadata, spec) or a job.json. ERR_USER names the
  * field. */
 int jobspec_decode(const struct json *object, struct arena *a, struct jobspec *out, struct err *e);
+/* path: a job.json. */
+int jobspec_load(const char *path, struct arena *a, struct jobspec *out, struct err *e);
 /* path: YAML or JSON by content; exactly one LLMJob document is expected (others are skipped when
  * kind differs). */
 int jobspec_read_file(const char *path, struct arena *a, struct jobspec *out, struct err *e);

@@ -14,9 +14,7 @@
 
 static int take_job(struct orders *o, const struct json *v, struct err *e)
 {
-    json_auto struct json *job = NULL;
-    int rc = json_read_file(json_str(v, "job_file", ""), LIMIT_JOB_FILE_BYTES, &job, e);
-    return rc ? rc : jobspec_decode(job, o->arena, &o->job, e);
+    return jobspec_load(json_str(v, "job_file", ""), o->arena, &o->job, e);
 }
 
 static int take_prepare(struct orders *o, struct door *d, struct err *e)

@@ -4,8 +4,6 @@
 #include "runtime/evaluate/forecast.h"
 
 #include "base/conf.h"
-#include "base/io.h"
-#include "base/json.h"
 #include "runtime/convert/adapters.h"
 #include "runtime/evaluate/internal.h"
 #include "runtime/model/encoder.h"
@@ -88,13 +86,8 @@ static int ranks_of(const struct jobspec *s)
 
 static int read_job(struct forecast *o, const char *file, struct arena *a, struct err *e)
 {
-    buf_auto struct buf text;
-    json_auto struct json *job = NULL;
-    buf_init(&text, LIMIT_JOB_FILE_BYTES + 1);
     int rc;
-    if ((rc = io_read_file(file, LIMIT_JOB_FILE_BYTES, &text, e)) ||
-        (rc = json_parse(text.data, text.len, &job, e)) ||
-        (rc = jobspec_decode(job, a, &o->spec, e)))
+    if ((rc = jobspec_load(file, a, &o->spec, e)))
         return rc;
     o->serves = o->spec.task == TASK_SERVE;
     if ((!o->serves && (rc = check_evaluation(&o->spec.evaluate, e))) ||

@@ -5,8 +5,6 @@
 
 #include "api/jobspec.h"
 #include "base/conf.h"
-#include "base/io.h"
-#include "base/json.h"
 #include "runtime/serve/batcher.h"
 #include "runtime/serve/chorus.h"
 #include "runtime/serve/ensemble.h"
@@ -36,13 +34,8 @@ static const struct conf_item items[] = {
 
 static int read_job(struct muster *o, const char *file, struct arena *a, struct err *e)
 {
-    buf_auto struct buf text;
-    json_auto struct json *job = NULL;
-    buf_init(&text, LIMIT_JOB_FILE_BYTES + 1);
     int rc;
-    if ((rc = io_read_file(file, LIMIT_JOB_FILE_BYTES, &text, e)) ||
-        (rc = json_parse(text.data, text.len, &job, e)) ||
-        (rc = jobspec_decode(job, a, &o->spec, e)) ||
+    if ((rc = jobspec_load(file, a, &o->spec, e)) ||
         (rc = weights_open(o->spec.model.source, NULL, &o->weights, e)) ||
         (rc = tok_open(o->weights, &o->tok, e)))
         return rc;

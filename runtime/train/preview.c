@@ -5,8 +5,6 @@
 #include "runtime/train/preview.h"
 
 #include "base/conf.h"
-#include "base/io.h"
-#include "base/json.h"
 #include "runtime/train/choose.h"
 #include "runtime/train/internal.h"
 
@@ -132,13 +130,8 @@ static int check_model(const struct preview *p, struct err *e)
 
 static int read_job(struct preview *p, const char *file, struct arena *a, struct err *e)
 {
-    buf_auto struct buf text;
-    json_auto struct json *job = NULL;
-    buf_init(&text, LIMIT_JOB_FILE_BYTES + 1);
     int rc;
-    if ((rc = io_read_file(file, LIMIT_JOB_FILE_BYTES, &text, e)) ||
-        (rc = json_parse(text.data, text.len, &job, e)) ||
-        (rc = jobspec_decode(job, a, &p->spec, e)))
+    if ((rc = jobspec_load(file, a, &p->spec, e)))
         return rc;
     struct train *t = &p->t;
     t->spec = &p->spec;
