@@ -30,6 +30,7 @@ clean_up() { :; } # of a script's own
 end() {
     local status=$?
     trap - EXIT
+    trap '' INT TERM HUP # a second one leaves nothing behind either
     if [ -n "$running" ] && kill $running 2>/dev/null; then wait $running || true; fi
     clean_up
     rm -rf "$work"
