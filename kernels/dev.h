@@ -27,6 +27,7 @@ enum dtype {
     DTYPE_Q5_0, /* blocks of 32: f16 scale, 4 bytes of fifth bits, 16 bytes (22 bytes) */
     DTYPE_Q5_1, /* blocks of 32: f16 scale, f16 min, 4 bytes, 16 bytes (24 bytes) */
     DTYPE_Q4_K, /* super-blocks of 256 (144 bytes) */
+    DTYPE_Q5_K, /* super-blocks of 256 (176 bytes) */
     DTYPE_Q6_K, /* super-blocks of 256 (210 bytes) */
     DTYPE_U8,
     DTYPES

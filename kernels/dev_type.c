@@ -21,6 +21,7 @@ static const struct {
     [DTYPE_Q5_0] = {"q5_0", 32, 22},
     [DTYPE_Q5_1] = {"q5_1", 32, 24},
     [DTYPE_Q4_K] = {"q4_k", 256, 144},
+    [DTYPE_Q5_K] = {"q5_k", 256, 176},
     [DTYPE_Q6_K] = {"q6_k", 256, 210},
     [DTYPE_U8] = {"u8", 1, 1},
 };

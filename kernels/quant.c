@@ -57,6 +57,22 @@ static void quant_q4_k(const uint8_t *p, float *out)
     }
 }
 
+/* As Q4_K, and before the nibbles 32 bytes of fifth bits: bit j of byte i is that of element i of
+   sub-block j. */
+static void quant_q5_k(const uint8_t *p, float *out)
+{
+    float d = quant_f16_at(p), dmin = quant_f16_at(p + 2);
+    for (int j = 0; j < 8; j++) {
+        uint8_t scale, min;
+        quant_q4_k_scale(p + 4, j, &scale, &min);
+        const uint8_t *high = p + 16, *q = p + 48 + j / 2 * 32;
+        for (int i = 0; i < 32; i++) {
+            int low = j & 1 ? q[i] >> 4 : q[i] & 15;
+            out[32 * j + i] = d * scale * (float)(low | (high[i] >> j & 1) << 4) - dmin * min;
+        }
+    }
+}
+
 /* 128 bytes of low nibbles, 64 bytes of high bit pairs, 16 x i8 scale (of 16 elements), f16 scale
  * of scales. */
 static void quant_q6_k(const uint8_t *p, float *out)
@@ -116,6 +132,9 @@ void quant_decode(enum dtype t, const void *src, int64_t count, float *out)
             break;
         case DTYPE_Q4_K:
             quant_q4_k(p, out);
+            break;
+        case DTYPE_Q5_K:
+            quant_q5_k(p, out);
             break;
         case DTYPE_Q6_K:
             quant_q6_k(p, out);

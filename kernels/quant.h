@@ -12,8 +12,8 @@
 /* out (count) F32 = the elements of src, of any type; count is a multiple of dtype_block(t). */
 void quant_decode(enum dtype t, const void *src, int64_t count, float *out);
 
-/* The 6-bit scale and minimum of sub-block j (0..7) of a Q4_K super-block, from its 12 packed
- * bytes. */
+/* The 6-bit scale and minimum of sub-block j (0..7) of a Q4_K or Q5_K super-block, from its 12
+ * packed bytes. */
 static inline void quant_q4_k_scale(const uint8_t *packed, int j, uint8_t *scale, uint8_t *min)
 {
     if (j < 4) {

@@ -168,6 +168,16 @@ ISA_INLINE void ints_q5(const uint8_t *p, int8_t bias, ints_half w[2])
     w[1] = (w[1] | ints_fifth(high, 1)) - bias;
 }
 
+/* Two groups share 32 bytes of nibbles, all eight the 32 of fifth bits before them. */
+ISA_INLINE void ints_q5_k(const uint8_t *p, int sub, ints_half w[2])
+{
+    for (int i = 0; i < 2; i++) {
+        ints_bits v = (ints_bits)ints_unsigned(p + 48 + sub / 2 * 32 + 16 * i);
+        ints_bits fifth = (ints_bits)ints_unsigned(p + 16 + 16 * i) >> sub & 1;
+        w[i] = (ints_half)((sub & 1 ? v >> 4 : v & 15) | fifth << 4);
+    }
+}
+
 /* Its scales are of 16 weights: where there is room they go into these, in 14 bits. */
 ISA_INLINE void ints_q6_k(const uint8_t *p, int sub, ints_half w[2])
 {
@@ -232,6 +242,13 @@ ISA_INLINE void ints_group(
         *scale = quant_scalar_f16(p) * sub_scale;
         *min = -quant_scalar_f16(p + 2) * sub_min;
         return;
+    case DTYPE_Q5_K:
+        p = row + g / 8 * 176;
+        quant_q4_k_scale(p + 4, (int)(g % 8), &sub_scale, &sub_min);
+        ints_q5_k(p, (int)(g % 8), w);
+        *scale = quant_scalar_f16(p) * sub_scale;
+        *min = -quant_scalar_f16(p + 2) * sub_min;
+        return;
     case DTYPE_Q6_K:
         p = row + g / 8 * 210;
         ints_q6_k(p, (int)(g % 8), w);
@@ -247,7 +264,7 @@ ISA_INLINE void ints_group(
 
 ISA_INLINE bool ints_have_min(enum dtype t)
 {
-    return t == DTYPE_Q4_1 || t == DTYPE_Q5_1 || t == DTYPE_Q4_K;
+    return t == DTYPE_Q4_1 || t == DTYPE_Q5_1 || t == DTYPE_Q4_K || t == DTYPE_Q5_K;
 }
 
 /* What ints_group has of INTS_LANES rows. */
@@ -262,7 +279,7 @@ ISA_INLINE void ints_groups(enum dtype t, const uint8_t *const *row, int64_t g, 
         (*scale)[l] = one;
         (*min)[l] = least;
     }
-    if (t != DTYPE_Q4_K && t != DTYPE_Q6_K)
+    if (t != DTYPE_Q4_K && t != DTYPE_Q5_K && t != DTYPE_Q6_K)
         *scale = ints_f16(row, at);
     if (t == DTYPE_Q4_1 || t == DTYPE_Q5_1)
         *min = ints_f16(row, at + 2);
@@ -283,6 +300,7 @@ ISA_INLINE const uint8_t *ints_row(
     enum dtype t, const struct op_quant_matmul *a, int64_t first, int64_t j)
 {
     int64_t bytes = t == DTYPE_Q4_K ? a->k / 256 * 144
+        : t == DTYPE_Q5_K           ? a->k / 256 * 176
         : t == DTYPE_Q6_K           ? a->k / 256 * 210
                                     : a->k / QUANT_GROUP * ints_block_bytes(t);
     return (const uint8_t *)a->w + (j < a->n ? j : first) * bytes;
@@ -461,7 +479,7 @@ ISA_INLINE void ints_tile(enum dtype t, const struct ints_work *s, int64_t tile)
     }
 }
 
-#define INTS_TYPES(X) X(Q8_0) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q4_K) X(Q6_K)
+#define INTS_TYPES(X) X(Q8_0) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q4_K) X(Q5_K) X(Q6_K)
 #define INTS_KERNELS_OF(T) \
     static void ints_task_##T(const struct ints_work *s, int64_t i) \
     { \

@@ -121,6 +121,9 @@ extern "C" void op_cuda_convert(struct dev *d, const struct op_convert *a)
     case DTYPE_Q4_K:
         convert_blocks<DTYPE_Q4_K>(d, a);
         return;
+    case DTYPE_Q5_K:
+        convert_blocks<DTYPE_Q5_K>(d, a);
+        return;
     case DTYPE_Q6_K:
         convert_blocks<DTYPE_Q6_K>(d, a);
         return;

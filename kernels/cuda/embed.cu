@@ -129,6 +129,9 @@ static void embed_stored(struct dev *d, const struct op_embed *a)
     case DTYPE_Q4_K:
         embed_blocks<DTYPE_Q4_K>(d, a);
         return;
+    case DTYPE_Q5_K:
+        embed_blocks<DTYPE_Q5_K>(d, a);
+        return;
     case DTYPE_Q6_K:
         embed_blocks<DTYPE_Q6_K>(d, a);
         return;

@@ -208,6 +208,7 @@ extern "C" void op_cuda_expert_quant_matmul(struct dev *d, const struct op_exper
         EXPERT_BLOCKS(DTYPE_Q5_0)
         EXPERT_BLOCKS(DTYPE_Q5_1)
         EXPERT_BLOCKS(DTYPE_Q4_K)
+        EXPERT_BLOCKS(DTYPE_Q5_K)
         EXPERT_BLOCKS(DTYPE_Q6_K)
 #undef EXPERT_BLOCKS
     case DTYPE_I32:

@@ -139,8 +139,24 @@ template <> struct quant<DTYPE_Q5_1> : quant_format<32, 24, 0, 1, true> {
     }
 };
 
+/* Scales and minima of eight groups in 12 bytes. */
+template <int BYTES> struct quant_eight : quant_format<256, BYTES, 0, 1, true> {
+    __device__ static float scale(const uint8_t *block, int sub, int)
+    {
+        const uint8_t *p = block + 4;
+        int s = sub < 4 ? p[sub] & 63 : (p[sub + 4] & 15) | p[sub - 4] >> 6 << 4;
+        return quant_half(block) * (float)s;
+    }
+    __device__ static float min(const uint8_t *block, int sub)
+    {
+        const uint8_t *p = block + 4;
+        int s = sub < 4 ? p[sub + 4] & 63 : p[sub + 4] >> 4 | p[sub] >> 6 << 4;
+        return -(quant_half(block + 2) * (float)s);
+    }
+};
+
 /* Two groups share 32 bytes, the first in the low nibbles. */
-template <> struct quant<DTYPE_Q4_K> : quant_format<256, 144, 0, 1, true> {
+template <> struct quant<DTYPE_Q4_K> : quant_eight<144> {
     template <template <int> class Read> struct part {
         Read<8> numbers;
         int shift;
@@ -154,18 +170,24 @@ template <> struct quant<DTYPE_Q4_K> : quant_format<256, 144, 0, 1, true> {
             return numbers.word(j) >> shift & 0x0f0f0f0fu;
         }
     };
-    __device__ static float scale(const uint8_t *block, int sub, int)
-    {
-        const uint8_t *p = block + 4;
-        int s = sub < 4 ? p[sub] & 63 : (p[sub + 4] & 15) | p[sub - 4] >> 6 << 4;
-        return quant_half(block) * (float)s;
-    }
-    __device__ static float min(const uint8_t *block, int sub)
-    {
-        const uint8_t *p = block + 4;
-        int s = sub < 4 ? p[sub + 4] & 63 : p[sub + 4] >> 4 | p[sub] >> 6 << 4;
-        return -(quant_half(block + 2) * (float)s);
-    }
+};
+
+/* The same behind 32 bytes of fifth bits, bit i of each that of group i. */
+template <> struct quant<DTYPE_Q5_K> : quant_eight<176> {
+    template <template <int> class Read> struct part {
+        Read<8> numbers, fifths;
+        int group;
+
+        __device__ part(const uint8_t *block, int sub, int)
+            : numbers(block + 48 + sub / 2 * 32), fifths(block + 16), group(sub)
+        {
+        }
+        __device__ uint32_t word(int j) const
+        {
+            return (numbers.word(j) >> group % 2 * 4 & 0x0f0f0f0fu) |
+                (fifths.word(j) >> group & 0x01010101u) << 4;
+        }
+    };
 };
 
 /* Four bits of a number in 128 bytes, two in the next 64, then 16 signed scales of 16 weights. */

@@ -440,6 +440,9 @@ extern "C" void op_cuda_quant_matmul(struct dev *d, const struct op_quant_matmul
     case DTYPE_Q4_K:
         blocks_matmul<DTYPE_Q4_K>(d, a);
         return;
+    case DTYPE_Q5_K:
+        blocks_matmul<DTYPE_Q5_K>(d, a);
+        return;
     case DTYPE_Q6_K:
         blocks_matmul<DTYPE_Q6_K>(d, a);
         return;

@@ -54,7 +54,7 @@ static const struct {
     {"Q2_K", DTYPES},
     {"Q3_K", DTYPES},
     {"Q4_K", DTYPE_Q4_K},
-    {"Q5_K", DTYPES},
+    {"Q5_K", DTYPE_Q5_K},
     {"Q6_K", DTYPE_Q6_K},
     {"Q8_K", DTYPES},
     {"IQ2_XXS", DTYPES},

@@ -205,7 +205,7 @@ static void vectors(struct bench *b)
 static void decoding(struct bench *b)
 {
     static const enum dtype types[] = {DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q5_0, DTYPE_Q5_1, DTYPE_Q4_K,
-        DTYPE_Q6_K, DTYPE_Q8_0, DTYPE_F16, DTYPE_BF16, DTYPE_F32};
+        DTYPE_Q5_K, DTYPE_Q6_K, DTYPE_Q8_0, DTYPE_F16, DTYPE_BF16, DTYPE_F32};
     char name[64];
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         for (int64_t m = 1; m <= 16; m *= 4) {

@@ -21,6 +21,7 @@ FORMATS = {  # name: (block elements, block bytes, offsets of f16 fields)
     "Q6_K": (256, 210, [208]),
     "Q5_0": (32, 22, [0]),
     "Q5_1": (32, 24, [0, 2]),
+    "Q5_K": (256, 176, [0, 2]),
 }
 SPECIAL = [0.0, 3e-7, -0.75]
 

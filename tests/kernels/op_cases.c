@@ -542,7 +542,8 @@ static void case_sample(struct parity_run *r, const int64_t *s)
         {4, 5, 64, DTYPE_Q5_0}, {9, 5, 64, DTYPE_Q5_0, 1}, {2, 5, 64, DTYPE_Q5_0, 1}, \
         {4, 5, 96, DTYPE_Q5_1}, {2, 5, 64, DTYPE_Q5_1}, {4, 5, 64, DTYPE_Q5_1, 1}, \
         {2, 5, 64, DTYPE_Q5_1, 1}, {1, 5, 64, DTYPE_Q5_1, 1}, {8, 5, 256, DTYPE_Q4_K}, \
-        {4, 5, 256, DTYPE_Q4_K, 1}, {1, 5, 256, DTYPE_Q4_K, 1}, {4, 5, 256, DTYPE_Q6_K}, \
+        {4, 5, 256, DTYPE_Q4_K, 1}, {1, 5, 256, DTYPE_Q4_K, 1}, {8, 5, 512, DTYPE_Q5_K}, \
+        {4, 5, 256, DTYPE_Q5_K, 1}, {1, 5, 256, DTYPE_Q5_K, 1}, {4, 5, 256, DTYPE_Q6_K}, \
         {2, 5, 256, DTYPE_Q6_K}, {4, 5, 256, DTYPE_Q6_K, 1}, \
     { \
         2, 5, 256, DTYPE_Q6_K, 1 \
@@ -571,15 +572,17 @@ static const struct op_case case_table[] = {
             {17, 10, 256, DTYPE_Q6_K}, {1, 5, 7, DTYPE_F32}, {2, 9, 33, DTYPE_BF16},
             {5, 12, 100, DTYPE_F16}, {1, 49152, 64, DTYPE_Q4_1}, {8, 300, 576, DTYPE_Q8_0},
             {1, 300, 1536, DTYPE_Q4_0}, {2, 100, 768, DTYPE_Q4_K}, {1, 576, 576, DTYPE_BF16},
-            {1, 3, 32, DTYPE_Q8_0}, {5, 9, 4352, DTYPE_Q4_K}, {12, 300, 576, DTYPE_Q5_0},
-            {9, 33, 1504, DTYPE_Q5_1}, {17, 10, 256, DTYPE_Q5_0}, {5, 9, 4352, DTYPE_Q5_1},
-            {1, 65, 1536, DTYPE_Q5_1}, {4, 9, 96, DTYPE_Q5_0}, QUANT_SHAPES}},
+            {1, 3, 32, DTYPE_Q8_0}, {5, 9, 4352, DTYPE_Q4_K}, {5, 9, 1536, DTYPE_Q5_K},
+            {70, 9, 256, DTYPE_Q5_K}, {12, 300, 576, DTYPE_Q5_0}, {9, 33, 1504, DTYPE_Q5_1},
+            {17, 10, 256, DTYPE_Q5_0}, {5, 9, 4352, DTYPE_Q5_1}, {1, 65, 1536, DTYPE_Q5_1},
+            {4, 9, 96, DTYPE_Q5_0}, QUANT_SHAPES}},
     [2] = {"embed", case_embed, DTYPE_F16, false,
         {{1, 1, 1}, {7, 33, 5}, {7, 33, 5, 1, 0, 3}, {65, 100, 9, 1}, {300, 576, 1000},
             {1, 1, 1, 0, DTYPE_BF16}, {5, 40, 9, 1, DTYPE_BF16}, {3, 33, 7, 0, DTYPE_F16},
             {9, 96, 5, 0, DTYPE_Q8_0}, {1, 32, 1, 0, DTYPE_Q4_0}, {17, 64, 33, 1, DTYPE_Q4_1},
             {9, 96, 5, 1, DTYPE_Q5_0}, {5, 64, 33, 0, DTYPE_Q5_1}, {3, 32, 7, 1, DTYPE_F16},
-            {3, 512, 4, 0, DTYPE_Q4_K}, {2, 768, 3, 1, DTYPE_Q6_K}, {9, 40, 5, 0, 0, 8}}},
+            {3, 512, 4, 0, DTYPE_Q4_K}, {3, 512, 4, 1, DTYPE_Q5_K}, {2, 768, 3, 1, DTYPE_Q6_K},
+            {9, 40, 5, 0, 0, 8}}},
     [3] = {"embed_back", case_embed_back, DTYPE_F16, false,
         {{1, 1, 1}, {7, 33, 5}, {300, 576, 100}, {2000, 70, 3}, {33, 8, 768}, {40, 5, 1500}}},
     [4] = {"rmsnorm", case_rmsnorm, DTYPE_F16, false,
@@ -623,7 +626,7 @@ static const struct op_case case_table[] = {
             {40000, DTYPE_F32, DTYPE_BF16}, {9600, DTYPE_Q8_0, DTYPE_F32},
             {32, DTYPE_Q4_0, DTYPE_F32}, {4128, DTYPE_Q4_1, DTYPE_F32}, {96, DTYPE_Q5_0, DTYPE_F32},
             {9600, DTYPE_Q5_1, DTYPE_F32}, {25600, DTYPE_Q4_K, DTYPE_F32},
-            {4352, DTYPE_Q6_K, DTYPE_F32}}},
+            {4352, DTYPE_Q5_K, DTYPE_F32}, {4352, DTYPE_Q6_K, DTYPE_F32}}},
     [15] = {"sumsq", op_case_sumsq, DTYPE_F32, false, {{1}, {4095}, {4097}, {100003}, {3000000}}},
     [16] = {"adamw", op_case_adamw, DTYPE_F32, false,
         {{1, 1, 1}, {33, 1, 1}, {5000, 7}, {77, 3, 0, CLIPPED}, {1001, 2, 1, UNCLIPPED},
@@ -693,7 +696,7 @@ static const struct op_case case_table[] = {
         {{1, 1, 7, 5, DTYPE_F32}, {2, 4, 33, 9, DTYPE_BF16, 1}, {40, 3, 100, 12, DTYPE_F16, 2},
             {8, 128, 64, 33, DTYPE_Q8_0}, {40, 4, 32, 17, DTYPE_Q4_0, 1}, {9, 5, 96, 9, DTYPE_Q4_1},
             {8, 5, 64, 33, DTYPE_Q5_0}, {8, 5, 96, 7, DTYPE_Q5_1}, {16, 8, 512, 9, DTYPE_Q4_K},
-            {70, 2, 256, 5, DTYPE_Q6_K, 1}}},
+            {16, 8, 512, 9, DTYPE_Q5_K}, {70, 2, 256, 5, DTYPE_Q6_K, 1}}},
     [39] = {"scale", case_scale, DTYPE_F16, false,
         {{1, 1}, {3, 5, 1, 1}, {9, 65, 0, 1}, {33, 64, 1, 0}, {7, 576, 1, 1}, {5, 40, 1, 0, 1},
             {257, 3072}}},

@@ -66,8 +66,8 @@ int32_t *parity_ids(struct parity_run *r, int64_t count, int32_t below)
 /* Offsets of the f16 fields of a block, whose random bits would be NaN or huge. */
 static void parity_fix_scales(struct parity_run *r, uint8_t *block, enum dtype t)
 {
-    int at[2] = {
-        t == DTYPE_Q6_K ? 208 : 0, t == DTYPE_Q4_1 || t == DTYPE_Q5_1 || t == DTYPE_Q4_K ? 2 : -1};
+    int at[2] = {t == DTYPE_Q6_K ? 208 : 0,
+        t == DTYPE_Q4_1 || t == DTYPE_Q5_1 || t == DTYPE_Q4_K || t == DTYPE_Q5_K ? 2 : -1};
     for (int i = 0; i < 2; i++) {
         uint16_t h = f32_to_f16(0.01f * ((float)(random_next(&r->seed) >> 40) * 0x1p-23f - 1));
         if (at[i] >= 0)

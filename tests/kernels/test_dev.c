@@ -105,9 +105,10 @@ START_TEST(test_dtypes)
     } table[] = {{DTYPE_F32, "f32", 3, 12}, {DTYPE_BF16, "bf16", 3, 6}, {DTYPE_F16, "f16", 5, 10},
         {DTYPE_I32, "i32", 2, 8}, {DTYPE_Q8_0, "q8_0", 64, 68}, {DTYPE_Q4_0, "q4_0", 32, 18},
         {DTYPE_Q4_1, "q4_1", 32, 20}, {DTYPE_Q5_0, "q5_0", 64, 44}, {DTYPE_Q5_1, "q5_1", 64, 48},
-        {DTYPE_Q4_K, "q4_k", 512, 288}, {DTYPE_Q6_K, "q6_k", 256, 210},
-        {DTYPE_Q8_0, "q8_0", 33, -1}, {DTYPE_Q4_K, "q4_k", 32, -1}, {DTYPE_F32, "f32", -1, -1},
-        {DTYPE_F32, "f32", 0, 0}, {DTYPE_F32, "f32", INT64_MAX, -1}, {DTYPES, "?", 1, -1}};
+        {DTYPE_Q4_K, "q4_k", 512, 288}, {DTYPE_Q5_K, "q5_k", 256, 176},
+        {DTYPE_Q6_K, "q6_k", 256, 210}, {DTYPE_Q8_0, "q8_0", 33, -1}, {DTYPE_Q4_K, "q4_k", 32, -1},
+        {DTYPE_F32, "f32", -1, -1}, {DTYPE_F32, "f32", 0, 0}, {DTYPE_F32, "f32", INT64_MAX, -1},
+        {DTYPES, "?", 1, -1}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         ck_assert_str_eq(dtype_name(table[i].t), table[i].name);
         ck_assert_int_eq(dtype_bytes(table[i].t, table[i].count), table[i].bytes);

@@ -30,6 +30,7 @@ static const struct golden {
     {DTYPE_Q5_0, quants_q5_0, sizeof quants_q5_0, quants_q5_0_f32},
     {DTYPE_Q5_1, quants_q5_1, sizeof quants_q5_1, quants_q5_1_f32},
     {DTYPE_Q4_K, quants_q4_k, sizeof quants_q4_k, quants_q4_k_f32},
+    {DTYPE_Q5_K, quants_q5_k, sizeof quants_q5_k, quants_q5_k_f32},
     {DTYPE_Q6_K, quants_q6_k, sizeof quants_q6_k, quants_q6_k_f32},
 };
 enum { GOLDEN = sizeof golden / sizeof *golden };

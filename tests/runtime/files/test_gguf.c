@@ -105,6 +105,7 @@ START_TEST(types_are_known_by_their_numbers)
         {7, "q5_1", 192},
         {8, "q8_0", 272},
         {12, "q4_k", 144},
+        {13, "q5_k", 176},
         {14, "q6_k", 210},
         {26, "i32", 1024},
         {30, "bf16", 512},
@@ -171,7 +172,7 @@ static const char *const says[MISTAKES] = {
     [ALIGNMENT_ODD] = "no power of two",
     [ALIGNMENT_ZERO] = "general.alignment",
     [TENSOR_TYPE] = "tensor t has type 77; what is read: F32, F16, Q4_0",
-    [TENSOR_KIND] = "tensor t has type Q5_K; what is read: F32, F16, Q4_0, Q4_1, Q5_0, Q5_1",
+    [TENSOR_KIND] = "tensor t has type Q3_K; what is read: F32, F16, Q4_0, Q4_1, Q5_0, Q5_1",
     [TENSOR_TWICE] = "tensor t stands twice",
     [TENSOR_NAME] = "tensor name",
     [NO_DIMS] = "0 dimensions",
@@ -220,7 +221,7 @@ static void make_bad_tensor(struct gguf_make *m, enum mistake k)
     ne[0] = k == ZERO_DIM ? 0 : k == NEGATIVE_DIM ? -4 : k == HUGE_DIMS ? INT64_MAX / 2 : 4;
     ne[1] = k == HUGE_DIMS ? INT64_MAX / 2 : 2;
     int64_t offset = k == MISALIGNED ? 4 : k == OVERLAP ? 0 : k == BEYOND ? 1 << 20 : -1;
-    uint32_t type = k == TENSOR_TYPE ? 77 : k == TENSOR_KIND ? 13 : k == RAGGED ? 8 : 0;
+    uint32_t type = k == TENSOR_TYPE ? 77 : k == TENSOR_KIND ? 11 : k == RAGGED ? 8 : 0;
     gguf_make_tensor(m, "first", 0, 2, two_rows, -1, numbers, sizeof numbers);
     if (k == OFFSET_WRAPS) { /* offset + bytes passes 2^64 */
         gguf_make_tensor(m, "t", type, dims, ne, INT64_MAX - 31, numbers, sizeof numbers);
