@@ -125,7 +125,9 @@ struct jobspec_toleration {
 struct jobspec_train {
     enum objective_kind objective;
     enum train_method method;
-    double dropout; /* of what sub-layers add, embeddings, what a classifier reads */
+    double dropout;           /* of what sub-layers add, embeddings, what a classifier reads */
+    double attention_dropout; /* of attention's probabilities */
+    bool model_dropout;       /* of all these, what the model's config.json says */
     struct {
         int rank;
         double alpha, dropout;

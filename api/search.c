@@ -26,11 +26,11 @@ const char *const search_metrics[] = {
 const char *const search_goals[] = {"Minimize", "Maximize", NULL};
 static const char *const scale_names[] = {"Linear", "Log", NULL};
 /* What may differ between trials: each is a number of spec.train. */
-static const char *const parameter_names[] = {"batchSequences", "dropout", "seed", "lora.rank",
-    "lora.alpha", "lora.dropout", "optimizer.learningRate", "optimizer.minLearningRate",
-    "optimizer.warmupSteps", "optimizer.decaySteps", "optimizer.layerDecay",
-    "optimizer.weightDecay", "optimizer.momentum", "optimizer.beta1", "optimizer.beta2",
-    "optimizer.epsilon", "optimizer.clipNorm", NULL};
+static const char *const parameter_names[] = {"batchSequences", "dropout", "attentionDropout",
+    "seed", "lora.rank", "lora.alpha", "lora.dropout", "optimizer.learningRate",
+    "optimizer.minLearningRate", "optimizer.warmupSteps", "optimizer.decaySteps",
+    "optimizer.layerDecay", "optimizer.weightDecay", "optimizer.momentum", "optimizer.beta1",
+    "optimizer.beta2", "optimizer.epsilon", "optimizer.clipNorm", NULL};
 
 #define TABLE struct jobspec_parameter
 static const struct field parameter_rows[] = {

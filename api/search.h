@@ -70,7 +70,7 @@ int search_job(const struct jobspec *s, const struct search_run *r, struct arena
 const char *search_parameters(const struct jobspec *s, int trial, struct arena *a);
 /* The i-th number of a training that a search may set; false: the job has none such. i counts up to
  * SEARCH_NUMBERS. */
-#define SEARCH_NUMBERS 17
+#define SEARCH_NUMBERS 18
 bool search_number(const struct jobspec *s, int i, const char **name, double *value);
 const char *search_metric_name(const struct jobspec *s); /* "validationLoss", ... */
 const char *trial_state_name(enum trial_state s); /* "Waiting", "Running", "Succeeded", "Failed" */

@@ -48,6 +48,8 @@ static const struct pairs_feature of_training[] = {
         LORA(", adalora: {initialRank: 4, initialSteps: 1, finalSteps: 1, interval: 1}"), 0},
     {"train.method Adapter", "{train: {method: Adapter, adapter: {kind: Houlsby}}}", 0},
     {"train.dropout", "{train: {dropout: 0.5}}", 0},
+    {"train.attentionDropout", "{train: {attentionDropout: 0.5}}", 0},
+    {"train.modelDropout", "{train: {modelDropout: true}}", 0},
     {"train.sparsity", "{train: {sparsity: {pattern: '2:4'}}}", 0},
     {"train.distill", "{train: {distill: {teacher: /data/z}}}", 0},
     {"train.generate", "{train: {generate: {everySteps: 5, prompts: [Once]}}}", 0},

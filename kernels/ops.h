@@ -184,6 +184,16 @@ struct op_rope {
     enum dtype t;
 };
 
+/* Dropout of attention's probabilities; p 0: none. Of sequence b, head h, query i and key j, counted
+   in what is whole, index ((b * heads + h) * keys + i) * keys + j draws (op_random): below p * 2^32
+   the probability is left out, else it is scaled by 1 / (1 - p). 0 <= p < 1. heads, keys: of a whole
+   sequence; who has a share of its heads moves the seed on (op_random_from). */
+struct op_attention_drop {
+    float p;
+    uint64_t seed;
+    int64_t heads, keys;
+};
+
 /* Attention with grouped heads over q (b, t, h, d), k, v (b, t, g, d) with row strides (elements
    from one token to the next), causal unless bidirectional; o (b, t, h, d) contiguous; lse (b, h,
    t) F32; scale usually 1/sqrt(d). No (t, t) matrix in memory. length (b) I32 in [1, t], or NULL:
@@ -192,7 +202,8 @@ struct op_rope {
    first[i] on; 0 <= first[i] <= i, and it never falls along a sequence (the caller sees to it).
    before, where causal and without length: so many more keys, of k, v, dk, dv (b, before + t, g,
    d), stand in each sequence before the token of its first query, which first counts: query i is
-   token before + i. Backward writes dq, dk, dv with the strides of q, k, v. */
+   token before + i. drop: lse is that of all probabilities, and backward draws again what forward
+   left out. Backward writes dq, dk, dv with the strides of q, k, v. */
 struct op_attention {
     int64_t b, tokens, h, g, d;
     int64_t before;
@@ -205,6 +216,7 @@ struct op_attention {
     void *dq, *dk, *dv;
     bool bidirectional;
     const int32_t *length, *first;
+    struct op_attention_drop drop;
     enum dtype t;
 };
 
@@ -582,6 +594,31 @@ OPS_INLINE double op_rope_scaled(const struct op_rope_scaling *s, double frequen
 OPS_INLINE uint64_t op_random_from(uint64_t seed, uint64_t first)
 {
     return seed + first * RANDOM_STEP;
+}
+
+/* The index of key 0 in the row of query i, before + i of its sequence. */
+OPS_INLINE uint64_t op_attention_draw(const struct op_attention *a, int64_t b, int64_t h, int64_t i)
+{
+    uint64_t keys = (uint64_t)a->drop.keys;
+    return (((uint64_t)b * (uint64_t)a->drop.heads + (uint64_t)h) * keys +
+               (uint64_t)(a->before + i)) *
+        keys;
+}
+
+/* What is drawn below it is left out. */
+OPS_INLINE uint32_t op_drop_least(float p)
+{
+    double least = (double)p * 0x1p32;
+    uint32_t below = (uint32_t)least;
+    return below + ((double)below < least);
+}
+
+/* What the probability is multiplied with. */
+OPS_INLINE float op_attention_keep(const struct op_attention_drop *d, uint64_t index)
+{
+    if (d->p > 0)
+        return op_random(d->seed, index) >= op_drop_least(d->p) ? 1 / (1 - d->p) : 0;
+    return 1;
 }
 
 #define LLMJOB_OPS(X) \

@@ -86,16 +86,21 @@ ISA_INLINE void attention_back_queries(enum dtype t, bool pairs, const struct at
 }
 
 /* Row j of the tile: p and ds in place of the products, and as BF16 when pairs. Only queries [from,
- * end) see key j. */
+ * end) see key j. keep: what dropout makes of each p, whose gradient it is, too; NULL: none. */
 ISA_INLINE void attention_back_row(bool pairs, float scale, const float *lse, const float *delta,
-    int64_t from, int64_t end, float *p, float *ds, uint16_t *p16, uint16_t *ds16)
+    const float *keep, int64_t from, int64_t end, float *p, float *ds, uint16_t *p16,
+    uint16_t *ds16)
 {
+    for (int64_t i = 0; i < (keep ? TILE : 0); i++)
+        ds[i] *= keep[i];
 #pragma omp simd
     for (int64_t i = 0; i < TILE; i++) {
         float e = math_exp(p[i] * scale - lse[i]);
         p[i] = e;
         ds[i] = e * (ds[i] - delta[i]) * scale;
     }
+    for (int64_t i = 0; i < (keep ? TILE : 0); i++)
+        p[i] *= keep[i];
     memset(p, 0, (size_t)from * sizeof *p);
     memset(ds, 0, (size_t)from * sizeof *ds);
     memset(p + end, 0, (size_t)(TILE - end) * sizeof *p);
@@ -117,13 +122,18 @@ ISA_INLINE void attention_back_tile(bool pairs, const struct attention_back *w,
         own->p, TILE);
     tile_product(pairs, false, TILE, TILE, words, own->v_rows, words, own->do_transposed + at, TILE,
         own->ds, TILE);
+    const struct op_attention_drop *drop = &w->op.drop;
+    float keep[TILE];
     for (int64_t j = 0, end = seen->first ? 0 : TILE; j < TILE; j++) {
         int64_t from = attention_from(seen, j);
+        if (drop->p > 0)
+            attention_keep(drop, seen->draw, j, attention_drop_scale(drop), keep);
         while (seen->first && end < seen->queries && seen->first[end] <= seen->key + j)
             end++;
         attention_back_row(pairs, w->op.scale, own->lse + i * TILE, own->delta + i * TILE,
-            from < end ? from : end, end, own->p + j * TILE, own->ds + j * TILE,
-            (uint16_t *)own->p_pairs + j * TILE, (uint16_t *)own->ds_pairs + j * TILE);
+            drop->p > 0 ? keep : NULL, from < end ? from : end, end, own->p + j * TILE,
+            own->ds + j * TILE, (uint16_t *)own->p_pairs + j * TILE,
+            (uint16_t *)own->ds_pairs + j * TILE);
     }
     const uint32_t *p = pairs ? own->p_pairs : (uint32_t *)own->p;
     const uint32_t *ds = pairs ? own->ds_pairs : (uint32_t *)own->ds, *ds_b = ds;
@@ -162,7 +172,7 @@ ISA_INLINE void attention_back_head(
         int64_t end = valid ? attention_blocks(a, b) : 0;
         int64_t after = a->bidirectional ? 0 : block * TILE - a->before;
         for (int64_t q = after > 0 ? after / TILE : 0; q < end; q++) {
-            const struct attention_seen seen = attention_seen(a, b, q, block);
+            const struct attention_seen seen = attention_seen(a, b, h, q, block);
             if (a->first && a->first[b * a->tokens + q * TILE] >= (block + 1) * TILE)
                 break; /* nor do those behind it see any of the keys */
             attention_back_tile(pairs, w, &own, q, &seen, dk, dv);

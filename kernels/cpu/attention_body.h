@@ -120,15 +120,17 @@ struct attention_seen {
     int64_t valid;        /* keys that exist */
     int64_t key, queries; /* the first key; queries that exist */
     const int32_t *first; /* (queries) the first key that each sees; NULL: no later than `key` */
+    uint64_t draw;        /* of the first query and the first key (op_attention_draw) */
 };
 
-/* Of query block `block` against key block k, of sequence b. */
+/* Of query block `block` against key block k, of head h of sequence b. */
 static inline struct attention_seen attention_seen(
-    const struct op_attention *a, int64_t b, int64_t block, int64_t k)
+    const struct op_attention *a, int64_t b, int64_t h, int64_t block, int64_t k)
 {
     struct attention_seen s = {.ahead = a->bidirectional ? TILE : a->before + (block - k) * TILE,
         .valid = attention_valid_keys(a, b, k),
         .key = k * TILE,
+        .draw = op_attention_draw(a, b, h, block * TILE) + (uint64_t)(k * TILE),
         .queries = attention_valid(a, b, block)};
     const int32_t *first = a->first ? a->first + b * a->tokens + block * TILE : NULL;
     if (first && s.queries && first[s.queries - 1] > s.key)
@@ -183,6 +185,36 @@ ISA_INLINE void attention_softmax(const struct attention_own *own, float scale)
     memcpy(own->max, top, sizeof top);
 }
 
+/* Of key j of a tile and each of its TILE queries: scale where the probability is kept, else 0. */
+static inline void attention_keep(
+    const struct op_attention_drop *d, uint64_t draw, int64_t j, float scale, float *restrict keep)
+{
+    uint64_t seed = op_random_from(d->seed, draw + (uint64_t)j), step = (uint64_t)d->keys;
+    uint32_t least = op_drop_least(d->p);
+#pragma omp simd
+    for (int64_t i = 0; i < TILE; i++)
+        keep[i] = op_random(seed, (uint64_t)i * step) >= least ? scale : 0;
+}
+
+static inline float attention_drop_scale(const struct op_attention_drop *d)
+{
+    return d->p > 0 ? 1 / (1 - d->p) : 1;
+}
+
+/* Some of the exponentials become zero, where the sums have them all. The others are scaled where
+ * they are divided by these: they may be rounded before. */
+static inline void attention_drop(
+    const struct op_attention_drop *d, uint64_t draw, float *restrict score)
+{
+    float keep[TILE];
+    for (int64_t j = 0; j < (d->p > 0 ? TILE : 0); j++) {
+        attention_keep(d, draw, j, 1, keep);
+#pragma omp simd
+        for (int64_t i = 0; i < TILE; i++)
+            score[j * TILE + i] *= keep[i];
+    }
+}
+
 ISA_INLINE void attention_keys(bool pairs, const struct attention_forward *f,
     const struct attention_own *own, const uint32_t *keys, const uint32_t *values,
     const struct attention_seen *seen)
@@ -192,6 +224,7 @@ ISA_INLINE void attention_keys(bool pairs, const struct attention_forward *f,
         pairs, false, TILE, TILE, f->s.words, keys, f->s.words, own->q, TILE, own->score, TILE);
     attention_mask(seen, own->score);
     attention_softmax(own, f->op.scale);
+    attention_drop(&f->op.drop, seen->draw, own->score);
     for (int64_t c = 0; c < pad; c++)
 #pragma omp simd
         for (int64_t i = 0; i < TILE; i++)
@@ -209,7 +242,7 @@ ISA_INLINE void attention_store(enum dtype t, const struct op_attention *a,
     int64_t rows = a->tokens - block * TILE < TILE ? a->tokens - block * TILE : TILE;
     for (int64_t r = 0; r < rows; r++) {
         int64_t token = block * TILE + r, out = ((b * a->tokens + token) * a->h + h) * a->d;
-        float inverse = r < valid ? 1 / own->sum[r] : 0;
+        float inverse = r < valid ? attention_drop_scale(&a->drop) / own->sum[r] : 0;
         for (int64_t c = 0; c < a->d; c++)
             math_store(t, a->o, out + c, r < valid ? own->o[c * TILE + r] * inverse : 0);
         a->lse[(b * a->h + h) * a->tokens + token] =
@@ -239,7 +272,7 @@ ISA_INLINE void attention_queries(
         own.sum[r] = 0;
     }
     for (int64_t k = a->first && valid ? a->first[token] / TILE : 0; k < end; k++) {
-        const struct attention_seen seen = attention_seen(a, b, block, k);
+        const struct attention_seen seen = attention_seen(a, b, h, block, k);
         int64_t at = head + k * f->s.block_words;
         attention_keys(pairs, f, &own, f->keys + at, f->values + at, &seen);
     }

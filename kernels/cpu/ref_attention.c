@@ -59,6 +59,11 @@ static int64_t ref_end(const struct op_attention *a, int64_t b, int64_t i)
     return i >= length ? 0 : a->bidirectional ? length : a->before + i + 1;
 }
 
+static double ref_keep(const struct op_attention *a, struct ref_head s, int64_t i, int64_t j)
+{
+    return op_attention_keep(&a->drop, op_attention_draw(a, s.b, s.h, i) + (uint64_t)j);
+}
+
 static void ref_attention_query(
     const struct op_attention *a, struct ref_head s, int64_t i, double *p)
 {
@@ -71,6 +76,8 @@ static void ref_attention_query(
     for (int64_t j = first; j < end; j++)
         sum += p[j] = exp(p[j] - max);
     a->lse[(s.b * a->h + s.h) * a->tokens + i] = end ? (float)(max + log(sum)) : 0;
+    for (int64_t j = first; j < end; j++)
+        p[j] *= ref_keep(a, s, i, j);
     for (int64_t c = 0; c < a->d; c++) {
         double o = 0;
         for (int64_t j = first; j < end; j++)
@@ -102,10 +109,11 @@ static void ref_attention_query_back(
         dq[c] = 0;
     for (int64_t j = ref_first(a, s.b, i); j < end; j++) {
         double p = exp(a->scale * ref_dot(a, a->q, ref_q(a, s, i), a->k, ref_k(a, s, j)) - lse);
-        double dp = ref_dot(a, a->dout, ref_o(a, s, i), a->v, ref_v(a, s, j));
+        double keep = ref_keep(a, s, i, j);
+        double dp = keep * ref_dot(a, a->dout, ref_o(a, s, i), a->v, ref_v(a, s, j));
         double ds = p * (dp - delta) * a->scale;
         for (int64_t c = 0; c < a->d; c++) {
-            dv[j * a->d + c] += p * ref_load(a->t, a->dout, ref_o(a, s, i) + c);
+            dv[j * a->d + c] += p * keep * ref_load(a->t, a->dout, ref_o(a, s, i) + c);
             dk[j * a->d + c] += ds * ref_load(a->t, a->q, ref_q(a, s, i) + c);
             dq[c] += ds * ref_load(a->t, a->k, ref_k(a, s, j) + c);
         }

@@ -186,6 +186,8 @@ bool attention_check(struct dev *d, const struct op_attention *a)
             (long long)a->h, (long long)(a->before + a->tokens));
     else if (a->before && (a->bidirectional || a->length))
         cuda_refuse(d, "attention: keys before the queries, not causal or with lengths");
+    else if (!(a->drop.p >= 0 && a->drop.p < 1))
+        cuda_refuse(d, "attention: dropout with probability %g", (double)a->drop.p);
     else if (!(a->scale > 0))
         cuda_refuse(d, "attention: scale %g", (double)a->scale);
     else

@@ -326,13 +326,14 @@ __device__ inline void tile_write(E *out, int64_t ld, int64_t rows, int64_t vali
 
 /* -- host -- */
 
-/* Whether the shape fits the tiles of tensor cores: 16-byte pieces, head size up to 128. */
+/* Whether the shape fits the tiles of tensor cores: 16-byte pieces, head size up to 128. What drops
+   probabilities is computed without them: no registers are left there for what is drawn. */
 static inline bool attention_fits(const struct op_attention *a, bool back)
 {
     uintptr_t bits = (uintptr_t)a->q | (uintptr_t)a->k | (uintptr_t)a->v | (uintptr_t)a->o;
     if (back)
         bits |= (uintptr_t)a->dout | (uintptr_t)a->dq | (uintptr_t)a->dk | (uintptr_t)a->dv;
-    return a->t != DTYPE_F32 && bits % 16 == 0 && a->d <= 128 &&
+    return a->t != DTYPE_F32 && !(a->drop.p > 0) && bits % 16 == 0 && a->d <= 128 &&
         (a->d | a->ldq | a->ldk | a->ldv) % 8 == 0;
 }
 

@@ -1,7 +1,7 @@
 /*
  * attention_plain: attention and its gradients without tensor cores, in F32 arithmetic: for F32
  * tensors, and for those of 16 bits whose strides, addresses or head size do not fit the tiles of
- * attention.cu. The same division of work: a block of 128 threads owns rows of queries (or of keys,
+ * attention.cu, or probabilities are dropped. The same division of work: a block of 128 threads owns rows of queries (or of keys,
  * for dk and dv) and walks the others in tiles of 32, or fewer rows where a block's shared memory
  * does not hold those; operands are converted to F32 as they enter it.
  *
@@ -60,6 +60,16 @@ __device__ inline int64_t plain_key_at(const struct op_attention &a, int head, i
 {
     int heads = (int)a.g;
     return ((int64_t)(head / heads) * attention_keys(a) + row) * ld + head % heads * a.d;
+}
+
+/* What the probability of query `row` and a key is multiplied with; head: of (sequence, head). */
+__device__ inline float plain_keep(const struct op_attention &a, int head, int row, int key)
+{
+    int h = (int)a.h;
+    if (!(a.drop.p > 0))
+        return 1;
+    return op_attention_keep(
+        &a.drop, op_attention_draw(&a, head / h, head % h, row) + (uint64_t)key);
 }
 
 /* Rows from element `at` on, zeros from row `valid` and column a.d on. */
@@ -155,9 +165,10 @@ template <int D, int R> struct plain_state {
    probabilities go to shared memory. */
 template <int D, int R>
 __device__ inline void plain_softmax(const struct attention_job &j, struct plain_state<D, R> &w,
-    float (&s)[R][SIDE / 8], int b, int row, int key, int keys, float *p)
+    float (&s)[R][SIDE / 8], int head, int row, int key, int keys, float *p)
 {
     struct plain_thread t = plain_thread();
+    int b = head / (int)j.a.h;
     UNROLL
     for (int i = 0; i < R; i++) {
         int r = row + t.r + 16 * i, first = attention_first(j.a, b, r), before = (int)j.a.before;
@@ -177,7 +188,8 @@ __device__ inline void plain_softmax(const struct attention_job &j, struct plain
         for (int e = 0; e < SIDE / 8; e++) {
             float x = exp2_fast((s[i][e] - base) * j.scale2);
             w.sum[i] += x;
-            p[(t.r + 16 * i) * (SIDE + PAD) + t.c + 8 * e] = x;
+            p[(t.r + 16 * i) * (SIDE + PAD) + t.c + 8 * e] =
+                x * plain_keep(j.a, head, r, key + t.c + 8 * e);
         }
         UNROLL
         for (int e = 0; e < D / 8; e++)
@@ -232,7 +244,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS) plain_forward(struct attent
             a, v, SIDE, a.v, plain_key_at(a, head / group, key, a.ldv), a.ldv, keys - key);
         __syncthreads();
         plain_product_t<D, R, SIDE / 8>(s, q, k);
-        plain_softmax<D, R>(j, w, s, b, row, key, keys, p);
+        plain_softmax<D, R>(j, w, s, head, row, key, keys, p);
         __syncwarp(); /* the rows of p that a warp reads are its own */
         plain_product<D, R, SIDE>(w.o, p, v);
     }
@@ -305,7 +317,8 @@ __global__ void __launch_bounds__(ATTENTION_THREADS) plain_back_query(struct att
             bool seen = key + c < keys && key + c >= attention_first(a, b, row + r) &&
                 (a.bidirectional || key + c <= before + row + r);
             float p = exp2_fast(s[i / C][i % C] * j.scale2 - w[i / C].lse2);
-            ds[r * (S + PAD) + c] = seen ? p * (dp[i / C][i % C] - w[i / C].delta) : 0;
+            float got = dp[i / C][i % C] * plain_keep(a, head, row + r, key + c);
+            ds[r * (S + PAD) + c] = seen ? p * (got - w[i / C].delta) : 0;
         }
         __syncwarp();
         plain_product<D, R, S>(dq, ds, k);
@@ -317,10 +330,11 @@ __global__ void __launch_bounds__(ATTENTION_THREADS) plain_back_query(struct att
 /* p and ds of a block's keys, as rows, against S queries from `row`, as columns */
 template <int D, int S>
 __device__ inline void plain_back_scores(const struct attention_job &j, const float *k,
-    const float *v, const float *q, const float *dout, const struct attention_stat *stats, int b,
+    const float *v, const float *q, const float *dout, const struct attention_stat *stats, int head,
     int key, int row, float *p, float *ds)
 {
     constexpr int R = S / 16, C = S / 8;
+    int b = head / (int)j.a.h;
     struct plain_thread t = plain_thread();
     float s[R][C], dp[R][C];
     plain_product_t<D, R, C>(s, k, q);
@@ -332,8 +346,9 @@ __device__ inline void plain_back_scores(const struct attention_job &j, const fl
         if ((!j.a.bidirectional && key + r > (int)j.a.before + row + c) ||
             key + r < attention_first(j.a, b, row + c))
             x = 0;
-        p[r * (S + PAD) + c] = x;
-        ds[r * (S + PAD) + c] = x * (dp[i / C][i % C] - w.delta);
+        float keep = plain_keep(j.a, head, row + c, key + r);
+        p[r * (S + PAD) + c] = x * keep;
+        ds[r * (S + PAD) + c] = x * (dp[i / C][i % C] * keep - w.delta);
     }
 }
 
@@ -369,7 +384,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS) plain_back_key(struct atten
             plain_copy<D>(a, dout, S, a.dout, plain_at(a, h, (int)a.h, row, a.h * a.d), a.h * a.d,
                 length - row);
             __syncthreads();
-            plain_back_scores<D, S>(j, k, v, q, dout, stats, b, key, row, p, ds);
+            plain_back_scores<D, S>(j, k, v, q, dout, stats, h, key, row, p, ds);
             __syncwarp();
             plain_product<D, R, S>(dv, p, dout);
             plain_product<D, R, S>(dk, ds, q);

@@ -70,6 +70,11 @@ static int json_read(
     c->kv_heads = c->heads;
     c->head_dim = c->dim / c->heads;
     c->norm_eps = (float)json_num(config, "layer_norm_eps", 1e-12);
+    float hidden = values_share(config, "hidden_dropout_prob", 0.1);
+    c->dropout = (struct model_dropout){.embed = hidden,
+        .residual = hidden,
+        .attention = values_share(config, "attention_probs_dropout_prob", 0.1),
+        .classifier = values_share(config, "classifier_dropout", (double)hidden)};
     return 0;
 }
 
@@ -84,8 +89,10 @@ static void json_write(const struct model_config *c, struct jsonw *w)
     jsonw_str(w, "hidden_act", "gelu");
     jsonw_str(w, "position_embedding_type", "absolute");
     jsonw_num(w, "layer_norm_eps", values_short(c->norm_eps));
-    jsonw_num(w, "attention_probs_dropout_prob", 0);
-    jsonw_num(w, "hidden_dropout_prob", 0);
+    jsonw_num(w, "attention_probs_dropout_prob", values_short(c->dropout.attention));
+    jsonw_num(w, "hidden_dropout_prob", values_short(c->dropout.residual));
+    if (c->dropout.classifier != c->dropout.residual)
+        jsonw_num(w, "classifier_dropout", values_short(c->dropout.classifier));
 }
 
 /* Of pre-training's two heads, of answers, a pooler below labels of words; a file's older parts are

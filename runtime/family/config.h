@@ -40,6 +40,12 @@ struct model_share {
 #define MODEL_EOS_LIMIT     16   /* tokens that end a text */
 #define MODEL_EXPERTS_LIMIT 1024 /* of a layer */
 
+/* Shares that training leaves out, of embeddings, of what sub-layers add, of attention's
+   probabilities, of what a classifier reads. */
+struct model_dropout {
+    float embed, residual, attention, classifier;
+};
+
 /* Zeros in the fields behind `rope_theta` describe a Llama. */
 struct model_config {
     char architecture[32]; /* the family whose names and config.json it goes by: "llama" */
@@ -71,8 +77,10 @@ struct model_config {
        goes to experts_per_token of them, by a router's softmax over all. ffn_dim is then only
        kept. */
     int64_t experts, experts_per_token, expert_ffn_dim;
-    bool norm_topk;           /* the weights of those chosen are divided by their sum */
-    float balance_loss_coef;  /* of the loss that keeps experts evenly loaded, in training */
+    bool norm_topk;               /* the weights of those chosen are divided by their sum */
+    float balance_loss_coef;      /* of the loss that keeps experts evenly loaded, in training */
+    struct model_dropout dropout; /* that its training has by its config.json; nothing is computed
+                                     by it unless a job says so (spec.train.modelDropout) */
     struct model_share share; /* heads, kv_heads, ffn_dim, expert_ffn_dim, vocab, layers, experts
                                  are its */
 };

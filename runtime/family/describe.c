@@ -2,9 +2,8 @@
  * family_describe: a model's description from a GGUF file's keys or a config.json, and back as a
  * config.json that transformers reads: what all families have alike; the rest each reads and writes
  * itself. Pure but for model_config_read. A key that would change what the model computes, and that
- * is not known here or there, is refused with its name (keys.h). Dropout is no part of the
- * description: nothing is dropped here, and what is written says so. Source: llama.cpp's
- * gguf-py/gguf/constants.py.
+ * is not known here or there, is refused with its name (keys.h). Dropout is read and written as it
+ * stands, of GGUF files, which do not tell it, none. Source: llama.cpp's gguf-py/gguf/constants.py.
  */
 #include "runtime/family/family.h"
 

@@ -45,6 +45,9 @@ static int json_read(
     c->head_dim = c->dim / c->heads;
     c->norm_eps = (float)json_num(config, "layer_norm_epsilon", 1e-5);
     c->tied_embeddings = json_bool(config, "tie_word_embeddings", true);
+    c->dropout = (struct model_dropout){.embed = values_share(config, "embd_pdrop", 0.1),
+        .residual = values_share(config, "resid_pdrop", 0.1),
+        .attention = values_share(config, "attn_pdrop", 0.1)};
     return 0;
 }
 
@@ -57,9 +60,9 @@ static void json_write(const struct model_config *c, struct jsonw *w)
     jsonw_int(w, "n_positions", c->context);
     jsonw_str(w, "activation_function", "gelu_new");
     jsonw_num(w, "layer_norm_epsilon", values_short(c->norm_eps));
-    jsonw_num(w, "attn_pdrop", 0);
-    jsonw_num(w, "embd_pdrop", 0);
-    jsonw_num(w, "resid_pdrop", 0);
+    jsonw_num(w, "attn_pdrop", values_short(c->dropout.attention));
+    jsonw_num(w, "embd_pdrop", values_short(c->dropout.embed));
+    jsonw_num(w, "resid_pdrop", values_short(c->dropout.residual));
 }
 
 static const char *const masks[] = {".attn.bias", ".attn.masked_bias", NULL};

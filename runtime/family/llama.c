@@ -64,6 +64,7 @@ int llama_json_read(
         return rc;
     c->norm_eps = (float)json_num(config, "rms_norm_eps", 1e-6);
     c->tied_embeddings = json_bool(config, "tie_word_embeddings", false);
+    c->dropout.attention = values_share(config, "attention_dropout", 0);
     return 0;
 }
 
@@ -154,7 +155,7 @@ void llama_json_write(const struct model_config *c, struct jsonw *w)
     jsonw_str(w, "hidden_act", "silu");
     jsonw_num(w, "rms_norm_eps", values_short(c->norm_eps));
     rotary_json_write(c, w);
-    jsonw_num(w, "attention_dropout", 0);
+    jsonw_num(w, "attention_dropout", values_short(c->dropout.attention));
 }
 
 static void json_write(const struct model_config *c, struct jsonw *w)

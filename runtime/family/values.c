@@ -40,6 +40,11 @@ int values_require(
         e, ERR_DATA, "%s: %s = %s is not supported", path, key, value ? "false" : "true");
 }
 
+float values_share(const struct json *config, const char *key, double def)
+{
+    return (float)json_num(config, key, def);
+}
+
 int32_t values_id(const struct json *v)
 {
     double d = json_number_value(v);

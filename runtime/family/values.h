@@ -22,6 +22,9 @@ int values_sizes(const struct json *config, const char *path, const struct value
 /* A truth value that must be this one, or absent. */
 int values_require(
     const struct json *config, const char *path, const char *key, bool value, struct err *e);
+/* A share that training leaves out; absent or null: def. As it stands: who drops by it checks it
+   (train_check_dropout). */
+float values_share(const struct json *config, const char *key, double def);
 /* A token; -1: none. */
 int32_t values_id(const struct json *v);
 /* The nearest double that prints short: 1e-05, not 9.999999747378752e-06. */

@@ -15,6 +15,7 @@ static void attention_bind(struct sublayer *u, const struct model *m, float *gra
     linear_bind(&u->attention.w_o, m, LINEAR_O, u->layer, gradient);
     norm_bind(&u->attention.norm_q, m, TENSOR_NORM_Q, u->layer, gradient);
     norm_bind(&u->attention.norm_k, m, TENSOR_NORM_K, u->layer, gradient);
+    u->attention.dropout = dropout_bind(m, TENSOR_Q, u->layer);
 }
 
 static void attention_carve(
@@ -94,6 +95,7 @@ static struct op_attention chunk_of(
         .o = at_element(a->att, row * c->heads * c->head_dim, s->t),
         .lse = a->lse + row * c->heads,
         .first = s->sees_from ? s->sees_from + row : NULL,
+        .drop = dropout_of_attention(s, &a->dropout, i),
         .t = s->t};
 }
 
@@ -180,7 +182,7 @@ static void attend(const struct batch *s, const struct sublayer *u, struct colum
             .d = c->head_dim, .scale = scale, .q = q.at, .k = k.at, .v = v.at, .ldq = q.ld,
             .ldk = k.ld, .ldv = v.ld, .o = u->attention.att, .lse = u->attention.lse,
             .bidirectional = c->bidirectional, .length = s->lengths, .first = s->sees_from,
-            .t = s->t);
+            .drop = dropout_of_attention(s, &u->attention.dropout, 0), .t = s->t);
 }
 
 /* From qkv to qk, through the norms of heads. */
@@ -234,7 +236,8 @@ static void attend_back(const struct batch *s, const struct attention *a, struct
         .d = c->head_dim, .scale = 1 / sqrtf((float)c->head_dim), .q = q.at, .k = k.at, .v = v.at,
         .ldq = q.ld, .ldk = k.ld, .ldv = v.ld, .o = a->att, .lse = a->lse, .dout = a->datt,
         .dq = dq.at, .dk = dk.at, .dv = dv.at, .bidirectional = c->bidirectional,
-        .length = s->lengths, .first = s->sees_from, .t = s->t);
+        .length = s->lengths, .first = s->sees_from,
+        .drop = dropout_of_attention(s, &a->dropout, 0), .t = s->t);
 }
 
 static void attention_backward(

@@ -4,7 +4,7 @@
  * positions where the model has them (RoFormer, arXiv:2104.09864; half layout). Where the model has
  * norms of heads (arXiv:2302.05442), each head of q and of k goes through one before it is turned.
  * Where it has a window (Longformer, arXiv:2004.05150; Mistral, arXiv:2310.06825), a token sees so
- * many, itself included. In serving keys and values go
+ * many, itself included. In training some of the probabilities may be left out (dropout.h). In serving keys and values go
  * to the cache, and are read there, through the pages of each row's sequence. Where ranks share
  * sequences (context.h), a rank's queries are two chunks of each, and keys and values those of all.
  */
@@ -12,6 +12,7 @@
 #define RUNTIME_MODEL_ATTENTION_H
 
 #include "runtime/model/context.h"
+#include "runtime/model/dropout.h"
 #include "runtime/model/linear.h"
 #include "runtime/model/norm.h"
 
@@ -19,6 +20,7 @@ struct attention {       /* H heads and G key/value heads of size D */
     struct linear w_qkv; /* ((H + 2 G) D, C) */
     struct linear w_o;   /* (C, H D) */
     struct norm norm_q, norm_k;
+    struct dropout dropout; /* of probabilities */
     /* kept */
     void *qkv;  /* (N, (H + 2 G) D), rotated where there are no norms of heads */
     void *qk;   /* (N, (H + G) D), q and k behind these norms and rotated; NULL: none */

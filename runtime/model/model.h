@@ -52,7 +52,7 @@ struct model_conf {
     int64_t sequence_length; /* T, training */
     int lora_rank;           /* 0: full training */
     float lora_alpha, lora_dropout;
-    float dropout; /* of embeddings, sub-layers, what a classifier reads (dropout.h); training */
+    struct model_dropout dropout; /* dropout.h; training */
     bool lora_rank_stabilized, lora_dora;
     bool lora_adaptive;              /* AdaLoRA, which begins with lora_rank */
     const char *const *lora_targets; /* NULL-terminated: "q_proj", ... */

@@ -266,6 +266,8 @@ int identity_hash_v1(const struct identity_source *s, char out[65], struct err *
         buf_printf(&b, " %.17g", t->lora.dropout);
     if (t->dropout > 0)
         buf_printf(&b, " dropout %.17g", t->dropout);
+    if (t->attention_dropout > 0 || t->model_dropout)
+        buf_printf(&b, " attention %.17g %d", t->attention_dropout, t->model_dropout);
     if (t->optimizer.name != OPTIMIZER_ADAMW)
         buf_printf(&b, " optimizer %d", (int)t->optimizer.name);
     if (t->optimizer.state != OPTIMIZER_STATE_FP32)

@@ -206,6 +206,10 @@ void train_close(struct train *t);
    objective, and files where they are open. in's rank and rows are the caller's to set. */
 #define TRAIN_GPU_ROWS 65536 /* of a micro-batch: enough that launches and tails do not count */
 struct model_conf train_model_conf(struct train *t);
+/* Which shares it leaves out (dropout.c); ERR_USER or ERR_DATA: modelDropout, of a model that does
+   not say. */
+struct model_dropout train_dropout(const struct train *t);
+int train_check_dropout(const struct train *t, struct err *e);
 struct optim_conf train_optim_conf(const struct train *t);
 int train_planner_input(const struct train *t, const struct model_conf *model, int world,
     int64_t budget_bytes, struct planner_input *out, struct err *e);

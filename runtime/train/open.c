@@ -126,10 +126,11 @@ static int open_corpus(struct train *t, struct err *e)
     beat_phase(t->door->page, WIRE_PHASE_LOAD);
     const struct objective_loop *loop = t->objective->loop;
     int rc;
-    if ((rc = check_objective(t, e)) || (rc = tok_open(t->weights, &t->tok, e)) ||
-        (rc = tok_write_check(t->weights, e)) || (rc = shape_head(t, e)) ||
-        (rc = train_open_teacher(t, e)) || (rc = train_open_generate(t, e)) ||
-        (rc = open_files(t, e)) || (rc = share_out(t, e)) || (rc = check_schedule(t, e)))
+    if ((rc = check_objective(t, e)) || (rc = train_check_dropout(t, e)) ||
+        (rc = tok_open(t->weights, &t->tok, e)) || (rc = tok_write_check(t->weights, e)) ||
+        (rc = shape_head(t, e)) || (rc = train_open_teacher(t, e)) ||
+        (rc = train_open_generate(t, e)) || (rc = open_files(t, e)) || (rc = share_out(t, e)) ||
+        (rc = check_schedule(t, e)))
         return rc;
     return loop->open_fn ? loop->open_fn(t, e) : 0;
 }
@@ -215,7 +216,7 @@ struct model_conf train_model_conf(struct train *t)
             t->spec->checkpoint.asynchronous || train_copy_period(t) ? saved_bytes : NULL,
         .teacher = t->teacher ? weights_config(t->teacher) : NULL,
         .teacher_label_from = t->teacher_label_from,
-        .dropout = (float)s->dropout,
+        .dropout = train_dropout(t),
         .distill_weight = (float)s->distill.weight,
         .distill_temperature = (float)s->distill.temperature,
     };

@@ -30,7 +30,7 @@ const char jobspecs_train[] = JOBSPECS_HEAD
     "asynchronous: false, inMemoryEverySteps: 3}, restart: {maxRestarts: 3, windowSeconds: 60}, "
     "health: {hangSeconds: 20, stragglerFactor: 3}, "
     "activeDeadlineSeconds: 1000, ttlSecondsAfterFinished: 0, "
-    "train: {method: LoRA, dropout: 0.25, "
+    "train: {method: LoRA, dropout: 0.25, attentionDropout: 0.125, modelDropout: false, "
     "lora: {rank: 4, alpha: 8, dropout: 0.1, rankStabilized: true, "
     "dora: false, quantizedBase: None, targets: [q_proj, k_proj]}, "
     "data: {train: /data/t.txt, validation: /data/v.txt, format: Text, skipBadRecords: 3, "

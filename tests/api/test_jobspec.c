@@ -549,6 +549,8 @@ START_TEST(test_full_training_field_by_field)
     ck_assert_int_eq(s.train.lora.target_count, 2);
     ck_assert_str_eq(s.train.lora.targets[1], "k_proj");
     ck_assert_double_eq(s.train.dropout, 0.25);
+    ck_assert_double_eq(s.train.attention_dropout, 0.125);
+    ck_assert(!s.train.model_dropout);
     ck_assert_double_eq(s.train.lora.dropout, 0.1);
     ck_assert_uint_eq(s.train.seed, 9007199254740991u);
     ck_assert_double_eq(s.train.optimizer.epsilon, 1e-6);

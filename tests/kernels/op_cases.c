@@ -268,11 +268,15 @@ static const int32_t *attention_firsts(
 }
 
 /* shape: b, t, h, g, d, padding of a row, 1: bidirectional, 1: with lengths, a window (-1: none,
-   but documents), keys before the queries */
+   but documents), keys before the queries, of probabilities left out so many 64ths */
 static struct op_attention attention_inputs(struct parity_run *r, const int64_t *s)
 {
     struct op_attention a = {.b = s[0], .tokens = s[1], .h = s[2], .g = s[3], .d = s[4], .t = r->t};
     a.before = s[9];
+    a.drop = (struct op_attention_drop){.p = (float)s[10] / 64,
+        .seed = 1u << 31,
+        .heads = a.h + 1,
+        .keys = a.before + a.tokens + 3};
     int64_t rows = a.b * a.tokens, keys = a.b * (a.before + a.tokens);
     a.scale = 0.2f;
     a.ldq = a.h * a.d + s[5];
@@ -522,9 +526,11 @@ static void case_sample(struct parity_run *r, const int64_t *s)
         {1, 200, 3, 1, 40, 0, 0, 0, -1}, {1, 70, 1, 1, 8, 0, 0, 0, 1}, \
         {2, 100, 2, 1, 33, 3, 0, 1, -1}, {2, 33, 4, 2, 32, 0, 0, 0, 0, 70}, \
         {1, 130, 2, 2, 48, 8, 0, 0, 70, 201}, {2, 70, 2, 1, 128, 0, 0, 0, -1, 90}, \
-        {1, 40, 1, 1, 200, 0, 0, 0, 9, 64}, \
+        {1, 40, 1, 1, 200, 0, 0, 0, 9, 64}, {2, 90, 2, 1, 96, 0, 0, 1, 64}, \
+        {2, 130, 3, 1, 80, 16, 0, 0, 0, 0, 16}, {3, 129, 4, 2, 64, 0, 1, 1, 0, 0, 6}, \
+        {1, 130, 2, 2, 48, 8, 0, 0, 70, 201, 32}, {1, 1, 1, 1, 32, 0, 0, 0, 0, 0, 48}, \
     { \
-        2, 90, 2, 1, 96, 0, 0, 1, 64 \
+        2, 33, 2, 1, 200, 0, 0, 1, -1, 0, 40 \
     }
 /* What kernels/cuda/quant_matmul.cu has a kernel for: types, rows of x (12: 8 and 4), rows of W
    that begin at a multiple of 16 bytes or not; the longest do not fit its shared memory. */

@@ -9,14 +9,15 @@
 #include "tests/kernels/parity.h"
 
 #define OP_CASE_SHAPES 80
+#define OP_CASE_SIZES  11 /* of a shape */
 
 struct op_case {
     const char *name;
     void (*run)(struct parity_run *r, const int64_t *shape);
     enum dtype last;
-    bool by_threads;                    /* its sums may depend on the number of threads */
-    int64_t shapes[OP_CASE_SHAPES][10]; /* ends with a zero first entry */
-    bool blocks;                        /* on CPUs a cache of Q8_0, too, of whole blocks a head */
+    bool by_threads; /* its sums may depend on the number of threads */
+    int64_t shapes[OP_CASE_SHAPES][OP_CASE_SIZES]; /* ends with a zero first entry */
+    bool blocks; /* on CPUs a cache of Q8_0, too, of whole blocks a head */
 };
 
 /* A tolerance: that of F32, or one rounding to the type more. */

@@ -143,7 +143,7 @@ START_TEST(test_less_shared)
 {
     static const struct less {
         const char *name;
-        int64_t shape[10];
+        int64_t shape[OP_CASE_SIZES];
     } cases[] = {
         {"attention", {1, 70, 4, 1, 128}},
         {"attention", {1, 35, 1, 1, 200}},

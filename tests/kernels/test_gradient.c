@@ -279,6 +279,8 @@ static void past_end(const struct op_attention *a, const void *x, int64_t ld, fl
             ((float *)(uintptr_t)x)[row * ld + c] = value;
 }
 
+static struct op_attention_drop dropped; /* of what is checked; p 0: none */
+
 static void check_queries(
     bool bidirectional, const int32_t *length, const int32_t *first, int64_t before)
 {
@@ -290,6 +292,7 @@ static void check_queries(
     a.bidirectional = bidirectional;
     a.length = length;
     a.first = first;
+    a.drop = dropped;
     a.ldq = a.h * a.d;
     a.ldk = a.ldv = a.g * a.d;
     a.q = parity_input(&run, q, DTYPE_F32, 1);
@@ -370,6 +373,25 @@ END_TEST
 START_TEST(test_attention_before_first)
 {
     check_queries(false, NULL, firsts[0], 4);
+}
+END_TEST
+
+/* With what is left out fixed. */
+static const struct op_attention_drop some_dropped = {.p = 0.3f, .seed = 7, .heads = 6, .keys = 13};
+
+START_TEST(test_attention_before_dropout)
+{
+    dropped = some_dropped;
+    check_queries(false, NULL, firsts[0], 4);
+    dropped.p = 0;
+}
+END_TEST
+
+START_TEST(test_attention_bidirectional_dropout)
+{
+    dropped = some_dropped;
+    check_attention(true, (const int32_t[]){9, 5}, NULL);
+    dropped.p = 0;
 }
 END_TEST
 
@@ -755,6 +777,8 @@ int main(void)
     tcase_add_test(t, test_attention_first_lengths);
     tcase_add_test(t, test_attention_before);
     tcase_add_test(t, test_attention_before_first);
+    tcase_add_test(t, test_attention_before_dropout);
+    tcase_add_test(t, test_attention_bidirectional_dropout);
     tcase_add_test(t, test_before_is_attention_of_some);
     tcase_add_test(t, test_first_is_attention_of_fewer);
     tcase_add_test(t, test_swiglu);

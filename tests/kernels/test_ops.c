@@ -115,7 +115,7 @@ END_TEST
 
 /* Shapes of matmul whose widened operands, or whose operands with a result of 16 bits, exceed a
    block, so that they are cut. */
-static const int64_t cut[][10] = {{257, 3, 33000, 0, 1, 1, 5, 2, 3},
+static const int64_t cut[][OP_CASE_SIZES] = {{257, 3, 33000, 0, 1, 1, 5, 2, 3},
     {3, 257, 33000, 1, 0, 1, 0, 3, 7}, {2, 300, 33000, 0, 0, 0, 1, 0, 1},
     {500, 70, 1601, 0, 1, 1, 3, 1, 3}, {395, 83, 1000, 1, 0, 1, 0, 0, 1}};
 #define CUTS (sizeof cut / sizeof *cut)

@@ -263,6 +263,84 @@ START_TEST(dropout_keeps_the_mean)
 }
 END_TEST
 
+/* Of one sequence of random numbers, probabilities left out. */
+static struct op_attention dropping(int64_t tokens, int64_t h, int64_t d)
+{
+    struct op_attention a = {
+        .b = 1, .tokens = tokens, .h = h, .g = h, .d = d, .scale = 1, .bidirectional = true};
+    int64_t count = tokens * h * d;
+    a.ldq = a.ldk = a.ldv = h * d;
+    a.q = parity_input(&run, count, DTYPE_F32, 1);
+    a.k = parity_input(&run, count, DTYPE_F32, 1);
+    a.v = parity_input(&run, count, DTYPE_F32, 1);
+    a.o = parity_space(&run, count, DTYPE_F32);
+    a.lse = parity_space(&run, tokens * h, DTYPE_F32);
+    a.drop = (struct op_attention_drop){.p = 0.3f, .seed = SEED, .heads = h, .keys = tokens};
+    return a;
+}
+
+/* What is left of the probabilities gives, on average over seeds, what all of them do, and of one
+   seed something else; lse is that of all. */
+START_TEST(dropped_probabilities_keep_the_mean)
+{
+    enum { T = 6, H = 2, D = 3, COUNT = T * H * D, SEEDS = 20000 };
+    double mean[COUNT] = {0}, square[COUNT] = {0};
+    begin();
+    struct op_attention a = dropping(T, H, D);
+    float *o = a.o, *lse = a.lse, whole[COUNT], whole_lse[T * H];
+    for (int s = 0; s < SEEDS; s++, a.drop.seed = random_mix(a.drop.seed)) {
+        op_ref_attention(ref, &a);
+        for (int i = 0; i < COUNT; i++) {
+            mean[i] += (double)o[i] / SEEDS;
+            square[i] += (double)o[i] * (double)o[i] / SEEDS;
+        }
+    }
+    memcpy(whole_lse, lse, sizeof whole_lse);
+    memcpy(whole, o, sizeof whole);
+    a.drop.p = 0;
+    op_ref_attention(ref, &a);
+    ck_assert_mem_eq(whole_lse, lse, sizeof whole_lse);
+    ck_assert(memcmp(whole, o, sizeof whole) != 0);
+    for (int i = 0; i < COUNT; i++) {
+        double deviation = sqrt((square[i] - mean[i] * mean[i]) / SEEDS);
+        ck_assert(deviation > 0);
+        ck_assert_msg(fabs(mean[i] - (double)o[i]) < 5 * deviation, "%d: %g, %g of all, +- %g", i,
+            mean[i], (double)o[i], deviation);
+    }
+    end();
+}
+END_TEST
+
+/* Some heads of a layer, and some queries of a sequence, draw what they draw among all. */
+START_TEST(shares_of_attention_drop_the_same)
+{
+    enum { T = 7, H = 4, D = 3, HEAD = 1, BEFORE = 3 };
+    begin();
+    struct op_attention a = dropping(T, H, D), heads, queries;
+    a.bidirectional = false;
+    op_ref_attention(ref, &a);
+    heads = queries = a;
+    heads.h = heads.g = 2;
+    heads.q = (const float *)a.q + HEAD * D;
+    heads.k = (const float *)a.k + HEAD * D;
+    heads.v = (const float *)a.v + HEAD * D;
+    heads.o = parity_space(&run, T * 2 * D, DTYPE_F32);
+    heads.drop.seed = op_random_from(a.drop.seed, HEAD * T * T);
+    op_ref_attention(ref, &heads);
+    for (int i = 0; i < T * 2 * D; i++)
+        ck_assert_float_eq(
+            ((float *)heads.o)[i], ((float *)a.o)[(i / (2 * D) * H + HEAD) * D + i % (2 * D)]);
+    queries.before = BEFORE;
+    queries.tokens = T - BEFORE;
+    queries.q = (const float *)a.q + BEFORE * a.ldq;
+    queries.o = parity_space(&run, queries.tokens * H * D, DTYPE_F32);
+    op_ref_attention(ref, &queries);
+    for (int i = 0; i < queries.tokens * H * D; i++)
+        ck_assert_float_eq(((float *)queries.o)[i], ((float *)a.o)[BEFORE * H * D + i]);
+    end();
+}
+END_TEST
+
 START_TEST(infinite_gradients_change_nothing)
 {
     enum { COUNT = 5 };
@@ -452,6 +530,7 @@ int main(void)
 {
     const TTest *const tests[] = {vocabulary_in_parts, cache_in_pages, rows_in_groups,
         frequencies_are_scaled, both_gelus, dropout_keeps_the_mean,
+        dropped_probabilities_keep_the_mean, shares_of_attention_drop_the_same,
         infinite_gradients_change_nothing, infinite_gradients_leave_the_others_alone,
         adafactor_of_rank_one, drawn_tokens, NULL};
     return unit_run("ref", tests);

@@ -10,7 +10,7 @@
 The first two print a line: who, the dev F1 of each epoch, the test F1, all by seqeval's default mode. DATA holds
 train.conll, dev.conll and test.conll. The loop is plain torch with the model, tokenizer and label alignment of
 transformers: AdamW on all weights with decay 0.01 of matrices, clipped at norm 1, the mean loss of a batch's labels;
-the first piece of a word speaks for it. Dropout is 0 as in ours, which has none; 0.1 is what the published
+the first piece of a word speaks for it. Dropout is 0 as in ours unless a job says otherwise; 0.1 is what the published
 configuration says.
 """
 import argparse

@@ -40,7 +40,7 @@ void oracle_open(struct oracle *o, struct dev *d, struct model *m, const struct 
         ck_assert(!model_read(m, p->name, false, w + p->offset, p->count, &e));
     }
     o->w = widen(w, o->base.elements);
-    o->hidden = (double)c->dropout;
+    o->shares = c->dropout;
     o->seed = c->seed;
     if (c->lora_rank) {
         ck_assert(!lora_tensors(c, &o->lora, &e));
@@ -160,8 +160,21 @@ static void drop(const struct oracle *o, double p, uint64_t seed, const double *
 static void drop_hidden(
     const struct oracle *o, enum tensor_role role, int64_t layer, int64_t n, double *x)
 {
-    if (o->hidden > 0)
-        drop(o, o->hidden, dropout_seed(o->seed, role, layer), x, n, o->config.dim, x);
+    const struct model_dropout *s = &o->shares;
+    float p = role == TENSOR_EMBED  ? s->embed
+        : role == TENSOR_CLASSIFIER ? s->classifier
+                                    : s->residual;
+    if (p > 0)
+        drop(o, (double)p, dropout_seed(o->seed, role, layer), x, n, o->config.dim, x);
+}
+
+/* What dropout makes of the probability of head h, query n and key j. */
+static double kept(const struct oracle *o, int64_t layer, int64_t h, int64_t n, int64_t j)
+{
+    double p = (double)o->shares.attention;
+    int64_t at = ((o->place * o->config.heads + h) * o->t + n) * o->t + j;
+    bool keep = op_random(dropout_seed(o->seed, TENSOR_Q, layer), (uint64_t)at) >= p * 0x1p32;
+    return keep ? 1 / (1 - p) : 0;
 }
 
 /* y (t, out) = x W^T + b + scale (dropout(x) A^T) B^T */
@@ -232,8 +245,8 @@ static void rotate(const struct oracle *o, double *x, int64_t heads)
             }
 }
 
-static void attend(const struct oracle *o, const double *q, const double *k, const double *v,
-    double *out, double *p)
+static void attend(const struct oracle *o, int64_t layer, const double *q, const double *k,
+    const double *v, double *out, double *p)
 {
     int64_t d = o->config.head_dim, heads = o->config.heads, group = heads / o->config.kv_heads;
     int64_t ldq = heads * d, ldk = ldq / group;
@@ -255,6 +268,8 @@ static void attend(const struct oracle *o, const double *q, const double *k, con
                 p[j] = exp(s / sqrt((double)d));
                 sum += p[j];
             }
+            for (int64_t j = from; j < seen && o->shares.attention > 0; j++)
+                p[j] *= kept(o, layer, h, n, j);
             for (int64_t i = 0; i < d; i++) {
                 double y = 0;
 
@@ -328,7 +343,7 @@ static void layer_of(
         rotate(o, q, o->config.heads);
         rotate(o, k, o->config.kv_heads);
     }
-    attend(o, q, k, v, att, up + n * o->config.ffn_dim);
+    attend(o, layer, q, k, v, att, up + n * o->config.ffn_dim);
     linear(o, layer, "self_attn.o_proj", att, ldq, y, c);
     drop_hidden(o, TENSOR_NORM_ATTENTION, layer, n, y);
     join(o, stem, x, y);

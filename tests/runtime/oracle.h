@@ -11,18 +11,18 @@
 
 struct oracle {
     struct model_config config;
-    struct tensors base, lora; /* names and places of what follows */
-    double *w, *factors;       /* to be changed at will; factors NULL without LoRA */
-    double scale;              /* alpha / r */
-    double hidden;             /* dropout of embeddings, sub-layers, what a classifier reads */
-    double dropout;            /* of the input of A */
-    uint64_t seed;             /* of dropout */
-    int64_t place;             /* of the batch's first sequence in the order of training */
-    int64_t b, t;              /* sequences and their length */
-    const int32_t *lengths;    /* (b) how much of each exists; NULL: all */
-    const int32_t *first;      /* (b, t) where documents begin; NULL: at 0 */
-    const int32_t *begins;     /* (t) of the sequence in work; or NULL */
-    int64_t there;             /* of the sequence in work */
+    struct tensors base, lora;   /* names and places of what follows */
+    double *w, *factors;         /* to be changed at will; factors NULL without LoRA */
+    double scale;                /* alpha / r */
+    struct model_dropout shares; /* of embeddings, sub-layers, attention, what a classifier reads */
+    double dropout;              /* of the input of A */
+    uint64_t seed;               /* of dropout */
+    int64_t place;               /* of the batch's first sequence in the order of training */
+    int64_t b, t;                /* sequences and their length */
+    const int32_t *lengths;      /* (b) how much of each exists; NULL: all */
+    const int32_t *first;        /* (b, t) where documents begin; NULL: at 0 */
+    const int32_t *begins;       /* (t) of the sequence in work; or NULL */
+    int64_t there;               /* of the sequence in work */
     double *work, *dropped;
 };
 

@@ -94,7 +94,8 @@ static struct model_conf training(struct model_config config, int variant)
         .recompute = variant / 16 % 3,
         .lora_rank = variant & 2 ? 3 : 0,
         .lora_alpha = 3,
-        .dropout = variant & 8 ? 0.1f : 0,
+        .dropout = variant & 8 ? (struct model_dropout){0.1f, 0.1f, 0.1f, 0.1f}
+                               : (struct model_dropout){.embed = 0},
         .lora_dropout = variant & 4 ? 0.1f : 0,
         .lora_adaptive = variant & 4,
         .lora_dora = !(variant & 4) && config.activation == ACTIVATION_SWIGLU,
@@ -168,7 +169,7 @@ START_TEST(shares_of_mixtures_take_their_plan)
         struct model_conf c = training(whole, i * 5 % 16 & ~4);
         struct optim_conf oc = {.steps = 1, .name = OPTIMIZER_ADAMW};
         c.lora_dora = false;
-        c.dropout = 0;
+        memset(&c.dropout, 0, sizeof c.dropout);
         c.micro_sequences = 3;
         c.sequence_length = 12;
         c.contexts = 1 + i / 8;

@@ -255,8 +255,8 @@ static void check_conf(const char *kind, const struct model_conf *conf)
     pass_set_place(s.pass, PLACE);
     pass_zero_gradient(s.pass);
     ck_assert(!pass_step(s.pass, TINY_B, &in, 1, true, &sum, &e));
-    if (conf->dropout > 0 || conf->lora_dropout > 0) /* of training only */
-        ck_assert(fabs(sum / loss_of(s.pass, conf) - 1) > 1e-5);
+    if (conf->dropout.residual > 0 || conf->dropout.attention > 0 || conf->lora_dropout > 0)
+        ck_assert(fabs(sum / loss_of(s.pass, conf) - 1) > 1e-5); /* of training only */
     else
         ck_assert_double_eq_tol(sum, loss_of(s.pass, conf), 1e-12);
     ck_assert_double_eq_tol(sum, oracle_loss(&s.o, inputs, labels), 1e-6 * sum);
@@ -386,6 +386,11 @@ START_TEST(scaled_frequencies)
 }
 END_TEST
 
+static struct model_dropout all_places(float p)
+{
+    return (struct model_dropout){p, p, p, p};
+}
+
 /* Two micro-batches give the gradient of one: differences come from rounding only. */
 static void check_micro_batches(
     struct model_config config, const char *const *targets, float dropout)
@@ -398,7 +403,7 @@ static void check_micro_batches(
 
     ck_assert(!dev_open("cpu", 0, 2, &d, &e));
     struct model_conf c = conf_of(config, targets, DTYPE_F32);
-    c.dropout = dropout / 2;
+    c.dropout = all_places(dropout / 2);
     c.lora_dropout = dropout;
     pass = open(d, &c);
     n = model_trainable(pass_model(pass));
@@ -530,23 +535,24 @@ START_TEST(lora_with_dropout)
 }
 END_TEST
 
-/* Of embeddings, sub-layers and what a classifier reads, with norms before and behind; of pooled
-   and last tokens; beside LoRA's own. */
-START_TEST(hidden_dropout)
+/* Of embeddings, sub-layers, probabilities and what a classifier reads, with norms before and behind;
+   of pooled and last tokens; of heads in groups, through a window; beside LoRA's own. */
+START_TEST(dropout_of_all)
 {
     static const char *const some[] = {"q_proj", "o_proj", "down_proj", NULL};
     const struct model_config each[] = {
-        tiny_gpt2(), tiny_bert(), tiny_texts(), shape_of("tiny-last")};
+        tiny_gpt2(), tiny_bert(), tiny_texts(), shape_of("tiny-last"), shape_of("tiny-mistral")};
     struct model_conf c;
-
     for (size_t i = 0; i < sizeof each / sizeof *each; i++) {
         c = conf_of(each[i], NULL, DTYPE_F32);
-        c.dropout = 0.25f;
+        c.dropout = all_places(0.25f);
         check_conf(i ? "cpu" : "cuda", &c);
     }
     c = conf_of(tiny_config(true), some, DTYPE_F32);
-    c.dropout = 0.25f;
+    c.dropout = (struct model_dropout){0.125f, 0.25f, 0.5f, 0};
     c.lora_dropout = 0.5f;
+    check_conf("cpu", &c);
+    c.dropout = (struct model_dropout){.attention = 0.25f};
     check_conf("cpu", &c);
 }
 END_TEST
@@ -602,7 +608,8 @@ static void check_recomputation(const char *kind, struct model_config config)
         c.config.layers = 2;
         c.micro_sequences = 2;
         c.sequence_length = 5;
-        c.dropout = i % 2 ? 0 : 0.25f;
+        c.dropout = all_places(i % 2 ? 0 : 0.25f);
+        c.dropout.attention = 0.25f;
         c.lora_dropout = 0.25f;
         mem_autofree float *kept = step_of(kind, &c, &bytes);
 
@@ -788,6 +795,6 @@ int main(void)
             labels_above_a_causal_model, norms_of_heads, window, scaled_frequencies,
             documents_see_nothing_of_each_other, documents_of_one_step_are_not_those_of_the_next,
             reference_kernels, reference_kernels_gpt2, lora_everywhere, lora_on_some,
-            lora_with_dropout, hidden_dropout, micro_batches_add_up, recomputation_changes_no_bit,
+            lora_with_dropout, dropout_of_all, micro_batches_add_up, recomputation_changes_no_bit,
             half_precision_is_near, shorter_rows_are_the_same_step, vocabulary_of_50257, NULL});
 }

@@ -75,6 +75,8 @@ START_TEST(what_changes_the_arithmetic_counts)
     CHANGE("spec.train.lora.rank", s.train.lora.rank = 5);
     CHANGE("spec.train.lora.alpha", s.train.lora.alpha = 4);
     CHANGE("spec.train.dropout", s.train.dropout = 0.1);
+    CHANGE("spec.train.attentionDropout", s.train.attention_dropout = 0.1);
+    CHANGE("spec.train.modelDropout", s.train.model_dropout = true);
     CHANGE("spec.train.lora.dropout", s.train.lora.dropout = 0.1);
     CHANGE("spec.train.lora.rankStabilized", s.train.lora.rank_stabilized = true);
     CHANGE("spec.train.lora.dora", s.train.lora.dora = true);

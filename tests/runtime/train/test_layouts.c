@@ -4,7 +4,7 @@
  * thirty losses beside one rank's, and each tensor's gradient, a tenth of which AdamW's first
  * moment is after one step. Eight layouts save, and eight go on from each: the next loss beside
  * that of the layout that saved; and all that they then hold equal, to the bit, to what they come
- * to from the same elements in whole tensors that one rank wrote. Stops at any step.
+ * to from the same elements in whole tensors that one rank wrote. Stops at any step. With dropout.
  * needs: sample
  */
 #include "runtime/train/train.h"
@@ -51,6 +51,8 @@ static const char *cells_text(const struct cells *x)
     return t;
 }
 
+static bool dropping; /* what is trained leaves out embeddings, sub-layers and probabilities */
+
 static struct jobspec job(const char *run, const char *config, const struct cells *x)
 {
     struct jobspec s = training_job(run);
@@ -62,6 +64,10 @@ static struct jobspec job(const char *run, const char *config, const struct cell
     s.train.evaluate_every_steps = 0;
     s.train.exported_by = "nobody";
     s.train.optimizer.clip_norm = 0;
+    if (dropping) {
+        s.train.dropout = 0.1;
+        s.train.attention_dropout = 0.2;
+    }
     s.parallelism.tensor = x->tensor;
     s.parallelism.pipeline = x->pipeline;
     s.parallelism.virtual_stages = x->chunks;
@@ -196,6 +202,29 @@ START_TEST(mixtures_learn_what_one_rank_learns)
 }
 END_TEST
 
+/* What is left out, too, whoever computes it. */
+START_TEST(any_layout_leaves_out_the_same)
+{
+    static const struct cells some[] = {{.world = 2}, {.world = 2, .tensor = 2},
+        {.world = 2, .pipeline = 2}, {.world = 2, .pipeline = 2, .chunks = 2},
+        {.world = 2, .context = 2}, {.world = 2, .zero = 3},
+        {.world = 4, .tensor = 2, .context = 2}, {.world = 4, .context = 4},
+        {.world = 8, .tensor = 2, .pipeline = 2, .context = 2}};
+    static const struct cells of_experts[] = {
+        {.world = 2, .expert = 2}, {.world = 4, .context = 2, .expert = 2}};
+    struct cells taken[MOST];
+    sample_print();
+    dropping = true;
+    compare(LLAMA, taken, choose(some, COUNT(some), 2, 8, taken), "llama, dropping");
+    if (sample_takes(0))
+        compare(GPT2, taken, choose(some, COUNT(some), 1, 9, taken), "gpt2, dropping");
+    if (sample_takes(1))
+        compare(MIXTRAL, taken, choose(of_experts, COUNT(of_experts), 1, 10, taken),
+            "mixtral, dropping");
+    dropping = false;
+}
+END_TEST
+
 /* -- from any layout to any other -- */
 
 #define SAVED 6
@@ -294,11 +323,13 @@ START_TEST(a_stop_at_any_step_costs_no_bit)
     uint64_t random = sample_setting("LLMJOB_SEED") * 8 + 7;
     struct cells taken[MOST];
     sample_print();
+    dropping = sample_takes(2);
     for (int i = 0, n = choose(layouts, COUNT(layouts), 1, 7, taken); i < n; i++) {
         int stop = 1 + (int)(random_next(&random) % (STEPS - 3));
         struct jobspec whole = job("straight", LLAMA, &taken[i]),
                        cut = job("cut", LLAMA, &taken[i]);
-        printf("%s, stopped after step %d\n", cells_text(&taken[i]), stop);
+        printf("%s%s, stopped after step %d\n", cells_text(&taken[i]), dropping ? ", dropping" : "",
+            stop);
         run_until(&whole, &taken[i], 1, 0);
         run_until(&cut, &taken[i], 1, stop);
         run_until(&cut, &taken[i], 2, 0);
@@ -311,6 +342,7 @@ START_TEST(a_stop_at_any_step_costs_no_bit)
         forget(&whole);
         forget(&cut);
     }
+    dropping = false;
 }
 END_TEST
 
@@ -319,5 +351,6 @@ int main(void)
     return unit_run_divided(&(struct unit){"layouts", 1500, training_setup, training_teardown},
         (const TTest *const[]){each_axis_learns_what_one_rank_learns,
             products_of_axes_learn_what_one_rank_learns, mixtures_learn_what_one_rank_learns,
-            any_layout_goes_on_from_what_any_saved, a_stop_at_any_step_costs_no_bit, NULL});
+            any_layout_leaves_out_the_same, any_layout_goes_on_from_what_any_saved,
+            a_stop_at_any_step_costs_no_bit, NULL});
 }

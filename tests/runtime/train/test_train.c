@@ -351,6 +351,8 @@ START_TEST(dropout_follows_the_samples)
 
     one.train.lora.dropout = two.train.lora.dropout = cut.train.lora.dropout = 0.2;
     one.train.dropout = two.train.dropout = cut.train.dropout = 0.1;
+    one.train.attention_dropout = two.train.attention_dropout = 0.15;
+    cut.train.attention_dropout = 0.15;
     a = training_run_whole(&one, 1);
     b = training_run_whole(&two, 2);
     c = interrupted(&cut, 2, 2);
