@@ -667,8 +667,8 @@ int jobspec_read_file(const char *path, struct arena *a, struct jobspec *out, st
 {
     json_auto struct json *documents = NULL;
     int rc = yaml_read_file(path, LIMIT_JOB_FILE_BYTES, &documents, e);
-    if (rc)
-        return rc;
+    if (rc) /* a person wrote it */
+        return rc == -ERR_DATA && e ? -(int)(e->code = ERR_USER) : rc;
     const struct json *job = NULL;
     json_each (document, documents) {
         const char *kind = json_str(document, "kind", NULL);

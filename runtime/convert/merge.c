@@ -40,6 +40,13 @@ static bool says_something(const struct json *v)
         !(text && (!*text || !strcmp(text, "none")));
 }
 
+/* Is it no regular expression, but for the points of a name? */
+static bool is_plain(const char *pattern)
+{
+    return !pattern[strspn(
+        pattern, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.")];
+}
+
 static int check_config(struct merge *m, struct err *e)
 {
     static const char *const refused[] = {"lora_bias", "bias", "modules_to_save",
@@ -68,8 +75,7 @@ static int check_config(struct merge *m, struct err *e)
         if (!json_is_number(v))
             return err_set(
                 e, ERR_DATA, "%s: alpha_pattern \"%.60s\" is no number", m->folder, json_key(v));
-        if (json_key(v)[strspn(
-                json_key(v), "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.")])
+        if (!is_plain(json_key(v)))
             return err_set(e, ERR_DATA,
                 "%s: alpha_pattern \"%.60s\": expressions are not supported", m->folder,
                 json_key(v));
@@ -78,15 +84,35 @@ static int check_config(struct merge *m, struct err *e)
 }
 
 /* A pattern names the end of a module's name, whole components of it. */
-static double alpha_of(const struct merge *m, const char *module)
+static double number_of(const struct merge *m, const char *patterns, const char *module,
+    const char *key, double fallback)
 {
     size_t n = strlen(module);
-    json_each (v, json_get(m->config, "alpha_pattern")) {
+    json_each (v, json_get(m->config, patterns)) {
         size_t k = strlen(json_key(v));
         if (n >= k && !strcmp(module + n - k, json_key(v)) && (n == k || module[n - k - 1] == '.'))
             return json_number_value(v);
     }
-    return json_num(m->config, "lora_alpha", 8);
+    return json_num(m->config, key, fallback);
+}
+
+static double alpha_of(const struct merge *m, const char *module)
+{
+    return number_of(m, "alpha_pattern", module, "lora_alpha", 8);
+}
+
+/* Of the ranks that AdaLoRA leaves over the tensors alone tell, and of those that expressions name
+   only peft. */
+static int check_rank(const struct merge *m, const char *module, int64_t rank, struct err *e)
+{
+    json_each (v, json_get(m->config, "rank_pattern"))
+        if (!is_plain(json_key(v)))
+            return 0;
+    double says = number_of(m, "rank_pattern", module, "r", (double)rank);
+    if (m->adaptive || says == (double)rank)
+        return 0;
+    return err_set(e, ERR_DATA, "%s: %.100s has rank %lld, and adapter_config.json says %g",
+        m->folder, module, (long long)rank, says);
 }
 
 /* -- factors -- */
@@ -138,6 +164,8 @@ static int take_factors(struct merge *m, const struct tensor *t, const struct fa
     if ((rc = check_shape(m, a, rank, t->shape[1], e)) || (rc = check_shape(m, b, out, rank, e)))
         return rc;
     snprintf(module, sizeof module, "%.*s", (int)(strlen(p->name) - strlen(".weight")), p->name);
+    if ((rc = check_rank(m, module, rank, e)))
+        return rc;
     double root = json_bool(m->config, "use_rslora", false) ? sqrt((double)rank) : (double)rank;
     x->scale = (float)(alpha_of(m, module) / root);
     x->rank = rank;

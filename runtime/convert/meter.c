@@ -25,13 +25,15 @@ static int go_on(void *user, struct err *e)
 static int open_tokens(
     struct meter *m, const char *text, enum data_format format, const char *folder, struct err *e)
 {
+    static const struct err running = {
+        .code = ERR_USER, .text = "a model is measured on running text"};
     char path[LIMIT_PATH_BYTES];
     struct tokens tokens;
     uint64_t key;
     const struct corpus c = {.path = text,
         .format = format,
         .tok = m->tok,
-        .chat_missing = "a model is measured on running text",
+        .no_chat = &running,
         .folder = folder,
         .progress = {go_on, m}};
     int rc;

@@ -244,7 +244,7 @@ static int add_row(struct making *m, enum record kind, const struct json *v, str
     int64_t learnt = 0;
     int rc;
     if (kind == RECORD_MESSAGES && !c->chat)
-        rc = err_set(e, ERR_USER, "\"messages\" need a chat template: %s", c->chat_missing);
+        rc = pair_refuse_chat(c->no_chat, e);
     else if (kind == RECORD_MESSAGES)
         rc = dialogue_messages(c->tok, c->chat, json_get(v, "messages"), &m->ids, &learnt, e);
     else
@@ -263,7 +263,7 @@ static int add_pair(struct making *m, const struct json *v, struct err *e)
     const struct corpus *c = m->c;
     struct pair p;
     const int32_t *at;
-    int rc = pair_encode(c->tok, c->chat, c->chat_missing, v, &m->ids, &p, e);
+    int rc = pair_encode(c->tok, c->chat, c->no_chat, v, &m->ids, &p, e);
     if (rc)
         return rc;
     at = m->ids.id;

@@ -22,11 +22,11 @@ struct corpus {
     const char *path;
     enum data_format format;
     const struct tok *tok;
-    struct chat *chat;        /* NULL: the model has no template, because of ... */
-    const char *chat_missing; /* ... this, a sentence */
-    bool pairs;               /* of preferences */
-    int64_t skip;             /* bad records of JSONL that may be left out */
-    const char *folder;       /* of files of tokens */
+    struct chat *chat;         /* NULL: the model has no template, because of ... */
+    const struct err *no_chat; /* ... this, whose class is that of records that need one */
+    bool pairs;                /* of preferences */
+    int64_t skip;              /* bad records of JSONL that may be left out */
+    const char *folder;        /* of files of tokens */
     struct tokens_progress progress;
 };
 

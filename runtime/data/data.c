@@ -6,6 +6,7 @@
  * size computes any position. Thread: read-only after open.
  */
 #include "runtime/data/internal.h"
+#include "runtime/data/source.h"
 
 #include "base/mem.h"
 #include "base/random.h"
@@ -139,6 +140,9 @@ void data_skip_mark(const struct io_map *map, const char **text, size_t *size)
 int data_text_open(const char *path, struct data_text *out, struct err *e)
 {
     struct data_text t = {.at = NULL};
+    if (source_stem(path) != strlen(path))
+        return err_set(e, ERR_USER,
+            "%s: packed files are read as text without labels alone: unpack it first", path);
     int rc = io_map(path, &t.map, e);
     if (rc)
         return rc;

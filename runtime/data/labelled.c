@@ -229,8 +229,8 @@ static int next_record(struct labelled *l, struct labelled_text *out, struct err
         label = n == l->label ? f : label;
     }
     if (n != l->columns)
-        return err_set(e, ERR_DATA, "%s: line %lld: %d columns, but the first line names %d",
-            l->path, (long long)line, n, l->columns);
+        return err_set(e, ERR_DATA, "%s: line %lld: %d column%s, but the first line names %d",
+            l->path, (long long)line, n, n == 1 ? "" : "s", l->columns);
     const char *row = buf_cstr(&l->row);
     struct labelled_text t = {.text = row + text.from,
         .label = row + label.from,

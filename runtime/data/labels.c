@@ -193,6 +193,8 @@ int data_labels_learn_texts(
     int rc = data_labelled_each(path, format, false, learn_text, &x, e);
     if (rc)
         return rc;
+    if (l->arity == DATA_ARITY_OPEN)
+        return err_set(e, ERR_DATA, "%s: no text in it", path);
     if (l->arity != DATA_ARITY_SEVERAL)
         return refuse_one(l, path, "text", e);
     if (l->count)

@@ -112,8 +112,15 @@ static int encode_messages(const struct tok *t, struct chat *c, const struct jso
     return 0;
 }
 
-int pair_encode(const struct tok *t, struct chat *c, const char *missing, const struct json *record,
-    struct tok_ids *out, struct pair *p, struct err *e)
+/* One that is damaged says so itself. */
+int pair_refuse_chat(const struct err *missing, struct err *e)
+{
+    return err_set(e, missing->code, "%s%s",
+        missing->code == ERR_USER ? "messages need a chat template: " : "", missing->text);
+}
+
+int pair_encode(const struct tok *t, struct chat *c, const struct err *missing,
+    const struct json *record, struct tok_ids *out, struct pair *p, struct err *e)
 {
     const struct json *prompt = json_get(record, "prompt");
     const struct json *const both[] = {json_get(record, answers[0]), json_get(record, answers[1])};
@@ -126,6 +133,6 @@ int pair_encode(const struct tok *t, struct chat *c, const char *missing, const 
             "\"chosen\", \"rejected\" and \"prompt\", where there is one, must all be strings or "
             "all lists of messages");
     if (!c)
-        return err_set(e, ERR_USER, "messages need a chat template: %s", missing);
+        return pair_refuse_chat(missing, e);
     return encode_messages(t, c, prompt, both, out, p, e);
 }

@@ -20,11 +20,13 @@ struct pair {
     int64_t learnt[2]; /* of each, offset of the first id that is learnt */
 };
 
+/* Messages in a record, and no chat template because of `missing`, whose class it is. */
+int pair_refuse_chat(const struct err *missing, struct err *e);
 bool pair_is(const struct json *record); /* has both answers */
 /* Appends both documents' ids, ~id where nothing is learnt. c NULL: the model has no chat template,
- * because of `missing`; ERR_USER where one is needed. ERR_DATA: the record is no pair, its answers
+ * because of `missing`, whose class it is where one is needed. ERR_DATA: the record is no pair, its answers
  * are the same, or nothing of one is learnt. */
-int pair_encode(const struct tok *t, struct chat *c, const char *missing, const struct json *record,
-    struct tok_ids *out, struct pair *p, struct err *e);
+int pair_encode(const struct tok *t, struct chat *c, const struct err *missing,
+    const struct json *record, struct tok_ids *out, struct pair *p, struct err *e);
 
 #endif

@@ -9,6 +9,7 @@
 #include "base/io.h"
 #include "api/limits.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "runtime/text/chat_ast.h"
 #include "runtime/files/gguf.h"
 #include "runtime/files/hash.h"
@@ -114,18 +115,22 @@ static int open_gguf(const struct weights *w, struct chat **out, struct err *e)
     mem_autofree char *bos = gguf_token(g, weights_config(w)->bos_id);
     mem_autofree char *eos = gguf_token(g, weights_config(w)->eos_id);
     if (!text)
-        return err_set(e, ERR_DATA, "the model has no chat template");
-    return chat_parse(text, bos, eos, out, e);
+        return err_set(e, ERR_USER, "the model has no chat template");
+    return chat_parse(text, bos, eos, out, e) ? err_wrap(e, "%s", gguf_path(g)) : 0;
 }
 
-/* A template, or the one named "default" of a list of them. */
-static const char *config_template(const struct json *config)
+/* A template, or the one named "default" of a list of them; NULL: there is none. */
+static int config_template(
+    const struct json *config, const char *path, const char **out, struct err *e)
 {
     const struct json *v = json_get(config, "chat_template");
+    if (v && !json_is_null(v) && !json_is_string(v) && !json_is_array(v))
+        return err_set(e, ERR_DATA, "%s: chat_template is neither a text nor a list", path);
+    *out = json_string_value(v);
     json_each (item, json_is_array(v) ? v : NULL)
         if (!strcmp(json_str(item, "name", ""), "default"))
-            return json_str(item, "template", NULL);
-    return json_string_value(v);
+            *out = json_str(item, "template", NULL);
+    return 0;
 }
 
 static const char *config_token(const struct json *config, const char *key)
@@ -137,7 +142,8 @@ static const char *config_token(const struct json *config, const char *key)
 struct chat_files { /* of a folder */
     struct json *config;
     struct buf jinja;
-    const char *text; /* the template, in one of them; NULL: there is none */
+    const char *text;            /* the template, in one of them; NULL: there is none */
+    char path[LIMIT_PATH_BYTES]; /* of that one */
 };
 
 static void close_files(struct chat_files *f)
@@ -158,14 +164,17 @@ static int open_files(const char *folder, struct chat_files *f, struct err *e)
             LIMIT_PATH_BYTES)
         return err_set(e, ERR_DATA, "%s: path too long", folder);
     int rc = 0;
+    bool own = io_exists(jinja_path);
+    memcpy(f->path, own ? jinja_path : config_path, sizeof f->path);
     if (io_exists(config_path))
         rc = json_read_file_within(config_path, CONFIG_LIMIT, CONFIG_VALUES, &f->config, e);
-    f->text = config_template(f->config);
-    if (!rc && io_exists(jinja_path)) {
-        rc = io_read_file(jinja_path, TEMPLATE_LIMIT, &f->jinja, e);
-        f->text = buf_cstr(&f->jinja);
-    }
-    return rc;
+    if (rc || !own)
+        return rc ? rc : config_template(f->config, config_path, &f->text, e);
+    rc = io_read_file(jinja_path, TEMPLATE_LIMIT, &f->jinja, e);
+    f->text = buf_cstr(&f->jinja);
+    return !rc && utf8_valid_prefix(f->jinja.data, f->jinja.len) != f->jinja.len
+        ? err_set(e, ERR_DATA, "%s: invalid UTF-8", jinja_path)
+        : rc;
 }
 
 int chat_open_folder(const char *folder, struct chat **out, struct err *e)
@@ -173,10 +182,11 @@ int chat_open_folder(const char *folder, struct chat **out, struct err *e)
     struct chat_files f;
     int rc = open_files(folder, &f, e);
     if (!rc && !f.text)
-        rc = err_set(e, ERR_DATA, "the model has no chat template");
-    if (!rc)
-        rc = chat_parse(f.text, config_token(f.config, "bos_token"),
-            config_token(f.config, "eos_token"), out, e);
+        rc = err_set(e, ERR_USER, "the model has no chat template");
+    else if (!rc &&
+        chat_parse(f.text, config_token(f.config, "bos_token"), config_token(f.config, "eos_token"),
+            out, e))
+        rc = err_wrap(e, "%s", f.path);
     close_files(&f);
     return rc;
 }

@@ -31,7 +31,7 @@ struct chat;
 struct weights;
 
 int chat_open(struct weights *w, struct chat **out,
-    struct err *e); /* ERR_DATA when the model has no template */
+    struct err *e); /* ERR_USER when the model has no template */
 /* chat_template.jinja, or tokenizer_config.json's chat_template, of a folder */
 int chat_open_folder(const char *folder, struct chat **out, struct err *e);
 /* Its text, for the caller to free; NULL: there is none. */

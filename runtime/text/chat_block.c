@@ -375,8 +375,11 @@ static struct chat_node *parse_body(
     }
     if (first && first->height < height)
         first->height = height;
-    if (!found && ends[0])
+    if (!found && ends[0]) {
+        while (ends[1])
+            ends++; /* to what ends it in any case */
         chat_lex_fail(p, line, "a block does not end: expected", ends[0]);
+    }
     p->depth--;
     *end = found ? found : "";
     return first;

@@ -10,7 +10,7 @@ $(IMAGE): $(PROGRAMS) image/rootfs image/pack
 # The tests that share one cluster: test_manifests before there is a controller that acts on what it
 # makes, test_main_job when little else computes, test_teardown last. Those that need none are run beside it.
 e2e_test  = $(1:%=tests/e2e/test_%.sh)
-E2E_ALONE   := $(call e2e_test,standalone token_classification sequence_classification masked_lm matching chat convert compression evaluate openai openai_node embeddings support samples search)
+E2E_ALONE   := $(call e2e_test,standalone token_classification sequence_classification masked_lm matching chat convert compression evaluate openai openai_node embeddings support samples search bad_input)
 e2e_first   := $(call e2e_test,manifests)
 e2e_last    := $(call e2e_test,main_job teardown)
 E2E_CLUSTER := $(e2e_first) $(filter-out $(E2E_ALONE) $(e2e_first) $(e2e_last),$(wildcard tests/e2e/test_*.sh)) $(e2e_last)

@@ -301,6 +301,8 @@ START_TEST(what_is_not_merged_is_refused)
     refuse("expressions are not supported");
     write_adapter(llama, 4, DTYPE_F32, "\"alpha_pattern\":{\"q_proj\":\"3\"}");
     refuse("\"q_proj\" is no number");
+    write_adapter(llama, 4, DTYPE_F32, "\"rank_pattern\":{\"mlp.down_proj\":7}");
+    refuse("model.layers.0.mlp.down_proj has rank 3, and adapter_config.json says 7");
     write_adaptive("{\"peft_type\":\"ADALORA\",\"use_dora\":true}");
     refuse("an ADALORA with use_dora is not merged");
     write_adaptive("{\"peft_type\":\"IA3\"}");

@@ -18,6 +18,8 @@
 #include <dirent.h>
 #include <sys/stat.h>
 
+static const struct err no_chat = {.code = ERR_USER, .text = "it has none"};
+
 static char folder[64], path[100], cache[100];
 static struct tok *tok;
 static uint64_t key;
@@ -361,7 +363,7 @@ static const char *told_of(
     const struct corpus c = {.path = path,
         .format = FORMAT_AUTO,
         .tok = tok,
-        .chat_missing = "it has none",
+        .no_chat = &no_chat,
         .skip = skip,
         .folder = cache};
     if (!corpus_tokenize(&c, &key, &e) && !tokens_path(cache, key, tokens, &e))
@@ -449,8 +451,8 @@ START_TEST(bad_records_are_left_out_as_far_as_allowed)
         {"a.jsonl", GOOD "{\"prompt\":\"a\",\"completion\":\"b\"}\n", 0,
             "line 2: has \"prompt\" and \"completion\", but lines before it \"text\""},
         {"a.jsonl", GOOD "{\"prompt\":\"a\",\"completion\":\"b\"}\n", 1, ""},
-        {"a.jsonl", "{\"messages\":[]}\n", 0, "line 1: \"messages\" need a chat template: it has"},
-        {"a.jsonl", "{\"messages\":[]}\n" GOOD, 1, "\"messages\" need a chat template: it has"},
+        {"a.jsonl", "{\"messages\":[]}\n", 0, "line 1: messages need a chat template: it has"},
+        {"a.jsonl", "{\"messages\":[]}\n" GOOD, 1, "messages need a chat template: it has"},
         {"a.txt", "abcdef", 1, "spec.train.data.skipBadRecords: text is one stream"},
     };
     setup("unused.txt", "x", 1);

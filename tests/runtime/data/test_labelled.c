@@ -127,7 +127,7 @@ START_TEST(what_is_no_such_file_is_refused_with_its_line)
         {"a.csv", "text;label\na;x\n", "a.csv: line 1: names no column \"text\""},
         {"a.csv", "text,label,text\n", "a.csv: two columns \"text\""},
         {"a.csv", "text,label,label\n", "a.csv: two columns \"label\""},
-        {"a.csv", "text,label\na,x\nb\n", "line 3: 1 columns, but the first line names 2"},
+        {"a.csv", "text,label\na,x\nb\n", "line 3: 1 column, but the first line names 2"},
         {"a.csv", "text,label\n\"a\nb\",x\nc,d,e\n", "line 4: 3 columns, but the first line"},
         {"a.csv", "text,label\na,x\n\"b,x\nc,y\n", "line 3: a quote that nothing closes"},
         {"a.csv", "text,label\n\"a\" b,x\n", "line 2: text behind a closing quote"},

@@ -135,7 +135,7 @@ START_TEST(bad_files_are_refused)
         {"a,b,label\nx,y,2\n", "a.csv: line 2: a label of a pair is a number from 0 to 1"},
         {"a,b,label\nx,y,1\nx,y,\n", "a.csv: line 3: a label of a pair is a number"},
         {"a,b,label\nx,y,0.5x\n", "a.csv: line 2: a label of a pair is a number"},
-        {"a,b\nx\n", "a.csv: line 2: 1 columns"},
+        {"a,b\nx\n", "a.csv: line 2: 1 column"},
     };
     struct data *d;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

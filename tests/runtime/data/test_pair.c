@@ -14,6 +14,8 @@
 #include "tests/runtime/golden.h"
 #include "tests/unit.h"
 
+static const struct err no_chat = {.code = ERR_USER, .text = "it has none"};
+
 #define CHATML \
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}" \
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -74,7 +76,7 @@ static const char *marked(const char *template, const char *text)
     if (template)
         ck_assert_msg(!chat_parse(template, NULL, "<|im_end|>", &c, &e), "%s", e.text);
     ck_assert_msg(!json_parse(text, strlen(text), &record, &e), "%s: %s", text, e.text);
-    int rc = pair_encode(t, c, "it has none", record, &ids, &p, &e);
+    int rc = pair_encode(t, c, &no_chat, record, &ids, &p, &e);
     if (rc) {
         ck_assert(rc == (template ? -ERR_DATA : -ERR_USER));
         buf_str(&out, e.text);
@@ -165,7 +167,7 @@ static int open_pairs(
     const struct corpus c = {.path = path,
         .format = FORMAT_AUTO,
         .tok = t,
-        .chat_missing = "it has none",
+        .no_chat = &no_chat,
         .pairs = pairs,
         .skip = skip,
         .folder = cache};

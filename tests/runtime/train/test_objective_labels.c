@@ -705,7 +705,7 @@ START_TEST(adapters_learn_texts_below_a_pooler_that_is_there)
     refused(&s, EXIT_CLASS_USER, "spec.train.objective: SequenceClassification needs");
     s = texts_job("refused");
     golden_write(s.train.data.test, "text\tlabel\na\n", 13);
-    refused(&s, EXIT_CLASS_DATA, "test.tsv: line 2: 1 columns");
+    refused(&s, EXIT_CLASS_DATA, "test.tsv: line 2: 1 column");
 }
 END_TEST
 
