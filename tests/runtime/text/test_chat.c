@@ -39,14 +39,16 @@ static struct chat *open_group(const struct json *group)
     return c;
 }
 
-static void check_case(struct chat *c, const struct json *group, const struct json *v)
+/* said: messages, tools where there are any, and whether the assistant's turn is begun. */
+static void check_case(
+    struct chat *c, const struct json *group, const struct json *said, const struct json *v)
 {
     buf_auto struct buf out;
     buf_init(&out, 1 << 20);
     buf_str(&out, "before ");
     struct err e = {0};
-    int rc = chat_render_tools(c, json_get(v, "messages"), json_get(v, "tools"),
-        json_bool(v, "add_generation_prompt", false), &out, &e);
+    int rc = chat_render_tools(c, json_get(said, "messages"), json_get(said, "tools"),
+        json_bool(said, "add_generation_prompt", false), &out, &e);
     const char *want = json_str(v, "text", NULL), *name = json_str(group, "template", "");
     if (!want) {
         int code = json_bool(v, "raised", false) ? -ERR_USER : -ERR_DATA;
@@ -64,19 +66,27 @@ static void check_case(struct chat *c, const struct json *group, const struct js
 
 START_TEST(renders_equal_jinja2)
 {
-    json_auto struct json *groups = golden_json(GOLDEN "chat.json");
+    json_auto struct json *golden = golden_json(GOLDEN "chat.json");
+    const struct json *said[40];
+    size_t conversations = 0;
     int cases = 0;
+    json_each (v, json_get(golden, "conversations")) {
+        ck_assert_uint_lt(conversations, 40);
+        said[conversations++] = v;
+    }
     clock_set_fake(1000, 1753963200000); /* 2025-07-31, as make_chat.py has it */
-    json_each (group, groups) {
+    json_each (group, json_get(golden, "groups")) {
         struct chat *c = open_group(group);
+        size_t at = 0, every = (size_t)json_int(group, "every", 1);
         json_each (v, c ? json_get(group, "cases") : NULL) {
-            check_case(c, group, v);
+            ck_assert_uint_lt(every * at, conversations);
+            check_case(c, group, said[every * at++], v);
             cases++;
         }
         chat_close(c);
     }
     printf("%d renders\n", cases);
-    ck_assert_int_ge(cases, 200);
+    ck_assert_int_ge(cases, 300);
 }
 END_TEST
 
