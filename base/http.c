@@ -222,7 +222,7 @@ static int add_header(struct http_transfer *t, const char *line)
 
 static int add_headers(struct http_transfer *t, const struct http_request *r)
 {
-    struct buf line buf_auto;
+    buf_auto struct buf line;
     buf_init(&line, 64 << 10);
     int bad = 0;
     if (r->content_type) {

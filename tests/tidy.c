@@ -22,6 +22,7 @@
 #define DEEP_PERCENT   3  /* ... of which a folder may have so many */
 #define FUNCTION_LINES 70
 #define LADDER_RUNGS   3 /* lines "if (!rc)" in a function that make a ladder */
+#define UNMADE         8 /* variables at once that are not made yet */
 #define HEADER_MIN     3 /* lines of the opening comment, marks included */
 #define HEADER_MAX     25
 
@@ -30,6 +31,7 @@ enum rule {
     RULE_LIBRARY,
     RULE_LENGTH,
     RULE_LADDER,
+    RULE_CLEANUP,
     RULE_HEADER_COMMENT,
     RULE_TEST,
     RULE_OWN_HEADER,
@@ -355,7 +357,14 @@ static void check_libraries(void)
 
 /* -- rules about one file -- */
 
+/* What goes by itself at the end of its block, and is not made yet. */
+struct unmade {
+    char names[UNMADE][40];
+    int count;
+};
+
 struct scan {
+    struct unmade unmade;
     int line;
     int comment_end;   /* last line of the opening comment, 0 while inside, -1: there is none */
     int function_line; /* of the opening brace, 0 outside */
@@ -364,6 +373,75 @@ struct scan {
     int texts;         /* lines of a comment that have text, if it opened with one */
     bool guarded;
 };
+
+/* -- what goes by itself is made before anything may leave -- */
+
+static const char *const cleaning[] = {"json_auto", "mem_autofree", "arena_auto", "io_auto_fd",
+    "buf_auto", "output_auto", "data_text_auto"};
+
+static bool is_cleaned_up(const char *line)
+{
+    for (size_t i = 0; i < sizeof cleaning / sizeof *cleaning; i++)
+        if (find_word(line, cleaning[i]))
+            return line[0] == ' ';
+    return false;
+}
+
+/* Where the last word of s[0..*end) begins; *end: where it ends. */
+static size_t last_word(const char *s, size_t *end)
+{
+    while (*end && s[*end - 1] == ' ')
+        --*end;
+    size_t begin = *end;
+    while (begin && (isalnum((unsigned char)s[begin - 1]) || s[begin - 1] == '_'))
+        begin--;
+    return begin;
+}
+
+/* The names of a declaration, each the last word before a comma or the end but for "buf_auto". */
+static void note_unmade(struct unmade *u, const char *line)
+{
+    for (size_t n; *line; line += n + (line[n] != 0)) {
+        n = strcspn(line, ",;");
+        size_t end = n, begin = last_word(line, &end);
+        char word[sizeof u->names[0]];
+        snprintf(word, sizeof word, "%.*s", (int)(end - begin), line + begin);
+        for (size_t i = 0; i < sizeof cleaning / sizeof *cleaning; i++)
+            if (!strcmp(word, cleaning[i])) {
+                end = begin;
+                begin = last_word(line, &end);
+            }
+        if (end > begin && u->count < UNMADE)
+            snprintf(u->names[u->count++], sizeof word, "%.*s", (int)(end - begin), line + begin);
+        if (line[n] == ';')
+            return;
+    }
+}
+
+/* A line that names a variable makes it: what else could be done with one that is not made? */
+static void scan_unmade(const struct source *s, struct scan *c, const char *line)
+{
+    struct unmade *u = &c->unmade;
+    char code[4096];
+    int kept = 0;
+    if (line[0] == '}')
+        u->count = 0;
+    if (comment_line(line))
+        return;
+    const char *note = strstr(line, "/*");
+    snprintf(code, sizeof code, "%.*s", (int)(note ? (size_t)(note - line) : strlen(line)), line);
+    for (int i = 0; i < u->count; i++)
+        if (!find_word(code, u->names[i]))
+            memmove(u->names[kept++], u->names[i], sizeof u->names[0]);
+    u->count = kept;
+    if (kept && (find_word(code, "return") || find_word(code, "goto"))) {
+        complain(s->path, c->line, RULE_CLEANUP, "leaves before %s, which is cleaned up, is made",
+            u->names[0]);
+        u->count = 0;
+    }
+    if (is_cleaned_up(code) && !strchr(code, '='))
+        note_unmade(u, code);
+}
 
 /* "if (!rc)", a brace behind it or not */
 static bool is_rung(const char *line)
@@ -445,6 +523,7 @@ static void check_file(struct source *s)
         scan_ends(s, &c, line);
         count_deep(s, line);
         scan_function(s, &c, line);
+        scan_unmade(s, &c, line);
         check_words(s, c.line, line);
         check_include(s, c.line, line);
         size_t n = strlen(guard);

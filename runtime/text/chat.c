@@ -230,8 +230,8 @@ uint64_t chat_digest(const struct chat *c)
 
 /* -- rendering -- */
 
-/* Content is text, or a list of text parts, which are joined where the template knows no parts. What an assistant that called tools
- * says may be null or absent, which is no text. */
+/* Content is text, or a list of text parts, which are joined where the template knows no parts.
+ * What an assistant that called tools says may be null or absent, which is no text. */
 static int set_content(struct chat_work *w, struct chat_map *message, const struct json *m, int i,
     bool parts, struct err *e)
 {

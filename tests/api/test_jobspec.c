@@ -414,7 +414,7 @@ static struct json *encoded(const char *document, struct jobspec *spec)
     struct err e = {.text = ""};
     struct json *documents = jobspecs_parse(document), *out;
     ck_assert_msg(!jobspec_decode(json_first(documents), jobspecs_arena, spec, &e), "%s", e.text);
-    struct buf b buf_auto;
+    buf_auto struct buf b;
     buf_init(&b, LIMIT_JOB_FILE_BYTES);
     ck_assert_int_eq(jobspec_encode(spec, &b, &e), 0);
     ck_assert_int_eq(json_parse(b.data, b.len, &out, &e), 0);
