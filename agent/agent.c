@@ -13,6 +13,7 @@
  */
 #include "agent/agent.h"
 
+#include "agent/edit.h"
 #include "agent/forward.h"
 #include "agent/front.h"
 #include "agent/gate.h"
@@ -21,6 +22,7 @@
 #include "agent/mesh.h"
 #include "agent/monitor.h"
 #include "agent/proc.h"
+#include "agent/roster.h"
 #include "agent/status.h"
 #include "base/clock.h"
 #include "base/conf.h"
@@ -106,6 +108,8 @@ struct agent {
     struct gate *gate;
     struct lead *lead;
     struct agent_status status;
+    struct roster roster; /* of the adapters of a served model */
+    struct edit edit;
     int signals;
     bool leaving;
     int64_t leave_ms; /* when ranks are told that it leaves, 0: not asked to, or they are */
@@ -166,8 +170,8 @@ static int find_rank_program(struct agent *a, struct err *e)
     return 0;
 }
 
-/* The job file of one who serves alone is what it was when the pod began: a later one is of pods
- * that take its place. The copy outlives the container. */
+/* The job file of one who serves alone is what it was when the pod began, but for what it is told
+ * of edits: a later one is of pods that take its place. The copy outlives the container. */
 static int keep_job_file(struct agent *a, struct err *e)
 {
     char kept[LIMIT_PATH_BYTES];
@@ -275,14 +279,13 @@ static int create_front(struct agent *a, struct err *e)
     int rc = monitor_create(&a->spec, a->conf.job_dir, a->conf.run_dir, &a->monitor, e);
     if (!rc && a->spec.serve.routing.prefix_affinity && a->conf.alone)
         rc = forward_create(&route, &a->forward, e);
-    if (rc)
+    if (rc || (rc = roster_init(&a->roster, &a->spec.serve, e)))
         return rc;
     struct front_conf conf = {.web = a->web,
         .listen_host = a->serve.host,
         .listen_port = a->serve.port,
         .model = a->spec.serve.model_name,
-        .adapters = a->spec.serve.adapters,
-        .adapter_count = a->spec.serve.adapter_count,
+        .roster = &a->roster,
         .keys = &a->keys,
         .monitor = a->monitor,
         .forward = a->forward,
@@ -362,7 +365,12 @@ static int create(struct agent *a, struct err *e)
         .front = a->front,
         .forward = a->forward,
         .monitor = a->monitor,
-        .member = a->member};
+        .member = a->member,
+        .edit = &a->edit};
+    a->edit = (struct edit){.spec = &a->spec,
+        .roster = a->front ? &a->roster : NULL,
+        .run_dir = a->conf.run_dir,
+        .job_file = a->job_file};
     status_register();
     return 0;
 }
@@ -376,6 +384,8 @@ static void destroy(struct agent *a)
     gate_destroy(a->gate);
     member_destroy(a->member);
     front_destroy(a->front);
+    roster_done(&a->roster);
+    edit_done(&a->edit);
     monitor_destroy(a->monitor);
     io_close(a->signals);
     arena_destroy(a->arena);

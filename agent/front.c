@@ -58,7 +58,8 @@ struct front_request {
     struct openai_answer a; /* its id is the first choice's, the others' follow */
     struct openai_request asked;
     struct share_cost cost;
-    bool begun; /* of a stream */
+    struct roster_list *roster; /* whose adapters it may name */
+    bool begun;                 /* of a stream */
     int64_t started_ms;
     struct front_choice *choice; /* (asked.choices) */
     int handed;                  /* of these, to the rank */
@@ -131,6 +132,7 @@ static void request_free(struct front_request *r)
         calls_done(&r->choice[i].calls);
         mem_free(r->choice[i].annotations);
     }
+    roster_release(r->roster);
     mem_free(r->choice);
     mem_free(r);
 }
@@ -253,7 +255,7 @@ static void end_well(struct front_request *r)
 
 /* -- the rank's turn -- */
 
-static struct openai_conf api_of(const struct front *f, int key)
+static struct openai_conf api_of(const struct front *f, int key, const struct roster_list *list)
 {
     return (struct openai_conf){.model = f->conf.model,
         .context_length = f->context_length,
@@ -261,8 +263,9 @@ static struct openai_conf api_of(const struct front *f, int key)
         .does = f->does,
         .documents = f->stores.there,
         .watches = f->conf.monitor,
-        .adapters = f->conf.adapters,
-        .adapter_count = f->conf.adapter_count,
+        .adapters = list ? list->adapters : NULL,
+        .adapter_count = list ? list->count : 0,
+        .adapter_paths = list && list->live,
         .keys = f->conf.keys,
         .key = key,
         .most_choices = f->conf.max_queue < LIMIT_CHOICES ? f->conf.max_queue : LIMIT_CHOICES};
@@ -319,7 +322,7 @@ static struct front_request *next_waiting(struct front *f)
 static void hand_waiting(struct front *f)
 {
     for (struct front_request *r; (r = next_waiting(f));) {
-        struct openai_conf api = api_of(f, r->cost.key);
+        struct openai_conf api = api_of(f, r->cost.key, r->roster);
         struct openai_refusal why;
         struct openai_request again;
         buf_auto struct buf frame;
@@ -486,13 +489,6 @@ static void on_finished(struct front *f, const struct wire_frame *frame)
     next_turn(f, id, v);
 }
 
-static void on_adapters(const struct wire_frame *frame)
-{
-    json_auto struct json *v = NULL;
-    if (!json_parse_within(frame->data, frame->len, LIMIT_FRAME_VALUES, &v, NULL))
-        meter_adapters(v);
-}
-
 void front_frame(struct front *f, const struct wire_frame *frame)
 {
     if (monitor_frame(f->conf.monitor, frame))
@@ -504,7 +500,7 @@ void front_frame(struct front *f, const struct wire_frame *frame)
     else if (frame->type == WIRE_FINISHED)
         on_finished(f, frame);
     else if (frame->type == WIRE_ADAPTERS)
-        on_adapters(frame);
+        roster_hear(f->conf.roster, frame);
     else if (frame->type == WIRE_INDEXED)
         stores_hear(&f->stores, frame);
 }
@@ -589,6 +585,7 @@ static struct front_request *request_create(struct front *f, struct web_exchange
             .asked = web_body(x, &(size_t){0})},
         .asked = *asked,
         .cost = *cost,
+        .roster = roster_hold(f->conf.roster),
         .started_ms = clock_ms(),
         .choice = choice};
     size_t most = asked->place & OPENAI_ITEMS ? LIMIT_ITEMS_BYTES : ANSWER_BYTES;
@@ -612,7 +609,7 @@ static void on_asked(struct front *f, struct web_exchange *x, enum openai_place 
 {
     enum meter_route route = METER_FALLBACK;
     struct share_cost cost = {.key = key_of(f, x), .answers = 1};
-    struct openai_conf api = api_of(f, cost.key);
+    struct openai_conf api = api_of(f, cost.key, roster_now(f->conf.roster));
     struct openai_request asked;
     struct openai_refusal why;
     struct front_request *r = NULL;
@@ -631,10 +628,10 @@ static void on_asked(struct front *f, struct web_exchange *x, enum openai_place 
         if (!admit(f, &cost, true, &why) && !(r = request_create(f, x, &cost, &asked)))
             openai_refuse(&why, 503, NULL, NULL, "out of memory");
     }
-    if (!r) {
+    if (!r && !forward_declines(f->conf.forward, x, why.status))
         reply_error(x, &why);
+    if (!r)
         return;
-    }
     if (next_waiting(f) == r && hand_over(f, r, &frame, &why)) {
         end_with_error(r, &why);
         return;
@@ -686,13 +683,14 @@ static void on_request(void *user, struct web_exchange *x)
     } else if (!strcmp(method, "OPTIONS")) {
         reply_preflight(x);
     } else if (place == OPENAI_LINE) {
-        const struct openai_conf api = api_of(f, 0);
+        const struct openai_conf api = api_of(f, 0, roster_now(f->conf.roster));
         if (openai_check_does(&api, place, &why))
             reply_error(x, &why);
         else
             monitor_request(f->conf.monitor, x);
     } else if (read && get) {
-        const struct readings r = {api_of(f, 0), &f->stores, front_serving(f)};
+        const struct readings r = {
+            api_of(f, 0, roster_now(f->conf.roster)), &f->stores, front_serving(f)};
         if (!readings_answer(&r, x, &why))
             reply_error(x, &why);
     } else if (place && post && !forward_admits(f->conf.forward, x, f->share.answers)) {
@@ -729,12 +727,14 @@ int front_ready(struct front *f, int64_t context_length, enum wire_calls calls, 
     f->ready = true;
     f->draining = false;
     monitor_ready(f->conf.monitor);
+    roster_open(f->conf.roster, f->conf.send_fn, f->conf.user);
     return 0;
 }
 
 void front_lost(struct front *f)
 {
     f->ready = false;
+    roster_lost(f->conf.roster);
     monitor_lost(f->conf.monitor);
     share_lost(&f->share);
     while (f->head) {

@@ -22,6 +22,7 @@
 #include "agent/keys.h"
 #include "agent/monitor.h"
 #include "agent/openai_answer.h"
+#include "agent/roster.h"
 #include "base/err.h"
 #include "base/web.h"
 #include "api/jobspec.h"
@@ -37,9 +38,8 @@ struct front_conf {
     struct web *web;
     const char *listen_host;
     uint16_t listen_port;
-    const char *model;                             /* serve.modelName */
-    const struct jobspec_served_adapter *adapters; /* (adapter_count) borrowed */
-    int adapter_count;
+    const char *model;           /* serve.modelName */
+    struct roster *roster;       /* of adapters; borrowed; NULL: there are none */
     const struct api_keys *keys; /* borrowed */
     struct monitor *monitor;     /* borrowed; NULL: no stream is watched */
     struct forward *forward;     /* borrowed; NULL: all that comes is served here */

@@ -388,6 +388,9 @@ static int copy_asked(const struct openai_conf *conf, const struct json *v, int 
     jsonw_bool(w, "chat", chat);
     if (out->adapter)
         jsonw_str(w, "adapter", out->adapter);
+    for (int i = 0; i < conf->adapter_count && out->adapter && conf->adapter_paths; i++)
+        if (conf->adapters[i].name == out->adapter)
+            jsonw_str(w, "adapter_path", conf->adapters[i].path);
     return (chat ? copy_messages(v, w, r) : copy_prompt(v, choice / out->answers, w, r)) ||
             openai_copy_drawn(conf, v, chat, choice % out->answers, w, out, r) ||
             (chat && openai_copy_tools(conf, v, w, out, r)) || openai_copy_terms(conf, v, w, out, r)

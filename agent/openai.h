@@ -135,6 +135,7 @@ struct openai_conf {
     bool watches;                                  /* streams */
     const struct jobspec_served_adapter *adapters; /* (adapter_count) beside it */
     int adapter_count;
+    bool adapter_paths;          /* the rank wants to know theirs */
     const struct api_keys *keys; /* borrowed; NULL: there are none */
     int key;                     /* who asks */
 };

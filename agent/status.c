@@ -61,11 +61,11 @@ static void put_desired(struct agent_status *s, struct web_exchange *x)
     arena_auto struct arena *a = arena_create(LIMIT_REPORT_BYTES);
     int rc = a ? json_parse_within(body, len, LIMIT_FRAME_VALUES, &v, &e)
                : err_set(&e, ERR_MEMORY, "out of memory");
-    if (!rc && !(rc = desired_decode(v, a, &d, &e)))
+    if (!rc && !(rc = desired_decode(v, a, &d, &e)) && !(rc = edit_desired(s->edit, &d, &e)))
         rc = s->forward && !d.release ? forward_told(s->forward, &d, &e)
                                       : lead_desired(s->lead, &d, &e);
     if (rc)
-        answer_text(x, rc == -ERR_MEMORY ? 503 : 400, e.text);
+        answer_text(x, rc == -ERR_MEMORY || rc == -ERR_RETRY ? 503 : 400, e.text);
     else
         web_answer(x, 204, "text/plain", "", 0, NULL);
 }
@@ -79,6 +79,8 @@ static void get_job(const struct agent_status *s, struct web_exchange *x)
     arena_auto struct arena *a = arena_create(2 * LIMIT_REPORT_BYTES);
     int rc = a ? lead_report(s->lead, a, &r, &e) : err_set(&e, ERR_MEMORY, "out of memory");
     rc = rc ? rc : monitor_report(s->monitor, a, &r, &e);
+    if (!rc)
+        roster_report(s->edit ? s->edit->roster : NULL, &r);
     if (rc || (rc = report_encode(&r, &out, &e)))
         answer_text(x, 503, e.text);
     else

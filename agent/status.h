@@ -14,6 +14,7 @@
 #ifndef AGENT_STATUS_H
 #define AGENT_STATUS_H
 
+#include "agent/edit.h"
 #include "agent/front.h"
 #include "agent/lead.h"
 #include "agent/member.h"
@@ -27,6 +28,7 @@ struct agent_status {
     struct forward *forward;       /* or NULL */
     const struct monitor *monitor; /* or NULL */
     const struct member *member;
+    struct edit *edit; /* or NULL */
 };
 
 void status_register(void); /* metrics, once */

@@ -40,6 +40,7 @@
 #define NAME_COND_HEALTHY     "Healthy"
 #define NAME_COND_RECONCILING "Reconciling"
 #define NAME_COND_STALLED     "Stalled"
+#define NAME_COND_ADAPTERS    "AdaptersReady" /* of a model under spec.serve.adapterMemory */
 
 /* states, in status.state beside the reasons Training, Serving, Converting, Evaluating and
    Running */
@@ -93,6 +94,9 @@
 #define NAME_REASON_POD_CREATED    "PodCreated"
 #define NAME_REASON_POD_DELETED    "PodDeleted"
 #define NAME_REASON_SCALING        "Scaling"
+#define NAME_REASON_LISTED         "AdaptersListed"
+#define NAME_REASON_LISTING        "ListingAdapters"
+#define NAME_REASON_ADAPTER        "AdapterNotLoaded"
 #define NAME_REASON_ROLLING_OUT    "RollingOut"
 #define NAME_REASON_WORLD_FORMED   "WorldFormed"
 #define NAME_REASON_RANK_FAILED    "RankFailed"

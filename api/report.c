@@ -6,8 +6,10 @@
 #include "api/report.h"
 
 #include "api/rows.h"
+#include "base/hash.h"
 
 #include <math.h>
+#include <string.h>
 
 #define MESSAGE_BYTES 1024
 #define COUNTER_MAX   9007199254740991.0 /* the greatest integer that JSON carries exactly */
@@ -66,6 +68,14 @@ static const struct field member_rows[] = {
 static const struct field_table member_table = TABLE_OF(member_rows);
 #undef TABLE
 
+#define TABLE struct jobspec_served_adapter
+static const struct field adapter_rows[] = {
+    {ROW("name", STR, name, NULL), RANGE(1, 128)},
+    {ROW("path", STR, path, NULL), RANGE(1, LIMIT_PATH_BYTES - 1)},
+};
+static const struct field_table adapter_table = TABLE_OF(adapter_rows);
+#undef TABLE
+
 #define TABLE struct desired
 static const struct field desired_rows[] = {
     {ROW("generation", I64, generation, NULL), RANGE(0, COUNTER_MAX)},
@@ -79,6 +89,8 @@ static const struct field desired_rows[] = {
     {WINDOW_SECONDS},
     {HANG_SECONDS},
     {STRAGGLER_FACTOR},
+    {ROW("listsAdapters", BOOL, lists_adapters, "false")},
+    {ITEMS("adapters", adapters, adapter_count, LIMIT_ADAPTERS, adapter_table)},
     {ITEMS("members", members, member_count, LIMIT_REPLICAS, member_table)},
 };
 static const struct field_table desired_table = TABLE_OF(desired_rows);
@@ -181,6 +193,8 @@ static const struct field report_rows[] = {
     {TEXT("failure.message", failure_message, MESSAGE_BYTES)},
     {TEXT("serveAddress", serve_address, LIMIT_ADDRESS_BYTES - 1)},
     {ITEMS("alerts", alerts, alert_count, LIMIT_ALERTS, alert_table)},
+    {COUNTER("adapters.list", adapters_list)},
+    {TEXT("adapters.wrong", adapters_wrong, MESSAGE_BYTES)},
 };
 static const struct field_table report_table = TABLE_OF(report_rows);
 #undef TABLE
@@ -193,6 +207,30 @@ static int encode(const struct field_table *t, const void *in, struct buf *out, 
     field_encode(t, in, &w);
     jsonw_close(&w);
     return jsonw_end(&w) ? err_set(e, ERR_MEMORY, "out of memory writing a report") : 0;
+}
+
+/* Strings with their ends, so that nothing of one can pass for another's. */
+int64_t report_adapters(const struct jobspec_served_adapter *adapters, int count)
+{
+    uint64_t h = HASH_START;
+    for (int i = 0; i < count; i++) {
+        h = hash_bytes(h, adapters[i].name, strlen(adapters[i].name) + 1);
+        h = hash_bytes(h, adapters[i].path, strlen(adapters[i].path) + 1);
+    }
+    return (int64_t)(h % (uint64_t)COUNTER_MAX) + 1;
+}
+
+struct jobspec_served_adapter *report_copy_adapters(
+    const struct jobspec_served_adapter *from, int count, struct arena *a)
+{
+    struct jobspec_served_adapter *out = arena_array(a, (size_t)count + 1, sizeof *out);
+    for (int i = 0; i < count && out; i++) {
+        out[i].name = arena_strdup(a, from[i].name);
+        out[i].path = arena_strdup(a, from[i].path);
+        if (!out[i].name || !out[i].path)
+            return NULL;
+    }
+    return out;
 }
 
 int desired_encode(const struct desired *d, struct buf *out, struct err *e)
@@ -286,5 +324,6 @@ void report_init(struct report *r)
         .failure_reason = "",
         .failure_message = "",
         .serve_address = "",
+        .adapters_wrong = "",
     };
 }

@@ -36,6 +36,9 @@ struct desired {
     struct jobspec_elastic elastic; /* of the spec as it stands now */
     struct jobspec_restart restart;
     struct jobspec_health health;
+    bool lists_adapters; /* of a model that is served under serve.adapterMemory: */
+    struct jobspec_served_adapter *adapters; /* serve.adapters as they stand now */
+    int adapter_count;
     struct desired_member *members; /* sorted by replica; those that exist now */
     int member_count;
 };
@@ -134,9 +137,16 @@ struct report {
     const char *serve_address; /* host:port when serving and ready, else "" */
     struct report_alert *alerts;
     int alert_count;
+    int64_t adapters_list; /* report_adapters() of those that all have been looked at; else 0 */
+    const char *adapters_wrong; /* what is wrong with some of them; "": nothing */
 };
 
 int desired_encode(const struct desired *d, struct buf *out, struct err *e);
+/* Tells lists of adapters apart; from 1 on. */
+int64_t report_adapters(const struct jobspec_served_adapter *adapters, int count);
+/* A copy, NULL: no memory. */
+struct jobspec_served_adapter *report_copy_adapters(
+    const struct jobspec_served_adapter *from, int count, struct arena *a);
 uint64_t desired_hash(const struct desired *d); /* of what desired_encode would write */
 int desired_decode(const struct json *v, struct arena *a, struct desired *out, struct err *e);
 int report_encode(const struct report *r, struct buf *out, struct err *e);

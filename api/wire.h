@@ -57,8 +57,12 @@ enum wire_type {
                          "compare"|"rank"|"recommend"} and what runtime/serve/items.h says, whose
                          text is the elements of the answer's list;
                          the id comes first, so that it can be read
-                         while the rest stays text */
+                         while the rest stays text; an adapter by its name, and by adapter_path
+                         where the list of them may change */
     WIRE_CANCEL,      /* {id} */
+    WIRE_LISTED,      /* {list, adapters:[{name, path}]}: spec.serve.adapters as it stands from here
+                         on, under spec.serve.adapterMemory; the list's number, from 1 on: that of
+                         the job file is 0 */
     /* rank -> agent */
     WIRE_READY = 64, /* {port}: its collective listener */
     WIRE_LOADED,     /* {parameters, memory_bytes, resumed_step, steps, held_out, tensor, pipeline,
@@ -87,10 +91,12 @@ enum wire_type {
     WIRE_LOGPROBS,  /* binary, see above */
     WIRE_BALANCED,  /* {step, text}; from rank 0, when shares are sized by measured speed: to what,
                        and which rank stands out */
-    WIRE_ADAPTERS, /* {loaded, bytes, loads, drops, failures, seconds}: of spec.serve.adapters, when
-                       which of them are loaded has changed: how many are, and what they take; since
-                       the start; how long the last load took */
-    WIRE_INDEXED,  /* {files, passed_over, chunks, bytes, seconds}: of spec.serve.retrieval, before
+    WIRE_ADAPTERS,  /* {loaded, bytes, loads, drops, failures, seconds, list, unseen, wrong}: of
+                       spec.serve.adapters, when something of this has changed: how many are loaded,
+                       and what they take; since the start; how long the last load took; the number
+                       of the list, how many of it have not been looked at, and what is wrong with
+                       others, "": nothing */
+    WIRE_INDEXED,   /* {files, passed_over, chunks, bytes, seconds}: of spec.serve.retrieval, before
                        WIRE_SERVING and when it has changed; how long it took */
 };
 

@@ -2,7 +2,8 @@
  * run: the command that runs a job file on this machine alone. It takes the controller's place:
  * writes the job folder (job.json, token), keeps an agent a replica (cli/crew), tells the
  * coordinator what is desired and shows what it reports. The job file is read again when it
- * changes, so editing `replicas` scales the running job. The first Ctrl-C suspends the job
+ * changes, so editing `replicas` scales the running job, and `serve.adapters` under
+ * `serve.adapterMemory` changes what a served model has. The first Ctrl-C suspends the job
  * (checkpoint, then end), the second kills. The exit status is the job's class. It knows nothing of
  * training; all it does is what the coordinator's report asks for.
  */
@@ -21,6 +22,7 @@
 #include "cli/evaluated.h"
 #include "cli/fill.h"
 #include "cli/lease.h"
+#include "cli/listed.h"
 #include "cli/local.h"
 #include "cli/run_secrets.h"
 #include "cli/spawn.h"
@@ -82,7 +84,7 @@ static const char run_usage[] =
 struct event {
     int64_t ms;
     bool warning;
-    char reason[32], message[160];
+    char reason[32], message[320];
 };
 
 struct local_run {
@@ -91,6 +93,7 @@ struct local_run {
     struct run_secrets secrets;
     struct timespec changed; /* of file, when it was read */
     struct arena *job_arena, *scratch;
+    struct listed listed;     /* adapters of a served model */
     struct arena *reports[2]; /* the report lives in the one, the next is decoded into the other */
     int current;
     struct jobspec spec;
@@ -215,7 +218,10 @@ static int read_job(struct local_run *r, struct err *e)
         .suspend = r->spec.suspend,
         .elastic = r->spec.elastic,
         .restart = r->spec.restart,
-        .health = r->spec.health};
+        .health = r->spec.health,
+        .lists_adapters = r->spec.serve.adapter_memory > 0,
+        .adapters = r->spec.serve.adapters,
+        .adapter_count = r->spec.serve.adapter_memory ? r->spec.serve.adapter_count : 0};
     return 0;
 }
 
@@ -333,7 +339,8 @@ static bool file_changed(struct local_run *r)
 }
 
 /* Of a changed file that is taken which may change in a cluster too: replicas, suspend, elastic,
- * restart and health. A file in the middle of an edit is left alone. */
+ * restart and health, and serve.adapters where they may. A file in the middle of an edit is left
+ * alone. */
 static void reread_file(struct local_run *r)
 {
     if (r->interrupts || !file_changed(r))
@@ -350,6 +357,16 @@ static void reread_file(struct local_run *r)
         note_event(
             r, true, NAME_REASON_FILE_IGNORED, "replicas: at most %d on one machine", CREW_MEMBERS);
         return;
+    }
+    int listed = listed_reread(&r->listed, &now, r->conf.storage, &r->desired, r->scratch, &e);
+    if (listed < 0) {
+        note_event(r, true, NAME_REASON_FILE_IGNORED, "%s", e.text);
+        return;
+    }
+    if (listed) {
+        note_event(r, false, NAME_REASON_EDITED, "serve.adapters: %d, as the file says now",
+            r->desired.adapter_count);
+        desire(r, r->desired.replicas, r->desired.suspend);
     }
     uint64_t policy = hash_policy(&r->desired);
     r->desired.elastic = now.elastic;
@@ -434,6 +451,9 @@ static int ask_coordinator(struct local_run *r, struct err *e)
         return rc;
     r->current = !r->current;
     r->answered = true;
+    const char *wrong = listed_wrong(&r->listed, &r->report);
+    if (wrong)
+        note_event(r, true, NAME_REASON_ADAPTER, "%s", wrong);
     return 0;
 }
 
@@ -744,6 +764,7 @@ static void clean_up(struct local_run *r, bool well)
     lease_drop(&r->leases[0]);
     lease_drop(&r->leases[1]);
     io_close(r->signals);
+    listed_done(&r->listed);
     arena_destroy(r->reports[0]);
     arena_destroy(r->reports[1]);
     arena_destroy(r->scratch);

@@ -243,11 +243,49 @@ static void add_own_conditions(const struct observed *o, const struct outlook *l
         o, s, NAME_COND_STALLED, true_or_false(act->stalled), why, act->stalled ? stalled_by : "");
 }
 
+/* Which replicas have the adapters that the spec lists, and have looked at them; what is wrong with
+ * one, as the first of them says. */
+static int add_adapters(
+    const struct observed *o, const struct outlook *look, struct arena *a, struct status *s)
+{
+    const struct jobspec_serve *v = &o->job->spec.serve;
+    if (!v->adapter_memory || !look->serving || look->outcome != OUTCOME_NONE || look->suspend)
+        return 0;
+    int64_t list = report_adapters(v->adapters, v->adapter_count);
+    int have = 0, live = 0, want = o->job->spec.replicas;
+    const struct observed_pod *wrong = NULL;
+    for (int i = 0; i < o->pod_count; i++) {
+        const struct observed_pod *p = &o->pods[i];
+        if (!plan_pod_answers(p) || p->pod->revision != look->serving->revision)
+            continue;
+        bool has = p->report && p->report->adapters_list == list;
+        live++;
+        have += has;
+        if (has && *p->report->adapters_wrong && !wrong)
+            wrong = p;
+    }
+    want = live > want ? live : want;
+    const char *text = wrong
+        ? arena_printf(a, "pod %s: %s", wrong->pod->name, wrong->report->adapters_wrong)
+        : have < want
+        ? arena_printf(a, "%d of %d replicas have the %d adapters", have, want, v->adapter_count)
+        : arena_printf(a, "%d adapters, in each of %d replicas", v->adapter_count, want);
+    if (!text)
+        return -1;
+    add_condition(o, s, NAME_COND_ADAPTERS, true_or_false(!wrong && have == want),
+        wrong             ? NAME_REASON_ADAPTER
+            : have < want ? NAME_REASON_LISTING
+                          : NAME_REASON_LISTED,
+        text);
+    return 0;
+}
+
 static void keep_foreign_conditions(const struct observed *o, struct status *s)
 {
     const struct status *old = &o->job->status;
     for (int i = 0; i < old->condition_count && s->condition_count < STATUS_CONDITIONS; i++)
-        if (!status_condition(s, old->conditions[i].type))
+        if (!status_condition(s, old->conditions[i].type) &&
+            strcmp(old->conditions[i].type, NAME_COND_ADAPTERS) != 0)
             s->conditions[s->condition_count++] = old->conditions[i];
 }
 
@@ -261,6 +299,8 @@ int plan_conditions(const struct observed *o, const struct outlook *look, struct
     next->state = act.state;
     next->condition_count = 0;
     add_own_conditions(o, look, &act, next);
+    if (add_adapters(o, look, a, next))
+        return err_set(e, ERR_MEMORY, "no memory for a status");
     keep_foreign_conditions(o, next);
     return 0;
 }

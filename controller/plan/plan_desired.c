@@ -3,8 +3,8 @@
  * what else of the spec may change while it runs, and the members that exist. It is sent when it is
  * not what this very agent process accepted last (a hash over it, the pod and its restarts), or
  * when the agent's report follows another generation. Pods that coordinate themselves have their
- * orders from the start, and hear of the end alone; and where requests are routed, which pods of
- * their version are ready. Pure.
+ * orders from the start, and hear of the end alone; where requests are routed, which pods of their
+ * version are ready; and where adapters come and go, which there are. Pure.
  */
 #include "controller/plan/plan.h"
 
@@ -84,7 +84,8 @@ static int tell_pods(const struct observed *o, const struct serving *s, struct d
     struct plan *p, struct err *e)
 {
     bool routed = o->job->spec.serve.routing.prefix_affinity && s;
-    for (int i = 0; i < o->pod_count && (d->release || routed); i++) {
+    bool lists = d->lists_adapters && s;
+    for (int i = 0; i < o->pod_count && (d->release || routed || lists); i++) {
         const struct observed_pod *pod = &o->pods[i];
         struct desired_member self = {0, pod->pod->name, pod->pod->uid, pod->pod->node, ""};
         if (!observed_runs(pod) || pod->pod->deleting ||
@@ -92,7 +93,7 @@ static int tell_pods(const struct observed *o, const struct serving *s, struct d
             continue;
         d->term = d->replicas = d->member_count = 1;
         d->members = &self;
-        int rc = d->release ? 0 : list_members(o, s, p->arena, d, e);
+        int rc = d->release || !routed ? 0 : list_members(o, s, p->arena, d, e);
         rc = rc ? rc : send_desired(d, pod, pod->desired_sent, true, p, e);
         if (rc)
             return rc;
@@ -114,6 +115,9 @@ int plan_desired(
         .elastic = s->elastic,
         .restart = s->restart,
         .health = s->health,
+        .lists_adapters = s->serve.adapter_memory > 0,
+        .adapters = s->serve.adapter_memory ? s->serve.adapters : NULL,
+        .adapter_count = s->serve.adapter_memory ? s->serve.adapter_count : 0,
     };
     if (jobspec_replicated(s))
         return tell_pods(o, look->serving, &d, p, e);

@@ -155,11 +155,26 @@ static int add_scaling_event(
         o->job->spec.replicas);
 }
 
+/* An edit has reached all replicas; or one cannot have what is listed, whose folders are looked at
+ * again and again: each sentence once. */
+static int add_adapters_event(
+    const struct status *old, const struct status *next, struct plan *p, struct err *e)
+{
+    const struct condition *was = status_condition(old, NAME_COND_ADAPTERS);
+    const struct condition *is = status_condition(next, NAME_COND_ADAPTERS);
+    bool wrong = is && !strcmp(is->reason, NAME_REASON_ADAPTER);
+    bool same = was && is && !strcmp(was->reason, is->reason) &&
+        (!wrong || !strcmp(was->message, is->message));
+    if (!is || same || !strcmp(is->reason, NAME_REASON_LISTING))
+        return 0;
+    return plan_event(p, wrong, is->reason, e, "%s", is->message);
+}
+
 int plan_events(const struct observed *o, const struct status *next, struct plan *p, struct err *e)
 {
     static int (*const kinds[])(const struct status *old, const struct status *next, struct plan *p,
         struct err *e) = {add_condition_events, add_trouble_event, add_attempt_events,
-        add_checkpoint_event, add_damage_event};
+        add_checkpoint_event, add_damage_event, add_adapters_event};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         int rc = kinds[i](&o->job->status, next, p, e);
         if (rc)

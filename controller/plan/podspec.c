@@ -470,6 +470,10 @@ int podspec_revision(const struct jobspec *s, uint64_t *out, struct err *e)
     same.elastic = (struct jobspec_elastic){1, 0};
     same.active_deadline_seconds = 0;
     same.ttl_seconds_after_finished = -1;
+    if (same.serve.adapter_memory) { /* those who serve are told of the others */
+        same.serve.adapters = NULL;
+        same.serve.adapter_count = 0;
+    }
     buf_init(&text, LIMIT_JOB_FILE_BYTES);
     int rc = jobspec_encode(&same, &text, e);
     if (rc)

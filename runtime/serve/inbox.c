@@ -14,6 +14,7 @@ struct inbox {
     pthread_cond_t more;
     struct inbox_request *first, **end; /* waiting */
     struct inbox_request *taken;
+    char *list; /* or NULL */
     int waiting, capacity;
     bool woken;
 };
@@ -53,6 +54,7 @@ void inbox_destroy(struct inbox *s)
         return;
     list_destroy(s->first);
     list_destroy(s->taken);
+    mem_free(s->list);
     pthread_cond_destroy(&s->more);
     pthread_mutex_destroy(&s->lock);
     mem_free(s);
@@ -137,4 +139,28 @@ void inbox_wake(struct inbox *s)
     s->woken = true;
     pthread_cond_signal(&s->more);
     pthread_mutex_unlock(&s->lock);
+}
+
+int inbox_list(struct inbox *s, const char *text, size_t len, struct err *e)
+{
+    char *copy = mem_strndup(text, len);
+    if (!copy)
+        return err_set(e, ERR_MEMORY, "no memory for a list of adapters");
+    pthread_mutex_lock(&s->lock);
+    char *before = s->list;
+    s->list = copy;
+    s->woken = true;
+    pthread_cond_signal(&s->more);
+    pthread_mutex_unlock(&s->lock);
+    mem_free(before);
+    return 0;
+}
+
+char *inbox_take_list(struct inbox *s)
+{
+    pthread_mutex_lock(&s->lock);
+    char *list = s->list;
+    s->list = NULL;
+    pthread_mutex_unlock(&s->lock);
+    return list;
 }

@@ -20,6 +20,8 @@
 #include "runtime/serve/team.h"
 #include "runtime/serve/turn.h"
 
+#include <string.h>
+
 #define IDLE_MS      1000
 #define STEP_MS      100  /* in which nobody waits longer for a token because of a prompt */
 #define DRAFT_SHARE  0.02 /* of the time, that is lost to a draft that does not pay, at most */
@@ -40,6 +42,7 @@ struct infer {
     struct err no_chat;
     struct beside *beside; /* adapters; or NULL */
     struct loras *loras;   /* which of them are in memory; NULL: all are */
+    char *list;            /* of them (WIRE_LISTED), that has no place yet; or NULL */
     struct draft *draft;   /* or NULL */
     struct model *model;
     struct engine *engine;
@@ -217,8 +220,48 @@ static int tell_adapters(const struct infer *s, struct err *e)
     return door_send_fields(s->conf.door, WIRE_ADAPTERS,
         (struct door_field[]){{"loaded", (double)f.there, NULL}, {"bytes", (double)f.bytes, NULL},
             {"loads", (double)f.loaded, NULL}, {"drops", (double)f.dropped, NULL},
-            {"failures", (double)f.failed, NULL}, {"seconds", f.seconds, NULL}, {NULL, 0, NULL}},
+            {"failures", (double)f.failed, NULL}, {"seconds", f.seconds, NULL},
+            {"list", (double)f.list, NULL}, {"unseen", f.unseen, NULL}, {"wrong", 0, f.why},
+            {NULL, 0, NULL}},
         e);
+}
+
+static int copy_listed(const struct json *v, struct jobspec_served_adapter *out, int *count)
+{
+    *count = 0;
+    json_each (one, json_get(v, "adapters")) {
+        if (*count == LIMIT_ADAPTERS)
+            return -1;
+        struct jobspec_served_adapter *a = &out[(*count)++];
+        *a = (struct jobspec_served_adapter){json_str(one, "name", ""), json_str(one, "path", "")};
+    }
+    return 0;
+}
+
+/* The newest list, if one has come; one that has no place yet stays, and is tried again. */
+static int take_list(struct infer *s, struct err *e)
+{
+    mem_autofree struct jobspec_served_adapter *listed = NULL;
+    json_auto struct json *v = NULL;
+    struct err why = {0};
+    int count;
+    char *list = inbox_take_list(s->conf.inbox);
+    if (list)
+        mem_free(s->list);
+    s->list = list ? list : s->list;
+    if (!s->list || !s->loras)
+        return 0;
+    int rc = json_parse_within(s->list, strlen(s->list), LIMIT_FRAME_VALUES, &v, &why);
+    if (!rc && !(listed = mem_array(LIMIT_ADAPTERS, sizeof *listed)))
+        rc = err_set(&why, ERR_MEMORY, "no memory for it");
+    if (!rc && copy_listed(v, listed, &count))
+        rc = err_set(&why, ERR_BUG, "more than %d adapters", LIMIT_ADAPTERS);
+    rc = rc ? rc : loras_list(s->loras, listed, count, json_int(v, "list", 0), &why);
+    if (rc == -ERR_RETRY)
+        return 0;
+    mem_free(s->list);
+    s->list = NULL;
+    return rc ? err_set(e, why.code, "a list of adapters: %.200s", why.text) : 0;
 }
 
 /* Those that requests wait for are loaded, a little at a time. */
@@ -226,6 +269,8 @@ static int keep_adapters(struct infer *s, struct err *e)
 {
     if (!s->loras)
         return 0;
+    if (take_list(s, e))
+        return -(int)e->code;
     bool changed = loras_step(s->loras, batcher_count(s->batcher) > 0);
     int rc = changed ? tell_adapters(s, e) : 0;
     return rc ? rc : begin_waiting(s, e);
@@ -352,12 +397,12 @@ static int plan_pages(struct infer *s, struct model_conf *c, struct err *e)
 
 static int describe_adapters(struct infer *s, struct model_conf *c, struct err *e)
 {
-    if (!s->spec->serve.adapter_count)
+    if (!s->spec->serve.adapter_count && !s->spec->serve.adapter_memory)
         return 0;
     const struct jobspec_serve *v = &s->spec->serve;
     const struct model_config *whole = weights_config(s->weights);
     int rc = v->adapter_memory
-        ? beside_create(whole, v->adapter_count, v->adapter_memory, &s->beside, e)
+        ? beside_create(whole, LORAS_PLACES, v->adapter_memory, &s->beside, e)
         : adapters_describe(v, whole, &s->beside, e);
     c->beside = s->beside;
     return rc ? err_wrap(e, "spec.serve.adapters") : 0;
@@ -393,7 +438,9 @@ static int open_adapters(struct infer *s, const struct model_config *own, struct
             .inbox = s->conf.inbox};
         log_info("adapters are loaded when they are wanted", LOG_I("adapters", v->adapter_count),
             LOG_I("bytes", v->adapter_memory));
-        return loras_create(&c, &s->loras, e);
+        int rc = loras_create(&c, &s->loras, e);
+        s->turns.loras = s->loras;
+        return rc;
     }
     log_info("adapters beside the model", LOG_I("adapters", beside_count(s->beside)),
         LOG_I("bytes", beside_bytes(s->beside, own)),
@@ -582,6 +629,7 @@ static void close_all(struct infer *s)
     engine_destroy(s->engine);
     model_destroy(s->model);
     bool left = !loras_destroy(s->loras);
+    mem_free(s->list);
     beside_destroy(s->beside);
     chat_close(s->chat);
     tok_close(s->tok);

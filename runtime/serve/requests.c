@@ -1,5 +1,5 @@
 /*
- * requests: the frames WIRE_REQUEST and WIRE_CANCEL. A request stays text (see runtime/serve/
+ * requests: the frames WIRE_REQUEST, WIRE_CANCEL and WIRE_LISTED. A request stays text (see runtime/serve/
  * sched.h); one that is refused is answered, for else its client would wait for ever.
  */
 #include "runtime/serve/requests.h"
@@ -38,6 +38,13 @@ static void take_cancel(const struct requests *r, const struct wire_frame *f)
         inbox_cancel(r->inbox, (uint64_t)json_int(body, "id", 0));
 }
 
+static void take_list(const struct requests *r, const struct wire_frame *f)
+{
+    struct err e = {0};
+    if (r->inbox && inbox_list(r->inbox, f->data, f->len, &e))
+        log_warn("a list of adapters is not taken", LOG_ERR(&e));
+}
+
 bool requests_take(void *user, const struct wire_frame *f)
 {
     const struct requests *r = user;
@@ -47,6 +54,9 @@ bool requests_take(void *user, const struct wire_frame *f)
         return true;
     case WIRE_CANCEL:
         take_cancel(r, f);
+        return true;
+    case WIRE_LISTED:
+        take_list(r, f);
         return true;
     case WIRE_STOP:
         if (r->inbox)

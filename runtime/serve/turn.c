@@ -10,10 +10,13 @@
 #include "runtime/convert/adapters.h"
 #include "runtime/door/beat.h"
 #include "runtime/serve/logprob.h"
+#include "runtime/serve/loras.h"
 #include "runtime/text/guard.h"
 
 #include <math.h>
 #include <stdlib.h>
+
+#define SERVICE_UNAVAILABLE 503 /* of HTTP: no place for an adapter */
 
 void turn_init(struct turn *t, struct inbox_request *q)
 {
@@ -375,6 +378,12 @@ static int read_told(struct turn_conf *s, struct turn *t, struct err *e)
 static int read_adapter(const struct turn_conf *s, struct turn *t, struct err *e)
 {
     const char *name = json_str(t->body, "adapter", NULL);
+    const char *path = json_str(t->body, "adapter_path", NULL);
+    if (name && s->loras) {
+        t->adapter = loras_find(s->loras, name, path, e);
+        t->status = t->adapter || !path ? 0 : SERVICE_UNAVAILABLE;
+        return t->adapter ? 0 : -(int)e->code;
+    }
     t->adapter = name ? adapters_find(s->serve, name) : 0;
     if (!name || t->adapter)
         return 0;

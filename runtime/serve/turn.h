@@ -30,6 +30,7 @@ struct turn_conf { /* what all share; borrowed but for the scratch */
     int64_t context, vocab;
     const struct jobspec_serve *serve; /* its adapters, and what of documents */
     struct retrieve *retrieve;         /* has them; NULL: there are none */
+    struct loras *loras;               /* knows adapters; NULL: all that serve names are there */
     struct vocab *texts;               /* of the tokens; NULL: no answer was constrained yet */
     struct buf text, frame;            /* scratch */
 };
@@ -38,7 +39,7 @@ struct turn {
     struct inbox_request *q; /* borrowed */
     struct json *body;       /* its text, decoded */
     struct tok_ids prompt;
-    int adapter; /* from 1 on, in the order of the spec; 0: the model alone */
+    int adapter; /* from 1 on, in the order of the spec, or of loras; 0: the model alone */
     struct sampler draws;
     struct batcher_terms terms;
     struct shape shape;

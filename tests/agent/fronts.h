@@ -153,6 +153,7 @@ static inline void finish(uint64_t id, const char *reason, const char *message)
 
 static int max_at_rank = 1, max_turns, max_tokens;
 static struct monitor *watch; /* or NULL */
+static struct roster *listed; /* or NULL */
 static struct api_keys keys;
 
 static inline void serve(const char *model, int max_queue)
@@ -165,6 +166,7 @@ static inline void serve(const char *model, int max_queue)
         .model = model,
         .keys = &keys,
         .monitor = watch,
+        .roster = listed,
         .max_queue = max_queue,
         .max_at_rank = max_at_rank,
         .max_turns = max_turns,

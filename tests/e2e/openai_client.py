@@ -746,6 +746,61 @@ def adapters(url):
     check("each keeps to a schema", all(set(v) == {"animal", "legs"} for v in values), values)
 
 
+def write_list(path, listed):
+    """The job file says so from here on, all at once; adapters are its last lines."""
+    text = open(path).read()
+    head = text[:text.index("    adapters:\n")]
+    lines = [f"    - {{name: {name}, path: {folder}}}\n" for name, folder in listed.items()]
+    with open(path + ".next", "w") as f:
+        f.write(head + "    adapters:\n" + "".join(lines))
+    os.replace(path + ".next", path)
+
+
+def listed_in(c, names):
+    """How long it takes until these are what there is, beside the model."""
+    begun = time.monotonic()
+    while {m.id for m in c.models.list()} != {MODEL, *names}:
+        if time.monotonic() - begun > 15:
+            return None
+        time.sleep(0.05)
+    return time.monotonic() - begun
+
+
+def listing(url, path, loud, quiet, absent):
+    """An edit of the list while requests are answered: path is the job file."""
+    c = client_for(url)
+    text = {n: chat(c, model=n).choices[0].message.content for n in (MODEL, LOUD, QUIET)}
+    check("each answers in its own way", len(set(text.values())) == 3, text)
+    long = {"model": LOUD, "max_tokens": 300, "ignore_eos": True}
+    extra = {"extra_body": {"ignore_eos": True}}
+    del long["ignore_eos"]
+    whole = chat(c, **long, **extra).choices[0].message.content
+    stream = chat(c, stream=True, **long, **extra)
+    pieces = [next(stream).choices[0].delta.content or "" for _ in range(3)]
+    write_list(path, {QUIET: quiet, "other": loud, "absent": absent})
+    took = listed_in(c, [QUIET, "other", "absent"])
+    check("an edit is what there is within 3 s", took is not None and took < 3, took)
+    print(f"the list was there after {took:.2f} s" if took is not None else "never")
+    refused("what is listed no more is not", openai.NotFoundError, 404, lambda: chat(c, model=LOUD))
+    check("what is new answers", chat(c, model="other").choices[0].message.content == text[LOUD])
+    e = refused("what cannot be loaded says why", openai.InternalServerError, 503,
+                lambda: chat(c, model="absent"))
+    check("in a sentence with its name and folder",
+          e and "absent: " in str(e) and absent in str(e), e)
+    check("others go on", chat(c, model=QUIET).choices[0].message.content == text[QUIET])
+    pieces += [x.choices[0].delta.content or "" for x in stream if x.choices]
+    check("a request ends as it began, with what is listed no more", "".join(pieces) == whole,
+          ["".join(pieces), whole])
+    write_list(path, {QUIET: loud, LOUD: quiet})
+    check("two change places", listed_in(c, [QUIET, LOUD]) is not None)
+    names = {QUIET: LOUD, LOUD: QUIET}
+    until = time.monotonic() + 15
+    while (now := {n: chat(c, model=n).choices[0].message.content for n in names}) != \
+            {n: text[was] for n, was in names.items()} and time.monotonic() < until:
+        time.sleep(0.2)
+    check("and each answers as the other did", now == {n: text[m] for n, m in names.items()}, now)
+
+
 def unavailable(c):
     """What a server that is going says. One that hasn't heard of it yet lets the request wait."""
     try:

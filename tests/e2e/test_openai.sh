@@ -132,6 +132,16 @@ stop
 too_little() { "$work/bin/llmjob" plan "$work/adapters.yaml" --memory 64Mi; }
 check "what does not fit is refused with the figure" refuses "adapters: 2, of 0.7 MiB" too_little
 
+echo "-- adapters that come and go while it serves"
+write_adapters "$work/listing.yaml"
+sed -i 's/^    adapters:/    adapterMemory: 2Mi\n&/' "$work/listing.yaml"
+start "$work/listing.yaml"
+rank=$(running llmjob-rank)
+client listing "$url" "$work/listing.yaml" "$work/loud" "$work/quiet" "$work/absent"
+check "by the same rank" equal "$(running llmjob-rank)" "$rank"
+check "and the run tells what is wrong" grep -q "AdapterNotLoaded.*absent: .*$work/absent" "$out"
+stop
+
 echo "-- tools, of the same model with a template that takes them"
 write_conversion "$work/folder.yaml" "$work/folder"
 as_folder() { env TMPDIR="$work" timeout 120 "$work/bin/llmjob" run "$work/folder.yaml" --plain >"$out" 2>&1; }

@@ -344,6 +344,89 @@ START_TEST(where_requests_are_routed_pods_hear_who_is_ready)
 }
 END_TEST
 
+static struct report reports[3];
+
+/* What the pods say: that they have the spec's list, those whose letter is in `have`. */
+static void pods_say(const char *have, const char *wrong)
+{
+    const struct jobspec_serve *v = &w.job->spec.serve;
+    for (int i = 0; i < 3; i++) {
+        char name[] = {'j', '-', (char)('0' + i), 0};
+        report_init(&reports[i]);
+        reports[i].state = JOB_SERVING;
+        if (strchr(have, name[2]))
+            reports[i].adapters_list = report_adapters(v->adapters, v->adapter_count);
+        if (i == 1)
+            reports[i].adapters_wrong = wrong;
+        world_find(&w, name)->report = &reports[i];
+    }
+}
+
+/* One pass: what the condition says, and of how many Events with that reason. */
+static void adapters_are(const char *status, const char *reason, const char *message, int events)
+{
+    struct plan *p = world_plan(&w);
+    ck_assert_int_eq(plan_count(p, ACTION_CREATE_POD) + plan_count(p, ACTION_DELETE_POD), 0);
+    for (int i = 0; i < p->count; i++)
+        events -= p->actions[i].kind == ACTION_EVENT && !strcmp(p->actions[i].reason, reason);
+    ck_assert_int_eq(events, 0);
+    carry_out(p);
+    world_free(p);
+    const struct condition *c = status_condition(&w.job->status, NAME_COND_ADAPTERS);
+    ck_assert_str_eq(c->status, status);
+    ck_assert_str_eq(c->reason, reason);
+    ck_assert_str_eq(c->message, message);
+}
+
+static void list_adapters(struct jobspec_served_adapter *adapters, int count)
+{
+    w.job->spec.serve.adapters = adapters;
+    w.job->spec.serve.adapter_count = count;
+    w.job->spec.generation++;
+}
+
+START_TEST(adapters_that_come_and_go_change_no_pod)
+{
+    struct jobspec_served_adapter list[] = {{"a", "/d/a"}, {"b", "/d/b"}};
+    begin(3);
+    w.job->spec.serve.adapter_memory = 1 << 20;
+    list_adapters(list, 1);
+    settle();
+    uint64_t before = revision();
+    pods_say("012", "");
+    adapters_are("True", NAME_REASON_LISTED, "1 adapters, in each of 3 replicas", 1);
+    told_in_a_pass("", "");
+    list_adapters(list, 2);
+    ck_assert_uint_eq(revision(), before);
+    struct plan *p = world_plan(&w);
+    told(p, "j-0 j-1 j-2 ", "");
+    for (int i = 0; i < p->count; i++)
+        ck_assert(p->actions[i].kind != ACTION_DESIRED ||
+            strstr(p->actions[i].body, "{\"name\":\"b\",\"path\":\"/d/b\"}"));
+    carry_out(p);
+    world_free(p);
+    told_in_a_pass("", "");
+    pods_say("0", "");
+    adapters_are("False", NAME_REASON_LISTING, "1 of 3 replicas have the 2 adapters", 0);
+    pods_say("012", "b: /d/b: no such folder");
+    adapters_are("False", NAME_REASON_ADAPTER, "pod j-1: b: /d/b: no such folder", 1);
+    adapters_are("False", NAME_REASON_ADAPTER, "pod j-1: b: /d/b: no such folder", 0);
+    pods_say("012", "");
+    adapters_are("True", NAME_REASON_LISTED, "2 adapters, in each of 3 replicas", 1);
+    world_find(&w, "j-2")->pod.restarts++; /* its container's job file may be of an earlier list */
+    told_in_a_pass("j-2 ", "");
+    w.job->spec.serve.adapter_memory = 0; /* all are loaded before it serves, and no more */
+    ck_assert_uint_ne(revision(), before);
+    before = revision();
+    list_adapters(list, 1);
+    ck_assert_uint_ne(revision(), before);
+    pass();
+    ck_assert_ptr_null(status_condition(&w.job->status, NAME_COND_ADAPTERS));
+    list_adapters(NULL, 0);
+    world_done(&w);
+}
+END_TEST
+
 /* Its verdict is the pod's that has one. */
 START_TEST(a_replica_that_hangs_is_named)
 {
@@ -501,5 +584,6 @@ END_TEST
 UNIT_MAIN("plan_serving", each_place_has_a_pod_that_coordinates_itself,
     a_new_pod_is_ready_before_an_old_one_goes, what_may_change_alone_changes_no_pod,
     a_version_that_fails_takes_nothing_away, who_gave_up_is_made_anew_or_ends_the_job,
-    where_requests_are_routed_pods_hear_who_is_ready, a_replica_that_hangs_is_named,
-    suspended_and_scaled_to_none_they_go_at_once, enough_answer_in_random_worlds)
+    where_requests_are_routed_pods_hear_who_is_ready, adapters_that_come_and_go_change_no_pod,
+    a_replica_that_hangs_is_named, suspended_and_scaled_to_none_they_go_at_once,
+    enough_answer_in_random_worlds)

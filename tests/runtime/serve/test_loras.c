@@ -82,9 +82,9 @@ static void setup(void)
         !adapters_load(&s.spec, c, s.w, s.d, s.all, NULL, &(uint64_t){0}, &e), "%s", e.text);
     s.spec.adapter_memory = beside_bytes_of(s.all, 0, c) + beside_bytes_of(s.all, 2, c);
     ck_assert(!inbox_create(1, &s.inbox, &e));
-    ck_assert(!beside_create(c, ADAPTERS, s.spec.adapter_memory, &s.beside, &e));
+    ck_assert(!beside_create(c, LORAS_PLACES, s.spec.adapter_memory, &s.beside, &e));
     ck_assert_int_eq(beside_bytes(s.beside, c), s.spec.adapter_memory);
-    const struct loras_conf conf = {&s.spec, c, s.w, s.d, s.beside, s.inbox, 0};
+    const struct loras_conf conf = {&s.spec, c, s.w, s.d, s.beside, s.inbox, 0, -1};
     ck_assert(!loras_create(&conf, &s.loras, &e));
     open_engine(0, s.all);
     open_engine(1, s.beside);
@@ -297,7 +297,8 @@ END_TEST
 
 START_TEST(storage_that_hangs_is_left_behind)
 {
-    const struct loras_conf conf = {&s.spec, weights_config(s.w), s.w, s.d, s.beside, s.inbox, 100};
+    const struct loras_conf conf = {
+        &s.spec, weights_config(s.w), s.w, s.d, s.beside, s.inbox, 100, -1};
     int hang[2];
     if (!hang_possible())
         return;
@@ -353,7 +354,8 @@ static void answer(const char *path, const struct buf *text)
    the same, when there is room for it, and whoever asks then finds it there. */
 START_TEST(what_is_read_late_is_kept)
 {
-    const struct loras_conf conf = {&s.spec, weights_config(s.w), s.w, s.d, s.beside, s.inbox, 50};
+    const struct loras_conf conf = {
+        &s.spec, weights_config(s.w), s.w, s.d, s.beside, s.inbox, 50, -1};
     char path[128];
     buf_auto struct buf text;
     buf_init(&text, 1 << 16);
@@ -384,12 +386,150 @@ START_TEST(what_is_read_late_is_kept)
 }
 END_TEST
 
+static int list(int from, int count, int64_t number)
+{
+    return loras_list(s.loras, s.spec.adapters + from, count, number, &e);
+}
+
+/* The one of that name, wanted, as it is. */
+static int found(int i, const char *path)
+{
+    int at = loras_find(s.loras, names[i], path, &e);
+    return at && !want(at) ? at : 0;
+}
+
+/* a has a sequence and another that waits; who came when it was listed gets it, too. */
+START_TEST(what_is_listed_no_more_ends_as_it_began)
+{
+    static float before[V], after[V];
+    ck_assert(found(0, NULL) == 1);
+    run(1, 1, before);
+    ck_assert(!list(1, 2, 1)); /* b and c */
+    turn(false);
+    ck_assert(beside_is_open(s.beside, 0));
+    run(1, 1, after);
+    ck_assert_mem_eq(before, after, sizeof after);
+    ck_assert_int_eq(loras_find(s.loras, "a", NULL, &e), 0);
+    ck_assert_msg(strstr(e.text, "there is no adapter a"), "%s", e.text);
+    ck_assert_int_eq(found(0, paths[0]), 1);
+    loras_end(s.loras, 1);
+    turn(false);
+    ck_assert(beside_is_open(s.beside, 0));
+    loras_end(s.loras, 1);
+    ck_assert(!loras_rests(s.loras));
+    turn(false);
+    ck_assert(!beside_is_open(s.beside, 0) && figures().there == 0 && figures().dropped == 1);
+    ck_assert(found(1, NULL) == 2 && same_as_all(2));
+    loras_end(s.loras, 2);
+    ck_assert(found(0, paths[0])); /* it had waited elsewhere, and was accepted before */
+}
+END_TEST
+
+/* Whoever has the old one keeps it; the place of what nobody has is the next one's. */
+START_TEST(another_path_is_another_adapter)
+{
+    static float old[V], now[V];
+    struct jobspec_served_adapter b = {"a", paths[1]};
+    ck_assert(found(0, NULL) == 1);
+    run(1, 1, old);
+    ck_assert(!loras_list(s.loras, &b, 1, 7, &e));
+    int at = found(0, paths[1]);
+    ck_assert(at > 1 && loras_find(s.loras, "a", NULL, &e) == at);
+    run(1, at, now);
+    ck_assert(memcmp(old, now, sizeof now) != 0);
+    run(0, 2, old);
+    ck_assert_mem_eq(old, now, sizeof now);
+    ck_assert(same_as_all(1) && loras_find(s.loras, "a", paths[0], &e) == 1);
+    ck_assert(loras_digest(s.loras, 1) != loras_digest(s.loras, at));
+    ck_assert_int_eq(figures().list, 7);
+}
+END_TEST
+
+/* What leaves and comes back is read anew, as it then is. */
+START_TEST(one_that_comes_back_is_looked_at_anew)
+{
+    ck_assert(found(0, NULL) && same_as_all(1));
+    ck_assert(!list(1, 3, 1)); /* a is in use meanwhile */
+    write_adapter(0, 99);
+    ck_assert(!list(0, 4, 2));
+    int again = found(0, paths[0]);
+    ck_assert(again > 1);
+    ck_assert(same_as_all(1) && loras_digest(s.loras, 1) != loras_digest(s.loras, again));
+}
+END_TEST
+
+/* All places but those that are listed have requests that wait. */
+START_TEST(a_list_waits_for_places)
+{
+    static struct loras_ticket t[LORAS_PLACES];
+    static char many[LORAS_PLACES][16];
+    static struct jobspec_served_adapter all[LIMIT_ADAPTERS];
+    for (int i = 0; i < LORAS_PLACES; i++) {
+        snprintf(many[i], sizeof many[i], "n%d", i);
+        if (i < LIMIT_ADAPTERS)
+            all[i] = (struct jobspec_served_adapter){many[i], paths[0]};
+    }
+    ck_assert(!loras_list(s.loras, all, LIMIT_ADAPTERS, 1, &e));
+    for (int i = LIMIT_ADAPTERS; i < LORAS_PLACES; i++) {
+        int at = loras_find(s.loras, many[i], paths[1], &e);
+        ck_assert_int_gt(at, 0);
+        t[i] = loras_wait(s.loras, at);
+    }
+    ck_assert_int_eq(loras_find(s.loras, "more", paths[1], &e), 0);
+    ck_assert_msg(e.code == ERR_USER && strstr(e.text, "more: requests have"), "%s", e.text);
+    const struct loras_ticket one = loras_wait(s.loras, loras_find(s.loras, "n0", NULL, &e));
+    ck_assert_int_eq(list(0, ADAPTERS, 2), 0); /* n1 to n255 had no requests */
+    for (int i = ADAPTERS; i < LIMIT_ADAPTERS; i++)
+        all[i] = (struct jobspec_served_adapter){many[i], paths[2]};
+    ck_assert_int_eq(loras_list(s.loras, all, LIMIT_ADAPTERS, 3, &e), -ERR_RETRY);
+    ck_assert_int_eq(figures().list, 2);
+    loras_give_up(s.loras, &one);
+    ck_assert_int_eq(loras_list(s.loras, all, LIMIT_ADAPTERS, 3, &e), 0);
+    ck_assert_int_eq(figures().list, 3);
+    for (int i = LIMIT_ADAPTERS; i < LORAS_PLACES; i++)
+        loras_give_up(s.loras, &t[i]);
+}
+END_TEST
+
+static void look_until(int unseen, int wrong)
+{
+    int64_t until_ms = clock_ms() + 20000;
+    struct loras_figures f;
+    while ((f = figures()).unseen != unseen || f.wrong != wrong) {
+        ck_assert_int_lt(clock_ms(), until_ms);
+        if (loras_rests(s.loras))
+            ck_assert_ptr_null(inbox_take(s.inbox, 10));
+        (void)loras_step(s.loras, false);
+    }
+}
+
+/* Nobody asks for any: b's folder is damaged, and mended; d takes too much. */
+START_TEST(what_is_wrong_is_told_before_anybody_asks)
+{
+    const struct loras_conf conf = {
+        &s.spec, weights_config(s.w), s.w, s.d, s.beside, s.inbox, 0, 20};
+    write_text(1, "adapter_model.safetensors", "nothing of the kind");
+    ck_assert(loras_destroy(s.loras) && !loras_create(&conf, &s.loras, &e));
+    ck_assert_int_eq(figures().unseen, ADAPTERS);
+    look_until(0, 2);
+    struct loras_figures f = figures();
+    ck_assert_msg(!strncmp(f.why, "b: ", 3) && strstr(f.why, "(and 1 more)"), "%s", f.why);
+    ck_assert(!f.loaded && !f.there && f.failed == 2);
+    write_adapter(1, 2);
+    look_until(0, 1);
+    ck_assert_msg(!strncmp(figures().why, "d: takes", 8), "%s", figures().why);
+    ck_assert(!list(0, 3, 1)); /* without d */
+    ck_assert(figures().wrong == 0 && !*figures().why);
+    ck_assert(!want(2) && same_as_all(2));
+}
+END_TEST
+
 static int load_once(void *user)
 {
     (void)user;
     struct loras *loras = NULL;
     struct err why = {0};
-    const struct loras_conf c = {&s.spec, weights_config(s.w), s.w, s.d, s.beside, s.inbox, 0};
+    const struct loras_conf c = {&s.spec, weights_config(s.w), s.w, s.d, s.beside, s.inbox, 0, -1};
     int rc = loras_create(&c, &loras, &why);
     if (rc)
         return rc;
@@ -418,6 +558,8 @@ int main(void)
         (const TTest *const[]){they_come_and_go, what_is_in_use_stays,
             what_is_loaded_stays_for_who_waited, a_damaged_folder_costs_its_own,
             another_one_is_told_from_it, storage_that_hangs_holds_up_nobody,
-            storage_that_hangs_is_left_behind, what_is_read_late_is_kept, each_failure_is_told,
-            NULL});
+            storage_that_hangs_is_left_behind, what_is_read_late_is_kept,
+            what_is_listed_no_more_ends_as_it_began, another_path_is_another_adapter,
+            one_that_comes_back_is_looked_at_anew, a_list_waits_for_places,
+            what_is_wrong_is_told_before_anybody_asks, each_failure_is_told, NULL});
 }
