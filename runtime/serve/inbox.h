@@ -3,8 +3,8 @@
  * list of adapters (WIRE_LISTED), which is there before the requests that came behind it are. The
  * reader thread pushes and cancels, the main thread takes and finishes; a cancel reaches one that
  * waits and one that was taken alike (the main thread looks at `cancelled` before each step).
- * Bounded: what exceeds its capacity is refused. A request is text here: who serves it decodes it, in its turn, so that what
- * waits costs no more than what was sent.
+ * Bounded: what exceeds its capacity is refused. A request is text here: who serves it decodes it,
+ * in its turn, so that what waits costs no more than what was sent.
  */
 #ifndef RUNTIME_SERVE_INBOX_H
 #define RUNTIME_SERVE_INBOX_H

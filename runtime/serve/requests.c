@@ -1,6 +1,6 @@
 /*
- * requests: the frames WIRE_REQUEST, WIRE_CANCEL and WIRE_LISTED. A request stays text (see runtime/serve/
- * sched.h); one that is refused is answered, for else its client would wait for ever.
+ * requests: the frames WIRE_REQUEST, WIRE_CANCEL and WIRE_LISTED. A request stays text (see
+ * runtime/serve/sched.h); one that is refused is answered, for else its client would wait for ever.
  */
 #include "runtime/serve/requests.h"
 
