@@ -4,7 +4,8 @@
 # Goal: as many replicas as are wanted answer, by one name, and no request is lost while a new version is rolled out and while replicas are
 # scaled down and up; a version that cannot be loaded takes nothing away; a replica whose rank hangs is named in status and comes back; one whose
 # rank is killed answers within 5 s; a conversation finds what it began with in a cache, whichever replica is asked, and no request that was sent on
-# is lost with the replica that it was for; an autoscaler finds the replicas and changes their number. Method: the sample as it stands; clients in a node's network (steady.py) ask the Service's ClusterIP all the
+# is lost with the replica that it was for; adapters that are added, exchanged and taken out under load are what each replica has in seconds, by
+# the same pods; an autoscaler finds the replicas and changes their number. Method: the sample as it stands; clients in a node's network (steady.py) ask the Service's ClusterIP all the
 # time; the fewest ready pods are read from a watch of the EndpointSlices.
 . "$(dirname "$0")/../e2e/lib.sh"
 need_llmjob
@@ -102,6 +103,46 @@ check "replicas are scaled down under load" poll 120 "one replica" settled 1
 kn scale llmjob smol-many --replicas=2 >/dev/null
 check "and up" poll 120 "two replicas" settled 2
 end_load 1
+
+matrices="self_attn.q_proj:576:576 self_attn.o_proj:576:576"
+python3 tests/e2e/random_adapter.py "$data/adapters/a" 1 8 0.1 30 $matrices
+python3 tests/e2e/random_adapter.py "$data/adapters/b" 2 8 0.1 30 $matrices
+list() { kn patch llmjob smol-many --type=merge -p "{\"spec\": {\"serve\": {\"adapterMemory\": \"16Mi\", \"adapters\": [$1]}}}" >/dev/null; }
+item() { echo "{\"name\": \"$1\", \"path\": \"/data/adapters/${2:-$1}\"}"; }
+named() { # address model: what it says by that name, as status and text
+	curl -sS --max-time 20 -w '\n%{http_code}' "http://$1:8000/v1/completions" -H 'content-type: application/json' \
+		-d "{\"model\": \"$2\", \"prompt\": \"The capital of France is\", \"max_tokens\": 8, \"temperature\": 0}" |
+		jq -rs '"\(.[1]) \(.[0].choices[0].text? // .[0].error.message)"'
+}
+each() { # model pattern: each replica says so by that name
+	local at
+	for at in $(endpoints); do named "$at" "$1" | grep -q "$2" || return; done
+}
+adapters() { kn get llmjob smol-many -o json | jq -r '.status.conditions[] | select(.type == "AdaptersReady") | "\(.status) \(.reason) \(.message)"'; }
+adapters_are() { adapters | grep -q "$1"; }
+list "$(item a)"
+check "a version with adapters is rolled out" poll 120 "the new version" settled 2
+check "and has them" poll 20 "AdaptersReady" adapters_are 'True AdaptersListed 1 adapters, in each of 2 replicas'
+said=$(named "$(endpoints | head -n 1)" a)
+before=$(uids)
+begin_load
+begun=${EPOCHREALTIME/./}
+list "$(item a), $(item b)"
+check "an adapter that is added answers from each replica" poll 20 "b" each b '^200 '
+echo "from each $(((${EPOCHREALTIME/./} - begun) / 1000)) ms after the edit"
+check "which status says" poll 10 "AdaptersReady" adapters_are 'True AdaptersListed 2 adapters, in each of 2 replicas'
+echo "and status says so $(((${EPOCHREALTIME/./} - begun) / 1000)) ms after it"
+list "$(item c a), $(item b), $(item none)"
+check "one is known by another name" poll 20 "c" each c "${said//[^[:alnum:] ]/.}"
+check "and by its own no more" poll 20 "a 404" each a '^404 '
+check "one whose folder is not there is told of" poll 20 "its name" adapters_are 'False AdapterNotLoaded pod smol-many-[01]: none: .*/data/adapters/none'
+check "in an Event" poll 20 "an Event" eval 'kn get events | grep -q "AdapterNotLoaded.*none: "'
+check "and to who asks for it" each none '^503 none: .*/data/adapters/none'
+check "the others go on" each b '^200 '
+list "$(item c a), $(item b)"
+check "until it is taken out" poll 20 "AdaptersReady" adapters_are 'True AdaptersListed 2 adapters'
+end_load 2
+check "all by the same pods" equal "$(uids)" "$before"
 
 able() { kn get hpa smol-many -o jsonpath='{.status.conditions[?(@.type=="AbleToScale")].status}' | grep -x True; }
 wants() { [ "$(kn get llmjob smol-many -o jsonpath='{.spec.replicas}')" = "$1" ]; }

@@ -115,10 +115,25 @@ static inline void serve_bytes(void)
     serve(path, 64);
 }
 
+static struct json *adapters; /* what the last WIRE_ADAPTERS says; the test's to destroy */
+
+static inline void next_frame(void)
+{
+    do {
+        ck_assert_msg(
+            wire_wait(&a.reader, a.fd, clock_ms() + AGENT_MS, &a.frame, &e) >= 0, "%s", e.text);
+        if (a.frame.type == WIRE_ADAPTERS) {
+            json_destroy(adapters);
+            ck_assert(!json_parse(a.frame.data, a.frame.len, &adapters, &e));
+        }
+    } while (a.frame.type == WIRE_ADAPTERS);
+}
+
 static inline void stop_serving(void)
 {
     agent_send(&a, WIRE_STOP, "{}");
-    json_destroy(agent_expect(&a, WIRE_DONE));
+    next_frame();
+    ck_assert_int_eq(a.frame.type, WIRE_DONE);
     ck_assert_int_eq(agent_end(&a), EXIT_CLASS_DRAINED);
 }
 
@@ -175,20 +190,6 @@ static inline int take_end(struct answer *o)
     o->cached = (int)json_int(v, "cached_tokens", -1);
     o->completion = (int)json_int(v, "completion_tokens", -1);
     return (int)json_int(v, "id", 0);
-}
-
-static struct json *adapters; /* what the last WIRE_ADAPTERS says; the test's to destroy */
-
-static inline void next_frame(void)
-{
-    do {
-        ck_assert_msg(
-            wire_wait(&a.reader, a.fd, clock_ms() + AGENT_MS, &a.frame, &e) >= 0, "%s", e.text);
-        if (a.frame.type == WIRE_ADAPTERS) {
-            json_destroy(adapters);
-            ck_assert(!json_parse(a.frame.data, a.frame.len, &adapters, &e));
-        }
-    } while (a.frame.type == WIRE_ADAPTERS);
 }
 
 static inline int token_of(void)

@@ -201,9 +201,72 @@ START_TEST(slow_storage_holds_up_nobody)
 }
 END_TEST
 
+static void list(int number, const char *listed)
+{
+    char text[512];
+    snprintf(text, sizeof text, "{\"list\":%d,\"adapters\":[%s]}", number, listed);
+    agent_send(&a, WIRE_LISTED, text);
+}
+
+/* As an agent asks whose list may change. */
+static struct answer ask_listed(int id, const char *name, const char *path)
+{
+    char rest[512];
+    snprintf(rest, sizeof rest,
+        "\"prompt\":\"" PROMPT "\",\"max_tokens\":12,\"temperature\":0,\"adapter\":\"%s\","
+        "\"adapter_path\":\"%s\"",
+        name, path);
+    return ask(id, rest);
+}
+
+/* Until the rank has told of the list that it has looked at all of it. */
+static void wait_for_list(int number)
+{
+    int64_t until_ms = clock_ms() + 10000;
+    for (int id = 1000; !adapters || json_int(adapters, "list", -1) != number ||
+         json_int(adapters, "unseen", -1) != 0;
+         id++) {
+        ck_assert_int_lt(clock_ms(), until_ms);
+        ck_assert_str_ne(ask(id, "\"prompt\":\"x\",\"max_tokens\":1").reason, "error");
+    }
+}
+
+/* It serves on, of the same process: what comes, goes, and is exchanged is what the frames say. */
+START_TEST(a_list_that_changes_is_followed)
+{
+    char text[512];
+    write_adapters(1);
+    serve_adapters(limit);
+    struct answer first = ask_listed(1, "a", paths[1]), other = ask_listed(2, "c", paths[3]);
+    ck_assert_str_eq(first.reason, "length");
+    ck_assert(first.len != other.len || memcmp(first.text, other.text, first.len));
+    snprintf(text, sizeof text,
+        "{\"name\":\"c\",\"path\":\"%s\"},{\"name\":\"n\",\"path\":\"%s/none\"}", paths[1], folder);
+    list(1, text);
+    wait_for_list(1);
+    ck_assert_msg(
+        strstr(json_str(adapters, "wrong", ""), "n: "), "%s", json_str(adapters, "wrong", ""));
+    struct answer now = ask_listed(3, "c", paths[1]);
+    ck_assert_mem_eq(now.text, first.text, first.len);
+    struct answer before = ask_listed(4, "c", paths[3]); /* it was accepted before the edit */
+    ck_assert_mem_eq(before.text, other.text, other.len);
+    ck_assert_int_eq(ask(5, "\"prompt\":\"x\",\"adapter\":\"a\"").status, 0);
+    snprintf(text, sizeof text, "%s/none", folder);
+    struct answer none = ask_listed(6, "n", text);
+    ck_assert(none.status == 503 && strstr(none.message, "n: ") && strstr(none.message, text));
+    list(2, "");
+    wait_for_list(2);
+    ck_assert_str_eq(json_str(adapters, "wrong", "?"), "");
+    ck_assert_int_eq(json_int(adapters, "loaded", -1), 0); /* nobody has any */
+    stop_serving();
+    json_destroy(adapters);
+    adapters = NULL;
+}
+END_TEST
+
 int main(void)
 {
     return unit_run_with(&(struct unit){"infer_adapters", 60, setup, teardown},
         (const TTest *const[]){they_answer_as_if_all_were_there, one_that_is_exchanged_is_another,
-            slow_storage_holds_up_nobody, NULL});
+            slow_storage_holds_up_nobody, a_list_that_changes_is_followed, NULL});
 }
