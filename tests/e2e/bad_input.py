@@ -68,6 +68,14 @@ def convert(model="llama", **fields):
     return job(model, convert=dict(dict(format="GGUF", output="/data/out"), **fields))
 
 
+def serve(model="llama", **fields):
+    return job(model, serve=dict({"modelName": "m"}, **fields))
+
+
+def recommend(items):
+    return serve("masked", recommend={"items": "/data/" + items, "textWeight": 1})
+
+
 def manifest(spec):
     storage = [{"name": "data", "claimName": "data", "mountPath": "/data"}]
     return {"apiVersion": "llmjob.dev/v1alpha1", "kind": "LLMJob", "metadata": {"name": "bad"}, "spec": dict(storage=storage, **spec)}
@@ -618,6 +626,30 @@ ROWS = {
             DATA, "spec.serve.adapters: a: {}/adapter: tensor base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight does not fit the model"),
         ("is of another rank, served", member("adapter/adapter_config.json", "r", 3), job("llama", serve={"modelName": "m", "adapters": [{"name": "a", "path": "/data/adapter"}]}),
             DATA, "spec.serve.adapters: a: {}/adapter: model.layers.0.self_attn.q_proj has rank 2, and adapter_config.json says 3"),
+    ],
+    "other models": [
+        ("of a teacher is missing", also(), train(distill={"teacher": "/data/none.gguf"}), DATA, "{}/none.gguf: No such file or directory"),
+        ("of a teacher has other tokens", also(), train(distill={"teacher": "/data/wide"}),
+            USER, "spec.train.distill.teacher: a vocabulary of 131 tokens, and spec.model has 256"),
+        ("of a draft is missing", also(), serve(speculation={"method": "Draft", "model": {"source": "/data/none.gguf"}}),
+            DATA, "spec.serve.speculation.model: {}/none.gguf: No such file or directory"),
+        ("of a draft has other tokens", also(), serve(speculation={"method": "Draft", "model": {"source": "/data/wide"}}),
+            USER, "spec.serve.speculation.model: it has 131 tokens of vocabulary, spec.model has 256: a draft has the same"),
+        ("of a member is cut short", cut("model.gguf", -200), serve(ensemble={"members": [{"name": "a"}, {"name": "b", "source": "/data/model.gguf"}]}),
+            DATA, "spec.serve.ensemble.members: b: {}/model.gguf: tensor token_embd.weight needs bytes up to 367488, the file ends at 367288"),
+        ("of an encoder is missing", lambda at: (at / "texts").mkdir(), serve(retrieval={"documents": "/data/texts", "encoder": {"source": "/data/none"}}),
+            DATA, "spec.serve.retrieval.encoder: {}/none: No such file or directory"),
+    ],
+    "items": [
+        ("are missing", also(), recommend("none.jsonl"), DATA, "{}/none.jsonl: No such file or directory"),
+        ("have a line that is not JSON", lines("items.jsonl", {"id": "1", "text": "a"}, "{"), recommend("items.jsonl"),
+            DATA, "{}/items.jsonl: line 2: JSON byte 1: a string is missing"),
+        ("lack a text", lines("items.jsonl", {"id": "1", "text": "a"}, {"id": "2"}), recommend("items.jsonl"),
+            DATA, '{}/items.jsonl: line 2: no "text" that is a string'),
+        ("have an id twice", lines("items.jsonl", {"id": "1", "text": "a"}, {"id": "1", "text": "b"}), recommend("items.jsonl"),
+            DATA, '{}/items.jsonl: line 2: item "1" is there already'),
+        ("are not UTF-8", put("items.jsonl", b'{"id": "1", "text": "caf\xe9"}\n'), recommend("items.jsonl"),
+            DATA, "{}/items.jsonl: line 1: is no UTF-8"),
     ],
     "checkpoints": [
         ("is of another training", also(), train(checkpoint="made", seed=7),
