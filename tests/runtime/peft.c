@@ -70,11 +70,27 @@ static void put_matrix(struct file *f, const struct tensors *all, const struct t
         put(f, &p, "lora_magnitude_vector", out, 0, 1, 0.5);
 }
 
+/* Ranks differ from that of the first layer's. */
+static void put_ranks(const struct file *f, struct buf *config)
+{
+    static const char head[] = "base_model.model.", tail[] = ".lora_A.weight";
+    const char *before = ",\"rank_pattern\":{";
+    for (int i = 0; i < f->count; i++) {
+        const char *name = f->entries[i].name + strlen(head), *end = strstr(name, tail);
+        if (!end || f->entries[i].shape[0] == f->of->rank)
+            continue;
+        buf_printf(config, "%s\"%.*s\":%lld", before, (int)(end - name), name,
+            (long long)f->entries[i].shape[0]);
+        before = ",";
+    }
+    buf_str(config, *before && before[1] ? "}" : "}}");
+}
+
 void peft_write(const struct peft *p)
 {
     static struct file f;
     struct tensors all = {0};
-    char path[256], text[256];
+    char path[256];
     buf_auto struct buf file;
     f = (struct file){.of = p, .random = p->seed};
     buf_init(&f.data, 8 << 20);
@@ -90,11 +106,13 @@ void peft_write(const struct peft *p)
     ck_assert(!buf_add(&file, f.data.data, f.data.len));
     snprintf(path, sizeof path, "%s/adapter_model.safetensors", p->folder);
     golden_write(path, file.data, file.len);
-    snprintf(text, sizeof text,
-        "{\"peft_type\":\"LORA\",\"r\":%d,\"lora_alpha\":%d,\"use_rslora\":%s,\"use_dora\":%s}",
+    buf_reset(&file);
+    buf_printf(&file,
+        "{\"peft_type\":\"LORA\",\"r\":%d,\"lora_alpha\":%d,\"use_rslora\":%s,\"use_dora\":%s",
         p->rank, p->rank + 1, p->stabilized ? "true" : "false", p->dora ? "true" : "false");
+    put_ranks(&f, &file);
     snprintf(path, sizeof path, "%s/adapter_config.json", p->folder);
-    golden_write(path, text, strlen(text));
+    golden_write(path, file.data, file.len);
     buf_done(&f.data);
 }
 

@@ -396,7 +396,7 @@ START_TEST(what_cannot_be_measured_is_refused)
     refused(&s, EXIT_CLASS_DATA, "q.jsonl: line 2: \"choices\"");
     golden_write(s.evaluate.data, "{\"context\":\"a\",\"choices\":[\"a\",\"b\"],\"answer\":0}", 46);
     s.evaluate.chat = true;
-    refused(&s, EXIT_CLASS_DATA, "spec.evaluate.chat: ");
+    refused(&s, EXIT_CLASS_USER, "spec.evaluate.chat: ");
 }
 END_TEST
 
