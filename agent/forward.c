@@ -367,14 +367,6 @@ bool forward_visits(const struct forward *f, const struct web_exchange *x)
 
 /* What its first line says is found once, and noted: which key it vouches for, and how much its
    sender has to do. */
-bool forward_declines(const struct forward *f, struct web_exchange *x, int status)
-{
-    bool declines = status == 404 && forward_visits(f, x);
-    if (declines)
-        web_answer(x, 421, "text/plain", "", 0, NULL);
-    return declines;
-}
-
 int forward_key(const struct forward *f, struct web_exchange *x)
 {
     struct vouch v = {.of = f->conf.of, .uid = f->conf.uid};

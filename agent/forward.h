@@ -55,9 +55,6 @@ bool forward_visits(const struct forward *f, const struct web_exchange *x);
 int forward_key(const struct forward *f, struct web_exchange *x);
 /* Within admit_fn, of such a one: proves to be this replica, before the body comes. */
 bool forward_welcome(const struct forward *f, struct web_exchange *x);
-/* Of such a one that is refused with that status: whether it goes back (421), since what is not
- * known here, an adapter of an earlier or a later list, may be where it came from. */
-bool forward_declines(const struct forward *f, struct web_exchange *x, int status);
 /* Whether its body, which is then the request's alone, is from who asked; true for the others. */
 bool forward_enters(const struct forward *f, struct web_exchange *x);
 /* False: x came from a replica that has less to do, which answers' count here tells. */

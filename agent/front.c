@@ -628,10 +628,10 @@ static void on_asked(struct front *f, struct web_exchange *x, enum openai_place 
         if (!admit(f, &cost, true, &why) && !(r = request_create(f, x, &cost, &asked)))
             openai_refuse(&why, 503, NULL, NULL, "out of memory");
     }
-    if (!r && !forward_declines(f->conf.forward, x, why.status))
+    if (!r) {
         reply_error(x, &why);
-    if (!r)
         return;
+    }
     if (next_waiting(f) == r && hand_over(f, r, &frame, &why)) {
         end_with_error(r, &why);
         return;
