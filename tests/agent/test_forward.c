@@ -62,9 +62,6 @@ static struct {
     uint16_t port;
 } elsewhere; /* where replica 1 is said to be, and who; port 0: where it is */
 
-static struct jobspec_served_adapter adapters[2]; /* that they are told of, */
-static int adapter_count;                         /* if there are any */
-
 /* ready, to: bits. */
 static void tell(int ready, int to)
 {
@@ -74,9 +71,6 @@ static void tell(int ready, int to)
         .term = 1,
         .replicas = 1,
         .members = members,
-        .lists_adapters = adapter_count,
-        .adapters = adapters,
-        .adapter_count = adapter_count,
         .health = {.hang_seconds = 9}};
     buf_auto struct buf body;
     buf_init(&body, 1 << 16);
@@ -122,7 +116,6 @@ static void begin(const char *serve)
 
 struct asked {
     const char *key, *headers; /* "": the right one, none */
-    const char *model;         /* likewise */
     int tokens;
     bool stream;
 };
@@ -133,8 +126,8 @@ static int ask(int agent, const char *prompt, struct asked a)
     int fd = io_connect("127.0.0.1", agents.serve_ports[agent], clock_ms() + AGENTS_WAIT_MS, &e);
     ck_assert_msg(fd >= 0, "%s", e.text);
     int n = snprintf(body, sizeof body,
-        "{\"model\":\"%s\",\"prompt\":\"%s\",\"max_tokens\":%d,\"stream\":%s}",
-        a.model ? a.model : "tiny", prompt, a.tokens, a.stream ? "true" : "false");
+        "{\"model\":\"tiny\",\"prompt\":\"%s\",\"max_tokens\":%d,\"stream\":%s}", prompt, a.tokens,
+        a.stream ? "true" : "false");
     int all = snprintf(text, sizeof text,
         "POST /v1/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n%s"
         "Connection: close\r\nContent-Length: %d\r\n\r\n%s",
@@ -459,31 +452,6 @@ START_TEST(a_refused_request_is_neither_kept_nor_fallen_back)
 }
 END_TEST
 
-/* Of three replicas one knows of it, for the time that the news takes: whomever its prompts are
-   for, it answers them. */
-START_TEST(an_adapter_that_is_not_known_there_yet_is_answered_here)
-{
-    begin("\"adapterMemory\":1000,\"adapters\":[{\"name\":\"x\",\"path\":\"/tmp/x\"}]," ROUTED);
-    adapters[0] = (struct jobspec_served_adapter){"x", "/tmp/x"};
-    adapters[1] = (struct jobspec_served_adapter){"n", "/tmp/n"};
-    adapter_count = 2;
-    tell(ALL - 1, 1);
-    adapter_count = 0;
-    for (int i = 0; i < 12; i++) {
-        char prompt[16];
-        snprintf(prompt, sizeof prompt, "Say %d", i);
-        ck_assert(answered(ask(0, prompt, (struct asked){.tokens = 3, .model = "n"}), 3));
-        ck_assert(answered(ask(1, prompt, (struct asked){.tokens = 3, .model = "x"}), 3));
-    }
-    ck_assert_double_ge(metric(0, NAME_METRIC_REQUESTS), 12);
-    ck_assert_double_ge(metric(0, NAME_METRIC_FALLBACK), 1);
-    buf_auto struct buf out;
-    buf_init(&out, 1 << 16);
-    hear(ask(1, "Say", (struct asked){.tokens = 1, .model = "n"}), NULL, &out);
-    ck_assert_msg(!strncmp(out.data, "HTTP/1.1 404 ", 13), "%s", out.data);
-}
-END_TEST
-
 START_TEST(a_longer_queue_sends_back)
 {
     begin("\"maxSequences\":1,\"routing\":{\"prefixAffinity\":true,\"maxAhead\":1}");
@@ -800,7 +768,6 @@ int main(void)
     tcase_add_test(tc, who_cannot_prove_hears_nothing);
     tcase_add_test(tc, what_a_replica_said_says_nothing_again);
     tcase_add_test(tc, a_refused_request_is_neither_kept_nor_fallen_back);
-    tcase_add_test(tc, an_adapter_that_is_not_known_there_yet_is_answered_here);
     tcase_add_test(tc, a_longer_queue_sends_back);
     tcase_add_test(tc, who_goes_away_takes_its_request_along);
     tcase_add_test(tc, a_dead_replica_costs_no_request);

@@ -112,7 +112,7 @@ item() { echo "{\"name\": \"$1\", \"path\": \"/data/adapters/${2:-$1}\"}"; }
 named() { # address model: what it says by that name, as status and text
 	curl -sS --max-time 20 -w '\n%{http_code}' "http://$1:8000/v1/completions" -H 'content-type: application/json' \
 		-d "{\"model\": \"$2\", \"prompt\": \"The capital of France is\", \"max_tokens\": 8, \"temperature\": 0}" |
-		jq -rs '"\(.[1]) \(.[0].choices[0].text? // .[0].error.message)"'
+		jq -rs '"\(.[1]) \(.[0].choices[0].text? // .[0].error.message | gsub("\n"; " "))"'
 }
 each() { # model pattern: each replica says so by that name
 	local at
@@ -133,7 +133,7 @@ echo "from each $(((${EPOCHREALTIME/./} - begun) / 1000)) ms after the edit"
 check "which status says" poll 10 "AdaptersReady" adapters_are 'True AdaptersListed 2 adapters, in each of 2 replicas'
 echo "and status says so $(((${EPOCHREALTIME/./} - begun) / 1000)) ms after it"
 list "$(item c a), $(item b), $(item none)"
-check "one is known by another name" poll 20 "c" each c "${said//[^[:alnum:] ]/.}"
+check "one is known by another name" poll 20 "c" each c "^$said\$"
 check "and by its own no more" poll 20 "a 404" each a '^404 '
 check "one whose folder is not there is told of" poll 20 "its name" adapters_are 'False AdapterNotLoaded pod smol-many-[01]: none: .*/data/adapters/none'
 check "in an Event" poll 20 "an Event" eval 'kn get events | grep -q "AdapterNotLoaded.*none: "'
