@@ -7,9 +7,11 @@
 #include "runtime/serve/inbox.h"
 
 #include "base/clock.h"
+#include "base/mem.h"
 #include "tests/unit.h"
 
 #include <pthread.h>
+#include <unistd.h>
 
 #define MANY 2000
 
@@ -114,5 +116,34 @@ START_TEST(wake_ends_the_wait)
 }
 END_TEST
 
-UNIT_MAIN(
-    "inbox", first_in_first_out, cancel_finds_waiting_and_running, two_threads, wake_ends_the_wait)
+static void *list(void *user)
+{
+    usleep(50000);
+    ck_assert(!inbox_list(user, "{\"list\":1}", 10, &e));
+    ck_assert(!inbox_list(user, "{\"list\":2}", 10, &e));
+    return NULL;
+}
+
+/* It ends the wait, the newest takes the place of one before, and what is left inside is freed. */
+START_TEST(a_list_waits_to_be_taken)
+{
+    struct inbox *s;
+    pthread_t thread;
+    ck_assert(!inbox_create(1, &s, &e));
+    ck_assert_ptr_null(inbox_take_list(s));
+    ck_assert_int_eq(pthread_create(&thread, NULL, list, s), 0);
+    int64_t start = clock_ms();
+    ck_assert_ptr_null(inbox_take(s, 20000));
+    ck_assert_int_lt(clock_ms() - start, 10000);
+    pthread_join(thread, NULL);
+    char *text = inbox_take_list(s);
+    ck_assert_str_eq(text, "{\"list\":2}");
+    mem_free(text);
+    ck_assert_ptr_null(inbox_take_list(s));
+    ck_assert(!inbox_list(s, "{}", 2, &e));
+    inbox_destroy(s);
+}
+END_TEST
+
+UNIT_MAIN("inbox", first_in_first_out, cancel_finds_waiting_and_running, two_threads,
+    wake_ends_the_wait, a_list_waits_to_be_taken)
