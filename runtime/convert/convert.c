@@ -14,6 +14,7 @@
 #include "runtime/convert/internal.h"
 #include "runtime/convert/measure.h"
 #include "runtime/door/beat.h"
+#include "runtime/family/family.h"
 #include "runtime/model/prune.h"
 #include "runtime/train/output.h"
 
@@ -97,6 +98,40 @@ static void name_model(const char *path, char out[LIMIT_PATH_BYTES])
     snprintf(out, LIMIT_PATH_BYTES, "%.*s", (int)(n - from), path + from);
 }
 
+/* What is measured or added goes on with texts. */
+static int check_reader(const struct jobspec *spec, const struct model_config *c, struct err *e)
+{
+    const struct jobspec_convert *s = &spec->convert;
+    const char *field = s->merge_adapter ? "mergeAdapter"
+        : s->evaluate.data               ? "evaluate"
+        : s->calibration                 ? "calibration"
+                                         : NULL;
+    if (!field || !c->bidirectional)
+        return 0;
+    return err_set(e, ERR_USER,
+        "spec.convert.%s: is for models that go on with texts, and a %s model reads them whole",
+        field, c->architecture);
+}
+
+static int read_pooling(struct convert_job *j, struct err *e)
+{
+    const struct weights *w = j->c.weights;
+    struct pooling *p = &j->c.pooling;
+    if (!j->c.config->bidirectional || j->c.config->labels)
+        return 0;
+    if (weights_gguf(w)) {
+        pooling_gguf(weights_gguf(w), family_gguf_architecture(j->c.config), p);
+        return 0;
+    }
+    int rc = pooling_read(weights_path(w), p, e);
+    if (rc || p->normalized || j->c.spec->convert.format != CONVERT_GGUF)
+        return rc;
+    return err_set(e, ERR_USER,
+        "spec.convert.format: %s/modules.json has no Normalize, and what a GGUF file embeds has "
+        "length 1",
+        weights_path(w));
+}
+
 static int open_source(struct convert_job *j, struct err *e)
 {
     const struct jobspec *spec = j->c.spec;
@@ -104,9 +139,8 @@ static int open_source(struct convert_job *j, struct err *e)
     if (rc)
         return rc;
     j->c.config = weights_config(j->c.weights);
-    if (j->c.config->bidirectional)
-        return err_set(
-            e, ERR_USER, "spec.convert: a %s model is not converted", j->c.config->architecture);
+    if ((rc = check_reader(spec, j->c.config, e)) || (rc = read_pooling(j, e)))
+        return rc;
     bool keys_copied = weights_gguf(j->c.weights);
     struct err why = {0};
     if (spec->convert.format == CONVERT_GGUF && !keys_copied &&

@@ -7,6 +7,7 @@
 
 #include "runtime/convert/convert.h"
 #include "runtime/convert/importance.h"
+#include "runtime/family/pooling.h"
 #include "runtime/convert/merge.h"
 #include "runtime/family/weights.h"
 
@@ -16,6 +17,7 @@ struct conversion {
     const struct model_config *config;
     struct weights *weights;
     struct tensors tensors;        /* of the model */
+    struct pooling pooling;        /* of one that reads texts whole */
     struct merge *merge;           /* or NULL */
     struct importance *importance; /* or NULL */
     const char *name;              /* of the model, for the file */

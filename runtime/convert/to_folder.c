@@ -53,7 +53,8 @@ int convert_to_folder(struct conversion *c, const char *folder, struct err *e)
     struct hf_writer *w = NULL;
     int rc = hf_writer_create(folder, c->config, weights_labels(c->weights), &w, e);
     if (!rc && !(rc = tok_write(folder, c->weights, c->config, e)) &&
-        !(rc = write_tensors(c, w, e)))
+        !(rc = write_tensors(c, w, e)) &&
+        !(rc = c->pooling.said ? pooling_write(folder, &c->pooling, c->config->dim, e) : 0))
         rc = hf_writer_finish(w, e);
     hf_writer_destroy(w);
     return rc;

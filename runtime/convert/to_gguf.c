@@ -14,7 +14,8 @@
 #include "runtime/files/gguf_write.h"
 #include "runtime/text/tok_write.h"
 
-#define CHUNK 1048576 /* numbers encoded at a time */
+#define CHUNK        1048576 /* numbers encoded at a time */
+#define LABELS_BYTES ((size_t)64 << 20)
 
 struct part { /* a tensor of ours in the file */
     const struct tensor *tensor;
@@ -92,6 +93,34 @@ static bool is_copied(struct gguf_str name)
     return true;
 }
 
+/* Which vector is a text's, or the names of its labels. */
+static int write_reading(const struct conversion *c, struct gguf_writer *w, struct err *e)
+{
+    const char *architecture = family_gguf_architecture(c->config);
+    const int64_t count = c->config->labels;
+    const char *const *names = weights_labels(c->weights);
+    mem_autofree struct gguf_str *list = mem_array((size_t)count + 1, sizeof *list);
+    char key[96], usual[32];
+    arena_auto struct arena *a = arena_create(LABELS_BYTES);
+    if (!list || !a)
+        return err_set(e, ERR_MEMORY, "no memory to convert the model");
+    snprintf(key, sizeof key, "%s.pooling_type", architecture);
+    gguf_write_u32(w, key, count ? POOLING_GGUF_RANK : pooling_to_gguf(c->pooling.kind));
+    if (c->pooling.tokens)
+        gguf_write_u32(w, POOLING_GGUF_TOKENS, (uint32_t)c->pooling.tokens);
+    for (int64_t i = 0; i < count; i++) {
+        snprintf(usual, sizeof usual, "LABEL_%lld", (long long)i);
+        const char *name = names ? names[i] : arena_strdup(a, usual);
+        if (!name)
+            return err_set(e, ERR_MEMORY, "no memory to convert the model");
+        list[i] = (struct gguf_str){name, strlen(name)};
+    }
+    snprintf(key, sizeof key, "%s.classifier.output_labels", architecture);
+    if (count)
+        gguf_write_strs(w, key, list, count);
+    return 0;
+}
+
 static int write_keys(const struct conversion *c, struct gguf_writer *w, struct err *e)
 {
     const struct gguf *g = weights_gguf(c->weights);
@@ -102,7 +131,8 @@ static int write_keys(const struct conversion *c, struct gguf_writer *w, struct 
     if (!g && !(rc = family_gguf_write(c->config, w, e))) {
         gguf_write_str(w, "general.type", "model", strlen("model"));
         gguf_write_str(w, "general.name", c->name, strlen(c->name));
-        rc = tok_gguf_write(c->weights, w, e);
+        if (!c->config->bidirectional || !(rc = write_reading(c, w, e)))
+            rc = tok_gguf_write(c->weights, w, e);
     }
     if (rc)
         return rc;

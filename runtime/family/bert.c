@@ -3,7 +3,9 @@
  * positions, token types, attention over the whole sequence, GELU by erf. What a file has above the
  * last layer counts only where it is a classifier of tokens or of texts, the pooler below the
  * latter, or, of the classes that have it, the head of masked tokens: the next sentence and answers
- * do not. Sources: Devlin et al., arXiv:1810.04805; transformers' BertConfig and modeling_bert.
+ * do not. GGUF files have places for the pooler and, above it, for labels of texts. Sources: Devlin
+ * et al., arXiv:1810.04805; transformers' BertConfig and modeling_bert; llama.cpp's
+ * src/models/bert.cpp.
  */
 #include "runtime/family/family.h"
 
@@ -95,6 +97,24 @@ static void json_write(const struct model_config *c, struct jsonw *w)
         jsonw_num(w, "classifier_dropout", values_short(c->dropout.classifier));
 }
 
+/* A table of types that is missing is told as such. */
+static int gguf_read(const struct gguf *g, struct model_config *c, struct err *e)
+{
+    const struct gguf_tensor *types = values_gguf_tensor(g, "token_types.weight");
+    const struct gguf_tensor *labels = values_gguf_tensor(g, "cls.output.weight");
+    c->types = types ? types->shape[0] : 1;
+    c->pooled = values_gguf_tensor(g, "cls.weight");
+    if (!labels)
+        return 0;
+    c->labels = labels->shape[0];
+    if (c->pooled)
+        return 0;
+    return err_set(e, ERR_DATA,
+        "%s: cls.output.weight without cls.weight: labels of a bert model are told above a pooler, "
+        "which the file lacks",
+        gguf_path(g));
+}
+
 /* Of pre-training's two heads, of answers, a pooler below labels of words; a file's older parts are
    named by ends. */
 static const char *const heads[] = {"pooler.dense.weight", "pooler.dense.bias",
@@ -124,7 +144,7 @@ const struct family family_bert = {
     .free_types = true,
     .json_read = json_read,
     .json_write = json_write,
-    .hf_only = true,
+    .gguf_read = gguf_read,
     .names =
         {
             [FAMILY_HF] =
@@ -145,6 +165,15 @@ const struct family family_bert = {
                     [TENSOR_NORM_TRANSFORM] = "cls.predictions.transform.LayerNorm",
                     [TENSOR_HEAD] = "cls.predictions",
                     [TENSOR_POOLER] = "bert.pooler.dense",
+                },
+            [FAMILY_GGUF] =
+                {
+                    [TENSOR_TYPES] = "token_types",
+                    [TENSOR_NORM_EMBED] = "token_embd_norm",
+                    [TENSOR_NORM_ATTENTION] = "attn_output_norm",
+                    [TENSOR_NORM_FFN] = "layer_output_norm",
+                    [TENSOR_POOLER] = "cls",
+                    [TENSOR_CLASSIFIER] = "cls.output",
                 },
         },
     .hf_layers = "bert.encoder.layer",

@@ -143,10 +143,14 @@ static int gguf_eos(const struct gguf *g, struct model_config *c, struct err *e)
     return 0;
 }
 
+/* What reads whole texts goes on with none: there its bos is [CLS]. */
 static int gguf_special(const struct gguf *g, struct model_config *c, struct err *e)
 {
-    int rc = values_gguf_id(g, "tokenizer.ggml.bos_token_id", &c->bos_id, e);
-    if (!rc)
+    int rc = 0;
+    c->bos_id = c->eos_id = -1;
+    if (!c->bidirectional)
+        rc = values_gguf_id(g, "tokenizer.ggml.bos_token_id", &c->bos_id, e);
+    if (!rc && !c->bidirectional)
         rc = gguf_eos(g, c, e);
     return rc ? rc : values_gguf_id(g, "tokenizer.ggml.padding_token_id", &c->pad_id, e);
 }
@@ -206,21 +210,16 @@ int family_config_gguf(const struct gguf *g, struct model_config *out, struct er
         return err_set(e, ERR_DATA, "%s: architecture \"%.*s\"; what is read: %s", gguf_path(g),
             (int)(architecture.len < 64 ? architecture.len : 64), architecture.s,
             family_list(list));
-    if (f->hf_only)
-        return err_set(e, ERR_DATA, "%s: a %s model is read from a Hugging Face folder only",
-            gguf_path(g), f->architecture);
     struct model_config c = f->fixed;
     const struct gguf_tensor *embedding = values_gguf_tensor(g, "token_embd.weight");
     if (!embedding)
         return err_set(e, ERR_DATA, "%s: tensor token_embd.weight is missing", gguf_path(g));
     c.vocab = embedding->shape[0];
     c.tied_embeddings = !values_gguf_tensor(g, "output.weight");
-    if (f->gguf_read)
-        f->gguf_read(g, &c);
-    if ((rc = gguf_sizes(g, &c, e)) || (rc = gguf_numbers(g, &c, e)) ||
-        (rc = gguf_experts(g, &c, e)) || (rc = gguf_window(g, &c, e)) ||
-        (rc = gguf_special(g, &c, e)) || (rc = check_read(&c, gguf_path(g), e)) ||
-        (rc = family_keys_gguf(g, &c, e)))
+    if ((f->gguf_read && (rc = f->gguf_read(g, &c, e))) || (rc = gguf_sizes(g, &c, e)) ||
+        (rc = gguf_numbers(g, &c, e)) || (rc = gguf_experts(g, &c, e)) ||
+        (rc = gguf_window(g, &c, e)) || (rc = gguf_special(g, &c, e)) ||
+        (rc = check_read(&c, gguf_path(g), e)) || (rc = family_keys_gguf(g, &c, e)))
         return rc;
     *out = c;
     return 0;
@@ -240,6 +239,27 @@ static void write_f32(
     gguf_write_f32(w, architecture_key(c, name, key), v);
 }
 
+/* llama.cpp has labels of one text, above the pooler, in its bert alone, and nothing that tells
+   tokens there. */
+static int heads_expressible(const struct model_config *c, struct err *e)
+{
+    if (c->masked)
+        return err_set(e, ERR_DATA,
+            "a %s model with a head of masked tokens is written as a Hugging Face folder only: "
+            "GGUF files have no place for the head",
+            c->architecture);
+    if (!c->labels)
+        return 0;
+    if (!c->bidirectional)
+        return err_set(e, ERR_DATA, "a model with labels is written as a Hugging Face folder only");
+    if (c->pooled && !c->several)
+        return 0;
+    return err_set(e, ERR_DATA,
+        "a %s model with labels of %s is written as a Hugging Face folder only: GGUF files have a "
+        "place for labels of which a text has one",
+        c->architecture, c->several ? "which a text has several" : "tokens");
+}
+
 /* llama.cpp's graphs of these families know neither windows nor weights of experts that do not add
    up to 1; what frequencies are divided by only its llama's. */
 int family_gguf_expressible(const struct model_config *c, struct err *e)
@@ -248,11 +268,8 @@ int family_gguf_expressible(const struct model_config *c, struct err *e)
     int rc = family_config_expressible(c, e);
     if (rc)
         return rc;
-    if (f->hf_only)
-        return err_set(
-            e, ERR_DATA, "a %s model is written as a Hugging Face folder only", f->architecture);
-    if (c->labels)
-        return err_set(e, ERR_DATA, "a model with labels is written as a Hugging Face folder only");
+    if ((rc = heads_expressible(c, e)))
+        return rc;
     if (c->window && c->window < c->context)
         return err_set(e, ERR_DATA,
             "a %s model whose attention sees the last %lld of %lld tokens (sliding_window) is "
@@ -312,6 +329,11 @@ int family_gguf_write(const struct model_config *c, struct gguf_writer *w, struc
         c->norm_eps);
     if (c->experts)
         write_experts(c, w);
+    if (c->bidirectional) {
+        char key[96];
+        gguf_write_bool(w, architecture_key(c, "attention.causal", key), false);
+        gguf_write_u32(w, "tokenizer.ggml.token_type_count", (uint32_t)c->types);
+    }
     if (c->positions != POSITIONS_ROTARY)
         return 0;
     write_rotary(c, w);

@@ -36,8 +36,8 @@ struct family {
     int (*json_read)(
         const struct json *config, const char *path, struct model_config *c, struct err *e);
     void (*json_write)(const struct model_config *c, struct jsonw *w);
-    void (*gguf_read)(const struct gguf *g, struct model_config *c); /* what no key says; or NULL */
-    bool hf_only; /* its GGUF files are not read */
+    /* what no key says; or NULL */
+    int (*gguf_read)(const struct gguf *g, struct model_config *c, struct err *e);
 
     /* Names of tensors, of a layer's within it, without ".weight"; NULL: the usual one. Roles that
        have the same name are one tensor of the file, their rows in the order of roles. */
@@ -91,7 +91,8 @@ int64_t family_gguf_row(int64_t row, int64_t head_dim);
 int family_config_gguf(const struct gguf *g, struct model_config *out, struct err *e);
 /* ERR_DATA when it is none that a GGUF file can say so that llama.cpp computes it. */
 int family_gguf_expressible(const struct model_config *c, struct err *e);
-/* The keys of c's architecture and its name. A llama3 scaling of rotary positions also needs the
+/* The keys of c's architecture and its name, but for those of its labels' names and of pooling.h. A
+   llama3 scaling of rotary positions also needs the
    tensor of rotary.h. ERR_DATA as above. */
 int family_gguf_write(const struct model_config *c, struct gguf_writer *w, struct err *e);
 /* path is only for messages. */

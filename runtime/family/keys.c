@@ -5,10 +5,14 @@
 #include "runtime/family/keys.h"
 
 #include "runtime/family/family.h"
+#include "runtime/family/pooling.h"
 
 enum rule {
     KEY_KNOWN,   /* read with the description, or nothing depends on it */
     KEY_NEUTRAL, /* has this value, which changes nothing */
+    KEY_CAUSAL,  /* whether attention sees no later tokens, as the family has it */
+    KEY_POOLING, /* which vector is a text's: pooling.h reads it, of families of whole texts */
+    KEY_LABELS,  /* names of labels, of a model that has some */
 };
 
 static const struct {
@@ -37,7 +41,7 @@ static const struct {
     {"rope.scaling.attn_factor", KEY_NEUTRAL, 1},
     {"rope.scale_linear", KEY_NEUTRAL, 1},
     {"attention.sliding_window", KEY_KNOWN, 0},
-    {"attention.causal", KEY_NEUTRAL, 1},
+    {"attention.causal", KEY_CAUSAL, 0},
     {"attention.clamp_kqv", KEY_NEUTRAL, 0},
     {"attention.max_alibi_bias", KEY_NEUTRAL, 0},
     {"attention.shared_kv_layers", KEY_NEUTRAL, 0},
@@ -56,19 +60,39 @@ static const struct {
     {"expert_shared_count", KEY_NEUTRAL, 0},
     {"leading_dense_block_count", KEY_NEUTRAL, 0},
     {"nextn_predict_layers", KEY_NEUTRAL, 0},
-    {"pooling_type", KEY_NEUTRAL, 0},
+    {"pooling_type", KEY_POOLING, 0},
+    {"classifier.output_labels", KEY_LABELS, 0},
 };
+
+/* Is it as the model is? */
+static bool agrees(
+    const struct gguf *g, int64_t key, enum rule rule, double neutral, const struct model_config *c)
+{
+    double value = 0;
+    if (rule == KEY_KNOWN)
+        return true;
+    if (rule == KEY_LABELS)
+        return c->labels;
+    if (!gguf_key_number(g, key, &value))
+        return false;
+    switch (rule) {
+    case KEY_CAUSAL:
+        return value == !c->bidirectional;
+    case KEY_POOLING:
+        return c->labels ? value == POOLING_GGUF_RANK
+                         : !value || (c->bidirectional && pooling_of_gguf(value, NULL));
+    default:
+        return value == neutral;
+    }
+}
 
 static int check_gguf(const struct gguf *g, int64_t key, const char *name, size_t len,
     const struct model_config *c, struct err *e)
 {
     size_t known = sizeof gguf_keys / sizeof *gguf_keys, i = 0;
-    double value = 0;
     while (i < known && (strlen(gguf_keys[i].name) != len || memcmp(gguf_keys[i].name, name, len)))
         i++;
-    if (i < known &&
-        (gguf_keys[i].rule == KEY_KNOWN ||
-            (gguf_key_number(g, key, &value) && value == gguf_keys[i].neutral)))
+    if (i < known && agrees(g, key, gguf_keys[i].rule, gguf_keys[i].neutral, c))
         return 0;
     return err_set(e, ERR_DATA,
         "%s: key %s.%.*s would change what the model computes and is not supported", gguf_path(g),

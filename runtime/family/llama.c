@@ -137,10 +137,12 @@ static int json_read(
     return llama_json_read(config, path, c, e);
 }
 
-static void gguf_read(const struct gguf *g, struct model_config *c)
+static int gguf_read(const struct gguf *g, struct model_config *c, struct err *e)
 {
+    (void)e;
     c->qkv_bias = c->o_bias = values_gguf_tensor(g, "blk.0.attn_q.bias");
     c->ffn_bias = values_gguf_tensor(g, "blk.0.ffn_up.bias");
+    return 0;
 }
 
 void llama_json_write(const struct model_config *c, struct jsonw *w)

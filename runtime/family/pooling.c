@@ -1,9 +1,11 @@
 /*
  * pooling: modules.json lists modules by class and folder: a Transformer, a Pooling, perhaps a
- * Normalize, in this order; a class's name may stand in any package.
+ * Normalize, in this order; a class's name may stand in any package. Numbers of GGUF files:
+ * llama.cpp's gguf-py/gguf/constants.py, PoolingType.
  */
 #include "runtime/family/pooling.h"
 
+#include "base/buf.h"
 #include "base/io.h"
 #include "base/json.h"
 #include "api/limits.h"
@@ -142,4 +144,87 @@ int pooling_read(const char *folder, struct pooling *out, struct err *e)
         return err_set(e, ERR_DATA, "%s/modules.json: names no Pooling", folder);
     *out = p;
     return 0;
+}
+
+/* -- GGUF -- */
+
+static const uint32_t gguf_types[] = {[POOLING_MEAN] = 1, [POOLING_FIRST] = 2, [POOLING_LAST] = 3};
+
+bool pooling_of_gguf(double type, enum pooling_kind *out)
+{
+    for (enum pooling_kind k = POOLING_MEAN; k <= POOLING_LAST; k++)
+        if (gguf_types[k] == type) {
+            if (out)
+                *out = k;
+            return true;
+        }
+    return false;
+}
+
+uint32_t pooling_to_gguf(enum pooling_kind kind)
+{
+    return gguf_types[kind];
+}
+
+void pooling_gguf(const struct gguf *g, const char *architecture, struct pooling *out)
+{
+    char key[96];
+    int64_t type = 0;
+    snprintf(key, sizeof key, "%s.pooling_type", architecture);
+    *out = (struct pooling){.normalized = true};
+    if (gguf_has(g, key) && !gguf_int(g, key, 0, INT32_MAX, &type, NULL))
+        out->said = pooling_of_gguf((double)type, &out->kind);
+    if (gguf_has(g, POOLING_GGUF_TOKENS))
+        (void)gguf_int(g, POOLING_GGUF_TOKENS, 1, INT32_MAX, &out->tokens, NULL);
+}
+
+/* -- writing -- */
+
+static int write_text(const char *folder, const char *name, const struct buf *b, struct err *e)
+{
+    char path[LIMIT_PATH_BYTES + 64];
+    if (!buf_ok(b))
+        return err_set(e, ERR_MEMORY, "no memory to export the model");
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return io_write_new(path, b->data, b->len, 0644, e);
+}
+
+static const char *mode_of(enum pooling_kind kind)
+{
+    return kind == POOLING_MEAN ? "mean_tokens" : kind == POOLING_FIRST ? "cls_token" : "lasttoken";
+}
+
+/* sentence-transformers takes the mean where nothing says that it is off. */
+static void put_modes(enum pooling_kind kind, int64_t dim, struct buf *b)
+{
+    buf_printf(b, "{\"word_embedding_dimension\": %lld, ", (long long)dim);
+    if (kind != POOLING_MEAN)
+        buf_str(b, "\"pooling_mode_mean_tokens\": false, ");
+    buf_printf(b, "\"pooling_mode_%s\": true}\n", mode_of(kind));
+}
+
+int pooling_write(const char *folder, const struct pooling *p, int64_t dim, struct err *e)
+{
+    static const char *const modules[][3] = {{"0", "", "sentence_transformers.models.Transformer"},
+        {"1", "1_Pooling", "sentence_transformers.models.Pooling"},
+        {"2", "2_Normalize", "sentence_transformers.models.Normalize"}};
+    buf_auto struct buf b;
+    char path[LIMIT_PATH_BYTES + 64];
+    int rc;
+    buf_init(&b, 1 << 16);
+    buf_str(&b, "[");
+    for (int i = 0; i < 2 + p->normalized; i++)
+        buf_printf(&b, "%s\n  {\"idx\": %d, \"name\": \"%s\", \"path\": \"%s\", \"type\": \"%s\"}",
+            i ? "," : "", i, modules[i][0], modules[i][1], modules[i][2]);
+    buf_str(&b, "\n]\n");
+    snprintf(path, sizeof path, "%s/1_Pooling", folder);
+    if ((rc = write_text(folder, "modules.json", &b, e)) || (rc = io_mkdirs(path, 0755, e)))
+        return rc;
+    buf_reset(&b);
+    put_modes(p->kind, dim, &b);
+    if ((rc = write_text(folder, "1_Pooling/config.json", &b, e)) || !p->tokens)
+        return rc;
+    buf_reset(&b);
+    buf_printf(&b, "{\"max_seq_length\": %lld, \"do_lower_case\": false}\n", (long long)p->tokens);
+    return write_text(folder, "sentence_bert_config.json", &b, e);
 }

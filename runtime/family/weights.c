@@ -283,6 +283,28 @@ static int check_sha256(const struct weights *w, const char *want, struct err *e
     return 0;
 }
 
+/* Names of labels are what nothing is computed by: a file may have none. */
+static int read_gguf_labels(struct weights *w, struct err *e)
+{
+    mem_autofree struct gguf_str *names = NULL;
+    int64_t count, labels = w->config.labels;
+    char key[96];
+    snprintf(key, sizeof key, "%s.classifier.output_labels", family_gguf_architecture(&w->config));
+    if (!labels || !gguf_has(w->gguf, key))
+        return 0;
+    int rc = gguf_strings(w->gguf, key, &names, &count, e);
+    if (rc)
+        return rc;
+    if (count != labels)
+        return err_set(e, ERR_DATA, "%s: %lld labels with %lld names", w->path, (long long)labels,
+            (long long)count);
+    w->labels = mem_array((size_t)labels + 1, sizeof *w->labels);
+    for (int64_t i = 0; w->labels && i < labels; i++)
+        if (!(w->labels[i] = mem_strndup(names[i].s, names[i].len)))
+            return err_set(e, ERR_MEMORY, "%s: no memory for its labels", w->path);
+    return w->labels ? 0 : err_set(e, ERR_MEMORY, "%s: no memory for its labels", w->path);
+}
+
 static int open_gguf(struct weights *w, const char *sha256, struct err *e)
 {
     int64_t number, count;
@@ -297,8 +319,8 @@ static int open_gguf(struct weights *w, const char *sha256, struct err *e)
         return err_set(e, ERR_USER, "%s: sha256 is for a model of one file, this has %lld", w->path,
             (long long)count);
     if ((sha256 && (rc = check_sha256(w, sha256, e))) ||
-        (rc = family_config_gguf(w->gguf, &w->config, e)) || (rc = expect_tensors(w, e)) ||
-        (rc = take_gguf(w, w->gguf, e)))
+        (rc = family_config_gguf(w->gguf, &w->config, e)) || (rc = read_gguf_labels(w, e)) ||
+        (rc = expect_tensors(w, e)) || (rc = take_gguf(w, w->gguf, e)))
         return rc;
     return count > 1 ? open_parts(w, count, e) : 0;
 }

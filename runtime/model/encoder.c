@@ -5,6 +5,7 @@
 #include "runtime/model/encoder.h"
 
 #include "base/mem.h"
+#include "runtime/family/family.h"
 #include "runtime/model/engine.h"
 #include "runtime/model/internal.h"
 #include "runtime/model/net.h"
@@ -31,7 +32,12 @@ struct encoder {
 static int read_pooling(const struct weights *w, struct pooling *p, struct err *e)
 {
     *p = (struct pooling){.normalized = true};
-    return weights_config(w)->labels || weights_gguf(w) ? 0 : pooling_read(weights_path(w), p, e);
+    if (weights_config(w)->labels)
+        return 0;
+    if (!weights_gguf(w))
+        return pooling_read(weights_path(w), p, e);
+    pooling_gguf(weights_gguf(w), family_gguf_architecture(weights_config(w)), p);
+    return 0;
 }
 
 int encoder_conf(

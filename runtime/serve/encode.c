@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "runtime/door/beat.h"
+#include "runtime/family/family.h"
 #include "runtime/serve/items.h"
 #include "runtime/serve/readers.h"
 
@@ -274,15 +275,30 @@ static int run_pass(struct encode *s, struct err *e)
 
 /* -- life -- */
 
-int encode_serves(const struct orders *o, bool *out, struct err *e)
+/* Of a GGUF file the first look is at its architecture: what goes on with texts is opened once. One
+   that is none is found out by who serves it. */
+static bool may_read(const char *source)
 {
     char config[LIMIT_PATH_BYTES + 16];
+    struct gguf *g = NULL;
+    struct gguf_str name;
+    const struct family *f = NULL;
+    snprintf(config, sizeof config, "%s/config.json", source);
+    if (io_exists(config))
+        return true;
+    if (!gguf_open(source, &g, NULL) && !gguf_string(g, "general.architecture", &name, NULL))
+        f = family_of_gguf(name.s, name.len);
+    gguf_close(g);
+    return f && f->fixed.bidirectional;
+}
+
+int encode_serves(const struct orders *o, bool *out, struct err *e)
+{
     struct weights *w = NULL;
     enum wire_does does = WIRE_DOES_GENERATE;
     int rc = 0;
-    snprintf(config, sizeof config, "%s/config.json", o->spec->model.source);
     *out = false;
-    if (io_exists(config)) { /* a file is none, and takes long to open */
+    if (may_read(o->spec->model.source)) {
         rc = weights_open(o->spec->model.source, NULL, &w, e);
         if (!rc)
             rc = reader_does(w, &does, e);

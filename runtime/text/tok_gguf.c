@@ -1,9 +1,10 @@
 /*
  * tok_gguf: the tokenizer inside a GGUF file: a BPE of bytes ("gpt2"), SentencePiece's BPE
- * ("llama") or its Unigram ("t5"), each as llama.cpp has it. Of the first the file names the
- * pre-tokenizer; the expressions that the name stands for are known by convention (llama.cpp's
- * llama-vocab.cpp) and stand in the table here.
+ * ("llama") or its Unigram ("t5"), or a WordPiece ("bert"), each as llama.cpp has it. Of the first
+ * the file names the pre-tokenizer; the expressions that the name stands for are known by
+ * convention (llama.cpp's llama-vocab.cpp) and stand in the table here.
  */
+#include "runtime/text/tok_bert.h"
 #include "runtime/text/tok_charsmap.h"
 #include "runtime/text/tok_pieces.h"
 
@@ -122,7 +123,8 @@ static int read_tokens(const struct gguf *g, struct arena *a, struct tok_def *d,
         d->tokens[i] = (struct tok_text){tokens[i].s, tokens[i].len};
         d->kinds[i] = types ? kind_of(types[i]) : TOK_NORMAL;
         bool unigram = d->model == TOK_UNIGRAM, byte = types && types[i] == TYPE_BYTE;
-        if (d->flags && (d->kinds[i] == TOK_NORMAL ? !(unigram && byte) : made_too(d, i)))
+        if (d->flags && d->model != TOK_WORDPIECE &&
+            (d->kinds[i] == TOK_NORMAL ? !(unigram && byte) : made_too(d, i)))
             d->flags[i] = TOK_OF_MODEL;
     }
     return 0;
@@ -271,7 +273,8 @@ static int read_model(const struct gguf *g, struct arena *a, struct tok_def *d, 
     static const struct {
         const char *name;
         enum tok_model model;
-    } models[] = {{"gpt2", TOK_BPE}, {"llama", TOK_BPE_CHARS}, {"t5", TOK_UNIGRAM}};
+    } models[] = {
+        {"gpt2", TOK_BPE}, {"llama", TOK_BPE_CHARS}, {"t5", TOK_UNIGRAM}, {"bert", TOK_WORDPIECE}};
     struct gguf_str model;
     size_t i = 0, known = sizeof models / sizeof *models;
     int rc = gguf_string(g, "tokenizer.ggml.model", &model, e);
@@ -282,9 +285,11 @@ static int read_model(const struct gguf *g, struct arena *a, struct tok_def *d, 
     if (i == known)
         return err_set(e, ERR_DATA,
             "%s: tokenizer model \"%.*s\"; what is read: gpt2 (BPE of bytes), llama (BPE of "
-            "SentencePiece), t5 (Unigram)",
+            "SentencePiece), t5 (Unigram), bert (WordPiece)",
             gguf_path(g), (int)(model.len < 32 ? model.len : 32), model.s);
     d->model = models[i].model;
+    if (d->model == TOK_WORDPIECE)
+        return (rc = read_tokens(g, a, d, e)) ? rc : tok_bert_gguf(g, a, d, e);
     if (d->model != TOK_BPE)
         return (rc = read_tokens(g, a, d, e)) ? rc : read_pieces(g, a, d, e);
     if ((rc = read_pre(g, d, e)) || (rc = read_tokens(g, a, d, e)))
@@ -303,8 +308,13 @@ int tok_def_gguf(const struct gguf *g, struct arena *a, struct tok_def *out, str
 {
     struct tok_def d = {0};
     int rc;
-    if ((rc = read_model(g, a, &d, e)) ||
-        (rc = read_id(g, "tokenizer.ggml.bos_token_id", &d, &d.bos, e)) ||
+    if ((rc = read_model(g, a, &d, e)))
+        return rc;
+    if (d.model == TOK_WORDPIECE) {
+        *out = d;
+        return 0;
+    }
+    if ((rc = read_id(g, "tokenizer.ggml.bos_token_id", &d, &d.bos, e)) ||
         (rc = read_id(g, "tokenizer.ggml.eos_token_id", &d, &d.eos, e)))
         return rc;
     d.bos = d.bos < 0 ? default_id(&d, 1, -1) : d.bos;

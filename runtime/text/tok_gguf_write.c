@@ -6,6 +6,7 @@
 #include "runtime/text/tok_write.h"
 
 #include "runtime/text/chat.h"
+#include "runtime/text/tok_bert.h"
 #include "runtime/text/tok_pieces.h"
 
 #define ENDS_LIMIT 3 /* tokens that end a text which the keys can name */
@@ -66,10 +67,13 @@ static int check_pieces(const struct tok_def *d, const char *path, struct err *e
 
 static int check_kind(const struct tok_def *d, const char *path, struct err *e)
 {
-    if (d->model != TOK_BPE && d->model != TOK_BPE_CHARS)
-        return err_set(e, ERR_DATA, "%s: a GGUF file is written with a BPE only, and this is a %s",
-            path, d->model == TOK_WORDPIECE ? "WordPiece" : "Unigram");
-    int rc = d->model == TOK_BPE_CHARS ? check_pieces(d, path, e) : 0;
+    if (d->model == TOK_UNIGRAM)
+        return err_set(e, ERR_DATA,
+            "%s: a GGUF file is written with a BPE or a WordPiece only, and this is a Unigram",
+            path);
+    int rc = d->model == TOK_BPE_CHARS ? check_pieces(d, path, e)
+        : d->model == TOK_WORDPIECE    ? tok_bert_check(d, path, e)
+                                       : 0;
     if (rc)
         return rc;
     if (d->model == TOK_BPE && !tok_gguf_pre(d))
@@ -120,8 +124,12 @@ static int write_tokens(const struct keys *k, const struct tok_def *d, struct er
             return err_set(e, ERR_MEMORY, "no memory to write a tokenizer");
         if (types[i] == TYPE_UNUSED)
             tokens[i] = (struct gguf_str){pad, strlen(pad)};
-        else
+        else if (d->model != TOK_WORDPIECE)
             tokens[i] = (struct gguf_str){d->tokens[i].s, d->tokens[i].len};
+        else if ((pad = tok_bert_token(d, i, a)))
+            tokens[i] = (struct gguf_str){pad, strlen(pad)};
+        else
+            return err_set(e, ERR_MEMORY, "no memory to write a tokenizer");
     }
     gguf_write_strs(k->to, "tokenizer.ggml.tokens", tokens, k->vocab);
     gguf_write_i32s(k->to, "tokenizer.ggml.token_type", types, k->vocab);
@@ -187,6 +195,32 @@ static int write_ends(const struct keys *k, int32_t eos, struct err *e)
     return 0;
 }
 
+/* llama.cpp puts bos before a text and the separator, as its keys spell it, behind it. */
+static int write_bert(const struct keys *k, const struct tok_def *d, struct err *e)
+{
+    const struct {
+        const char *key;
+        int32_t id;
+    } ids[] = {{"tokenizer.ggml.bos_token_id", d->prefix.id[0]},
+        {"tokenizer.ggml.cls_token_id", d->prefix.id[0]},
+        {"tokenizer.ggml.seperator_token_id", d->suffix.id[0]},
+        {"tokenizer.ggml.unknown_token_id", d->wordpiece.unknown},
+        {"tokenizer.ggml.padding_token_id", d->pad}, {"tokenizer.ggml.mask_token_id", d->mask}};
+    struct tok_bert how;
+    int rc = write_tokens(k, d, e);
+    if (rc)
+        return rc;
+    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
+        if (ids[i].id >= 0)
+            gguf_write_u32(k->to, ids[i].key, (uint32_t)ids[i].id);
+    tok_bert_get(d, &how);
+    gguf_write_bool(k->to, "tokenizer.ggml.add_bos_token", true);
+    gguf_write_bool(k->to, "tokenizer.ggml.add_sep_token", true);
+    gguf_write_bool(k->to, "tokenizer.ggml.normalizer.lowercase", how.lower);
+    gguf_write_bool(k->to, "tokenizer.ggml.normalizer.strip_accents", how.accents);
+    return 0;
+}
+
 static int write_keys(void *user, const struct tok_def *d, const char *path, struct err *e)
 {
     const struct keys *k = user;
@@ -197,13 +231,17 @@ static int write_keys(void *user, const struct tok_def *d, const char *path, str
     if (d->vocab > k->vocab)
         return err_set(e, ERR_DATA, "%s: tokenizer has %d tokens, the model %lld", path, d->vocab,
             (long long)k->vocab);
-    if ((rc = check_kind(d, path, e)) || (rc = check_affix(&d->prefix, bos, "before", path, e)) ||
-        (rc = check_affix(&d->suffix, eos, "behind", path, e)))
+    bool pieces = d->model == TOK_BPE_CHARS, words = d->model == TOK_WORDPIECE;
+    if ((rc = check_kind(d, path, e)) ||
+        (!words && (rc = check_affix(&d->prefix, bos, "before", path, e))) ||
+        (!words && (rc = check_affix(&d->suffix, eos, "behind", path, e))))
         return rc;
-    bool pieces = d->model == TOK_BPE_CHARS;
-    const char *pre = pieces ? "default" : tok_gguf_pre(d), *model = pieces ? "llama" : "gpt2";
+    const char *pre = pieces || words ? "default" : tok_gguf_pre(d);
+    const char *model = pieces ? "llama" : words ? "bert" : "gpt2";
     gguf_write_str(k->to, "tokenizer.ggml.model", model, strlen(model));
     gguf_write_str(k->to, "tokenizer.ggml.pre", pre, strlen(pre));
+    if (words)
+        return write_bert(k, d, e);
     if ((rc = write_tokens(k, d, e)) ||
         (rc = pieces ? write_scores(k, d, path, e) : write_merges(k, d, e)) ||
         (rc = write_ends(k, d->eos, e)))

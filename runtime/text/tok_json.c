@@ -3,6 +3,7 @@
  * tokens, the models BPE, WordPiece and Unigram, and what tokenizer_config.json says of tokens.
  * Strings of a definition live in the tree it was read from.
  */
+#include "runtime/text/tok_bert.h"
 #include "runtime/text/tok_json_internal.h"
 
 #include <math.h>
@@ -198,7 +199,7 @@ static int read_wordpiece(
         return tok_json_unsupported(r, "decoder of a WordPiece:", type, e);
     w->prefix = (struct tok_text){prefix, strlen(prefix)};
     w->cleanup = json_bool(decoder, "cleanup", true);
-    w->word_limit = json_int(model, "max_input_chars_per_word", TOK_JSON_WORD_LIMIT);
+    w->word_limit = json_int(model, "max_input_chars_per_word", TOK_BERT_WORD_LIMIT);
     w->unknown = tok_def_find(&r->d, (struct tok_text){unknown, strlen(unknown)});
     if (w->word_limit < 0)
         return tok_json_unsupported(r, "model with a negative", "max_input_chars_per_word", e);
@@ -338,7 +339,7 @@ static int read_class(struct tok_json *r, const struct json *config, struct err 
         return 0;
     r->d.steps.count = r->d.stage_count = 0;
     r->d.wordpiece.prefix = (struct tok_text){"##", 2};
-    r->d.wordpiece.word_limit = TOK_JSON_WORD_LIMIT;
+    r->d.wordpiece.word_limit = TOK_BERT_WORD_LIMIT;
     return tok_json_bert(r, config, e);
 }
 

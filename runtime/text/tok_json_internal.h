@@ -26,7 +26,6 @@ int tok_json_normalizer(struct tok_json *r, const struct json *v, struct err *e)
 int tok_json_pre_tokenizer(struct tok_json *r, const struct json *v, struct err *e);
 /* BertTokenizer's normalizer and pre-tokenizer; config: tokenizer_config.json, or NULL. */
 int tok_json_bert(struct tok_json *r, const struct json *config, struct err *e);
-#define TOK_JSON_WORD_LIMIT 100 /* max_input_chars_per_word, where nothing else is said */
 
 /* -- tok_json_post.c -- */
 

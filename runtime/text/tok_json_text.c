@@ -6,10 +6,9 @@
 #include "runtime/text/tok_json_internal.h"
 
 #include "base/utf8.h"
+#include "runtime/text/tok_bert.h"
 #include "runtime/text/tok_charsmap.h"
 
-/* Punctuation is what ASCII or Unicode calls so. */
-#define PUNCTUATION "[!-/:-@\\[-`{-~\\p{P}]"
 /* The inside of a class: what Rust's expressions call \w. */
 #define WORD \
     "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{200c}\\x{200d}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}" \
@@ -203,11 +202,11 @@ static int read_punctuation(struct tok_json *r, const struct json *v, struct err
 {
     const char *behavior = json_str(v, "behavior", "Isolated");
     if (!strcmp(behavior, "Isolated"))
-        return add_stage(r, PUNCTUATION, TOK_SPLIT_DROP_NONE, e);
+        return add_stage(r, TOK_BERT_PUNCTUATION, TOK_SPLIT_DROP_NONE, e);
     if (!strcmp(behavior, "Contiguous"))
-        return add_stage(r, PUNCTUATION "+", TOK_SPLIT_DROP_NONE, e);
+        return add_stage(r, TOK_BERT_PUNCTUATION "+", TOK_SPLIT_DROP_NONE, e);
     if (!strcmp(behavior, "Removed"))
-        return add_stage(r, PUNCTUATION, TOK_SPLIT_DROP_MATCHES, e);
+        return add_stage(r, TOK_BERT_PUNCTUATION, TOK_SPLIT_DROP_MATCHES, e);
     return tok_json_unsupported(r, "pre-tokenizer Punctuation with behavior", behavior, e);
 }
 
@@ -262,7 +261,7 @@ static int read_metaspace(struct tok_json *r, const struct json *v, struct err *
 static int add_bert_stages(struct tok_json *r, struct err *e)
 {
     int rc = add_stage(r, "\\s+", TOK_SPLIT_DROP_MATCHES, e);
-    return rc ? rc : add_stage(r, PUNCTUATION, TOK_SPLIT_DROP_NONE, e);
+    return rc ? rc : add_stage(r, TOK_BERT_PUNCTUATION, TOK_SPLIT_DROP_NONE, e);
 }
 
 static int read_stage(struct tok_json *r, const struct json *v, struct err *e)

@@ -6,6 +6,7 @@
 #include "runtime/text/tok_json_internal.h"
 
 #include "base/utf8.h"
+#include "runtime/text/tok_bert.h"
 
 static const struct {
     const char *key, *token;
@@ -74,7 +75,7 @@ static int name_tokens(struct tok_json *r, const struct json *config, struct err
     r->d.pad = ids[PAD];
     r->d.wordpiece = (struct tok_wordpiece_def){.prefix = {"##", 2},
         .unknown = ids[UNK],
-        .word_limit = TOK_JSON_WORD_LIMIT,
+        .word_limit = TOK_BERT_WORD_LIMIT,
         .cleanup = true};
     return 0;
 }

@@ -3,7 +3,7 @@
  * bytes is spelled as a Split, which the reference applies to the same effect; what SentencePiece's
  * do to a text is all the normaliser's.
  */
-#include "runtime/text/tok_def.h"
+#include "runtime/text/tok_bert.h"
 
 static void write_added(const struct tok_def *d, struct jsonw *w)
 {
@@ -45,13 +45,13 @@ static void write_piece(struct jsonw *w, const char *kind, const char *id, size_
     jsonw_close(w);
 }
 
-/* The affixes around each of `sequences`. */
+/* The affixes around each of `sequences`; of a WordPiece one before all. */
 static void write_template(
     const struct tok_def *d, const char *key, const char *sequences, struct jsonw *w)
 {
     jsonw_open(w, key, '[');
     for (int type = 0; sequences[type]; type++) {
-        for (int i = 0; i < d->prefix.count; i++)
+        for (int i = 0; i < d->prefix.count && !(type && d->model == TOK_WORDPIECE); i++)
             write_piece(w, "SpecialToken", d->tokens[d->prefix.id[i]].s,
                 d->tokens[d->prefix.id[i]].len, type);
         write_piece(w, "Sequence", sequences + type, 1, type);
@@ -210,6 +210,44 @@ static void write_unigram(const struct tok_def *d, struct jsonw *w)
     jsonw_close(w);
 }
 
+/* -- a BERT's -- */
+
+static void write_bert(const struct tok_def *d, struct jsonw *w)
+{
+    struct tok_bert how = {0};
+    tok_bert_get(d, &how);
+    jsonw_open(w, "normalizer", '{');
+    jsonw_str(w, "type", "BertNormalizer");
+    jsonw_bool(w, "clean_text", true);
+    jsonw_bool(w, "handle_chinese_chars", true);
+    jsonw_bool(w, "strip_accents", how.accents);
+    jsonw_bool(w, "lowercase", how.lower);
+    jsonw_close(w);
+    jsonw_raw(w, "pre_tokenizer", "{\"type\":\"BertPreTokenizer\"}");
+    jsonw_raw(w, "decoder", "{\"type\":\"WordPiece\",\"prefix\":\"##\",\"cleanup\":true}");
+}
+
+static void write_vocab(const struct tok_def *d, struct jsonw *w, struct arena *a)
+{
+    jsonw_open(w, "vocab", '{');
+    for (int32_t i = 0; i < d->vocab; i++)
+        if (d->kinds[i] != TOK_UNUSED)
+            jsonw_int(w, key_of(d, i, w, a), i);
+    jsonw_close(w);
+}
+
+static void write_wordpiece(const struct tok_def *d, struct jsonw *w, struct arena *a)
+{
+    struct tok_text unknown = d->tokens[d->wordpiece.unknown];
+    jsonw_open(w, "model", '{');
+    jsonw_str(w, "type", "WordPiece");
+    jsonw_strn(w, "unk_token", unknown.s, unknown.len);
+    jsonw_str(w, "continuing_subword_prefix", "##");
+    jsonw_int(w, "max_input_chars_per_word", d->wordpiece.word_limit);
+    write_vocab(d, w, a);
+    jsonw_close(w);
+}
+
 /* -- the rest -- */
 
 static void write_unknown(const struct tok_def *d, struct jsonw *w)
@@ -233,13 +271,7 @@ static void write_bpe(const struct tok_def *d, struct jsonw *w, struct arena *a)
     jsonw_bool(w, "fuse_unk", chars && d->chars.fuse);
     jsonw_bool(w, "byte_fallback", chars && d->chars.byte_fallback);
     jsonw_bool(w, "ignore_merges", d->ignore_merges);
-    jsonw_open(w, "vocab", '{');
-    for (int32_t i = 0; i < d->vocab; i++) {
-        if (d->kinds[i] == TOK_UNUSED)
-            continue;
-        jsonw_int(w, key_of(d, i, w, a), i);
-    }
-    jsonw_close(w);
+    write_vocab(d, w, a);
     jsonw_open(w, "merges", '[');
     for (int64_t i = 0; i < d->merge_count; i++) {
         jsonw_open(w, NULL, '[');
@@ -289,7 +321,8 @@ int tok_def_write_check(const struct tok_def *d, struct err *e)
             return err_set(e, ERR_DATA,
                 "no tokenizer.json says what llama.cpp does with tokenizer.ggml."
                 "precompiled_charsmap");
-    if (can_write(d) || can_write_pieces(d))
+    if (can_write(d) || can_write_pieces(d) ||
+        (d->model == TOK_WORDPIECE && !tok_bert_check(d, "", NULL)))
         return 0;
     return err_set(e, ERR_DATA, "a tokenizer as no GGUF file has it cannot be written");
 }
@@ -309,7 +342,9 @@ int tok_def_write(const struct tok_def *d, struct buf *out, struct err *e)
     jsonw_null(&w, "truncation");
     jsonw_null(&w, "padding");
     write_added(d, &w);
-    if (d->model != TOK_BPE) {
+    if (d->model == TOK_WORDPIECE) {
+        write_bert(d, &w);
+    } else if (d->model != TOK_BPE) {
         write_spaces(d, &w);
     } else if (d->steps.count) {
         jsonw_raw(&w, "normalizer", "{\"type\":\"NFC\"}");
@@ -323,6 +358,8 @@ int tok_def_write(const struct tok_def *d, struct buf *out, struct err *e)
     write_post(d, &w, a);
     if (d->model == TOK_UNIGRAM)
         write_unigram(d, &w);
+    else if (d->model == TOK_WORDPIECE)
+        write_wordpiece(d, &w, a);
     else
         write_bpe(d, &w, a);
     jsonw_close(&w);

@@ -64,6 +64,12 @@ static int write_config(const char *folder, const struct gguf *g, const struct t
     write_token(&j, "bos_token", d, d->bos);
     write_token(&j, "eos_token", d, d->eos);
     write_token(&j, "pad_token", d, c->pad_id);
+    if (d->model == TOK_WORDPIECE) {
+        write_token(&j, "unk_token", d, d->wordpiece.unknown);
+        write_token(&j, "cls_token", d, d->prefix.id[0]);
+        write_token(&j, "sep_token", d, d->suffix.id[0]);
+        write_token(&j, "mask_token", d, d->mask);
+    }
     if (!gguf_string(g, "tokenizer.chat_template", &template, NULL))
         jsonw_strn(&j, "chat_template", template.s, template.len);
     jsonw_close(&j);

@@ -19,7 +19,7 @@ int tok_write(
 int tok_write_check(const struct weights *from, struct err *e);
 
 /* A folder's tokenizer and chat template as keys of a GGUF file. ERR_DATA names what those cannot
-   say of it: another model than a BPE, a pre-tokenizer without a name there. */
+   say of it: a Unigram, a pre-tokenizer without a name there, a WordPiece that is not BERT's. */
 int tok_gguf_write(const struct weights *from, struct gguf_writer *to, struct err *e);
 
 #endif

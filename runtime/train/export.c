@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "runtime/door/beat.h"
 #include "runtime/family/family.h"
+#include "runtime/family/pooling.h"
 #include "runtime/files/safetensors.h"
 #include "runtime/model/shares.h"
 #include "runtime/text/tok_write.h"
@@ -488,42 +489,12 @@ static int write_model(const struct export *x, const char *folder, struct err *e
     return rc;
 }
 
-static int write_text(const char *folder, const char *name, const struct buf *b, struct err *e)
-{
-    char path[LIMIT_PATH_BYTES + 64];
-    if (!buf_ok(b))
-        return err_set(e, ERR_MEMORY, "no memory to export the model");
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return io_write_new(path, b->data, b->len, 0644, e);
-}
-
 /* What sentence-transformers makes embeddings of the model by. */
 static int write_modules(const struct export *x, const char *folder, struct err *e)
 {
-    static const char *const modules[][3] = {{"0", "", "sentence_transformers.models.Transformer"},
-        {"1", "1_Pooling", "sentence_transformers.models.Pooling"},
-        {"2", "2_Normalize", "sentence_transformers.models.Normalize"}};
-    buf_auto struct buf b;
-    char path[LIMIT_PATH_BYTES + 64];
-    int rc;
-    buf_init(&b, 1 << 16);
-    buf_str(&b, "[");
-    for (int i = 0; i < 3; i++)
-        buf_printf(&b, "%s\n  {\"idx\": %d, \"name\": \"%s\", \"path\": \"%s\", \"type\": \"%s\"}",
-            i ? "," : "", i, modules[i][0], modules[i][1], modules[i][2]);
-    buf_str(&b, "\n]\n");
-    snprintf(path, sizeof path, "%s/1_Pooling", folder);
-    if ((rc = write_text(folder, "modules.json", &b, e)) || (rc = io_mkdirs(path, 0755, e)))
-        return rc;
-    buf_reset(&b);
-    buf_printf(&b, "{\"word_embedding_dimension\": %lld, \"pooling_mode_mean_tokens\": true}\n",
-        (long long)x->config->dim);
-    if ((rc = write_text(folder, "1_Pooling/config.json", &b, e)))
-        return rc;
-    buf_reset(&b);
-    buf_printf(
-        &b, "{\"max_seq_length\": %d, \"do_lower_case\": false}\n", x->spec->train.sequence_length);
-    return write_text(folder, "sentence_bert_config.json", &b, e);
+    const struct pooling p = {
+        .kind = POOLING_MEAN, .normalized = true, .tokens = x->spec->train.sequence_length};
+    return pooling_write(folder, &p, x->config->dim, e);
 }
 
 static int write_report(const struct buf *report, const char *folder, struct err *e)

@@ -506,7 +506,7 @@ START_TEST(what_cannot_be_is_refused_and_leaves_nothing)
         "{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"a\",0]]}}";
     golden_write(path, unigram, strlen(unigram));
     refuse("tiny-llama", "g", "\"format\":\"GGUF\"", ERR_DATA,
-        "a GGUF file is written with a BPE only, and this is a Unigram");
+        "a GGUF file is written with a BPE or a WordPiece only, and this is a Unigram");
 }
 END_TEST
 

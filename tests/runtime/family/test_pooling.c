@@ -85,4 +85,22 @@ START_TEST(folders_say_how)
 }
 END_TEST
 
-UNIT_MAIN("pooling", folders_say_how)
+START_TEST(what_is_written_is_read)
+{
+    static const struct pooling all[] = {{true, POOLING_MEAN, true, 0},
+        {true, POOLING_FIRST, false, 7}, {true, POOLING_LAST, true, 256}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        struct pooling p = {0};
+        golden_folder(folder);
+        ck_assert_msg(!pooling_write(folder, &all[i], 8, &e), "%s", e.text);
+        ck_assert_msg(!pooling_read(folder, &p, &e), "%s", e.text);
+        ck_assert(p.said && p.kind == all[i].kind && p.normalized == all[i].normalized &&
+            p.tokens == all[i].tokens);
+        golden_remove(folder);
+        ck_assert(pooling_of_gguf(pooling_to_gguf(all[i].kind), &p.kind) && p.kind == all[i].kind);
+    }
+    ck_assert(!pooling_of_gguf(0, NULL) && !pooling_of_gguf(POOLING_GGUF_RANK, NULL));
+}
+END_TEST
+
+UNIT_MAIN("pooling", folders_say_how, what_is_written_is_read)

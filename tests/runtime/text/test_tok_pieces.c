@@ -543,7 +543,7 @@ START_TEST(wrong_keys_are_named)
     static const struct {
         const char *model, *score, *wanted;
     } mistakes[] = {
-        {"bert", "", "what is read: gpt2 (BPE of bytes), llama (BPE of SentencePiece), t5"},
+        {"rwkv", "", "what is read: gpt2 (BPE of bytes), llama (BPE of SentencePiece), t5"},
         {"llama", "", "key tokenizer.ggml.scores is missing"},
         {"llama", "\0\0\xc0\x7f", "2 tokens with 1 scores"},
         {"llama", "\0\0\0\0\0\0\xc0\x7f", "token 1 has no score"},

@@ -10,8 +10,12 @@
 
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "runtime/family/weights.h"
+#include "runtime/text/tok_write.h"
 #include "tests/runtime/golden.h"
 #include "tests/unit.h"
+
+#include <unistd.h>
 
 /* -- the lines of the golden file -- */
 
@@ -178,20 +182,15 @@ static int64_t differing(const struct tok *t, const struct json *v)
     return wrong;
 }
 
-/* MiniLM's tokenizer with the variant's normaliser and pre-tokenizer. */
-static struct tok *open_variant(const struct json *base, const struct json *v)
+/* MiniLM's tokenizer with the variant's normaliser and pre-tokenizer, as a text. */
+static void make_variant(const struct json *base, const struct json *v, struct buf *text)
 {
-    struct tok_def d;
-    struct tok *t = NULL;
-    struct err e = {0};
-    struct arena *a = arena_create(TOK_ARENA_BYTES);
     static const char *const keys[] = {
         "model", "added_tokens", "post_processor", "decoder", "normalizer", "pre_tokenizer"};
-    buf_auto struct buf text, part;
-    buf_init(&text, 1 << 24);
+    buf_auto struct buf part;
     buf_init(&part, 1 << 24);
     struct jsonw w;
-    jsonw_init(&w, &text);
+    jsonw_init(&w, text);
     jsonw_open(&w, NULL, '{');
     for (int i = 0; i < 6; i++) {
         buf_reset(&part);
@@ -200,13 +199,29 @@ static struct tok *open_variant(const struct json *base, const struct json *v)
     }
     jsonw_close(&w);
     ck_assert_int_eq(jsonw_end(&w), 0);
+}
+
+static struct tok *open_text(const struct buf *text, const struct json *config)
+{
+    struct tok_def d;
+    struct tok *t = NULL;
+    struct err e = {0};
+    struct arena *a = arena_create(TOK_ARENA_BYTES);
     json_auto struct json *root = NULL;
     ck_assert_msg(
-        !json_parse_within(text.data, text.len, JSON_FILE_VALUES, &root, &e), "%s", e.text);
-    ck_assert_msg(!tok_def_json(root, json_get(v, "config"), "variant", a, &d, &e), "%s", e.text);
+        !json_parse_within(text->data, text->len, JSON_FILE_VALUES, &root, &e), "%s", e.text);
+    ck_assert_msg(!tok_def_json(root, config, "variant", a, &d, &e), "%s", e.text);
     ck_assert_msg(!tok_create(&d, "variant", &t, &e), "%s", e.text);
     arena_destroy(a);
     return t;
+}
+
+static struct tok *open_variant(const struct json *base, const struct json *v)
+{
+    buf_auto struct buf text;
+    buf_init(&text, 1 << 24);
+    make_variant(base, v, &text);
+    return open_text(&text, json_get(v, "config"));
 }
 
 START_TEST(ids_equal_the_reference)
@@ -232,6 +247,106 @@ START_TEST(ids_equal_the_reference)
     ck_assert_int_eq(wrong, 0);
 }
 END_TEST
+
+/* -- by way of a GGUF file -- */
+
+static void put_file(const char *in, const char *name, const struct buf *text)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", in, name);
+    golden_write(path, text->data, text->len);
+}
+
+/* The published model's folder with another tokenizer. */
+static void make_folder(const char *published, const char *made)
+{
+    static const char *const files[] = {"config.json", "model.safetensors"};
+    char from[1200], to[256];
+    for (int i = 0; i < 2; i++) {
+        snprintf(from, sizeof from, "%s/%s", published, files[i]);
+        snprintf(to, sizeof to, "%s/%s", made, files[i]);
+        ck_assert_int_eq(symlink(from, to), 0);
+    }
+}
+
+/* NULL: the tokenizer was refused, for e. */
+static struct gguf *write_tokenizer(const char *made, struct err *e)
+{
+    char path[256];
+    struct weights *w = NULL;
+    struct gguf_writer *to = NULL;
+    struct gguf *g = NULL;
+    snprintf(path, sizeof path, "%s/keys.gguf", made);
+    ck_assert_msg(!weights_open(made, NULL, &w, e), "%s", e->text);
+    ck_assert_int_eq(gguf_writer_create(path, &to, e), 0);
+    if (!tok_gguf_write(w, to, e)) {
+        ck_assert(!gguf_write_tensor(to, "x", DTYPE_F32, 1, (const int64_t[]){1}, e));
+        ck_assert(!gguf_write_data(to, &(float){1}, 4, e) && !gguf_write_finish(to, e));
+        ck_assert_msg(!gguf_open(path, &g, e), "%s", e->text);
+    }
+    gguf_writer_destroy(to);
+    weights_close(w);
+    unlink(path);
+    return g;
+}
+
+/* By the keys, and by a tokenizer.json that is made of them. */
+static void check_keys(const struct gguf *g, const struct json *v)
+{
+    struct tok_def d;
+    struct err e = {0};
+    struct tok *t[2] = {NULL};
+    struct arena *a = arena_create(TOK_ARENA_BYTES);
+    buf_auto struct buf text;
+    buf_init(&text, 1 << 24);
+    ck_assert_msg(!tok_def_gguf(g, a, &d, &e), "%s", e.text);
+    ck_assert_msg(!tok_create(&d, "keys", &t[0], &e), "%s", e.text);
+    ck_assert_msg(!tok_def_write(&d, &text, &e), "%s", e.text);
+    t[1] = open_text(&text, NULL);
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(differing(t[i], v), 0);
+        ck_assert_int_eq(tok_pair_template(t[i])->count, 5);
+        ck_assert_int_eq(tok_pair_template(t[i])->at[3].type, 1);
+        tok_close(t[i]);
+    }
+    ck_assert(d.mask == 103 && d.pad == 0 && d.wordpiece.unknown == 100);
+    arena_destroy(a);
+}
+
+START_TEST(ids_of_gguf_files_equal_the_reference)
+{
+    char folder[1024], path[1100], made[64], written[256] = "";
+    if (!golden_fetch("minilm", folder))
+        return;
+    read_vocab(folder);
+    golden_folder(made);
+    make_folder(folder, made);
+    snprintf(path, sizeof path, "%s/tokenizer.json", folder);
+    json_auto struct json *base = golden_json(path);
+    json_auto struct json *golden = golden_json(GOLDEN "tok_wordpiece.json");
+    json_each (v, json_get(golden, "variants")) {
+        struct err e = {0};
+        buf_auto struct buf text;
+        if (json_get(v, "config"))
+            continue;
+        buf_init(&text, 1 << 24);
+        make_variant(base, v, &text);
+        put_file(made, "tokenizer.json", &text);
+        struct gguf *g = write_tokenizer(made, &e);
+        ck_assert_msg(g || strstr(e.text, "are not BERT's"), "%s", e.text);
+        if (g) {
+            check_keys(g, v);
+            snprintf(written + strlen(written), sizeof written - strlen(written), "%s, ",
+                json_str(v, "name", ""));
+        }
+        gguf_close(g);
+    }
+    ck_assert_str_eq(written, "uncased, cased, cased without accents, lower with accents, ");
+    golden_remove(made);
+}
+END_TEST
+
+/* -- an older form -- */
 
 /* A folder with vocab.txt and tokenizer_config.json alone. */
 START_TEST(vocab_txt_equals_the_reference)
@@ -511,9 +626,10 @@ END_TEST
 int main(void)
 {
     return unit_run_with(&(struct unit){.name = "tok_wordpiece", .timeout_s = 60},
-        (const TTest *const[]){ids_equal_the_reference, vocab_txt_equals_the_reference,
-            the_longest_token_comes_first, decoding_joins_what_belongs_together,
-            a_long_word_is_not_slow, no_special_token_comes_from_normalising,
-            wrong_files_are_refused, wrong_vocabularies_are_refused, a_vocabulary_is_lines,
-            failing_calls_are_reported, NULL});
+        (const TTest *const[]){ids_equal_the_reference, ids_of_gguf_files_equal_the_reference,
+            vocab_txt_equals_the_reference, the_longest_token_comes_first,
+            decoding_joins_what_belongs_together, a_long_word_is_not_slow,
+            no_special_token_comes_from_normalising, wrong_files_are_refused,
+            wrong_vocabularies_are_refused, a_vocabulary_is_lines, failing_calls_are_reported,
+            NULL});
 }
