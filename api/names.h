@@ -158,6 +158,8 @@
 #define NAME_ENV_TF32        "LLMJOB_TF32"
 /* "1": ranks of one GPU reach each other over the network, as if on several hosts (trials) */
 #define NAME_ENV_NCCL_SHARE  "LLMJOB_NCCL_SHARE"
+/* the instruction set that a CPU computes with, in place of the best that it has */
+#define NAME_ENV_ISA         "LLMJOB_ISA"
 
 /* in the pod */
 #define NAME_JOB_DIR       "/etc/llmjob" /* the job Secret: job.json, token */

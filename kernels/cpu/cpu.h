@@ -69,12 +69,16 @@ struct cpu_isa {
 extern const struct cpu_isa cpu_isa_avx512bf16, cpu_isa_avx512, cpu_isa_avx2, cpu_isa_base;
 extern const struct cpu_isa cpu_isa_neon_i8mm, cpu_isa_neon_dot;
 
+/* One is chosen at the first operation and holds for the process: the best of those that the
+   processor can run, or the one that NAME_ENV_ISA names. */
+
 /* table.c: the tables of the two kinds, and the choice of the instruction set. */
 extern const struct ops cpu_ops, cpu_ref_ops;
 const struct cpu_isa *cpu_isa_chosen(void);
 /* The i-th that this processor can run, best first; NULL beyond the last. */
 const struct cpu_isa *cpu_isa_usable(int i);
-/* ERR_DEVICE where there is none: a build for some processors alone runs on another. */
+/* ERR_DEVICE where there is none: a build for some processors alone runs on another, or NAME_ENV_ISA
+   names one that this build or processor has not. */
 int cpu_isa_require(const struct cpu_isa *best, struct err *e);
 /* Tests: "cpu" devices compute with this one from now on; NULL: the best. */
 void cpu_isa_force(const struct cpu_isa *isa);

@@ -3,11 +3,16 @@
  * set.
  *
  * The choice is made at the first operation and holds for the process; it is the only global of the
- * room.
+ * room. It is the best that the processor has, or what NAME_ENV_ISA names: so one machine shows
+ * what those with less compute. (oneDNN's products have ONEDNN_MAX_CPU_ISA.)
  */
 #include "kernels/cpu/cpu.h"
 
+#include "api/names.h"
+
 #include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
 
 static const struct cpu_isa *const table_isas[] = {
 #if defined(__x86_64__)
@@ -37,10 +42,25 @@ const struct cpu_isa *cpu_isa_usable(int i)
 
 int cpu_isa_require(const struct cpu_isa *best, struct err *e)
 {
-    return best ? 0
-                : err_set(e, ERR_DEVICE,
-                      "this program was built for processors with AVX2, FMA, F16C and BMI2 alone "
-                      "(NATIVE=1), and this one has not all of them");
+    const char *named = getenv(NAME_ENV_ISA);
+    if (best)
+        return 0;
+    if (named && *named)
+        return err_set(e, ERR_DEVICE, NAME_ENV_ISA ": there is no %s here", named);
+    return err_set(e, ERR_DEVICE,
+        "this program was built for processors with AVX2, FMA, F16C and BMI2 alone (NATIVE=1), and "
+        "this one has not all of them");
+}
+
+/* What the environment names, or the best; or NULL. */
+static const struct cpu_isa *table_wanted(void)
+{
+    const char *named = getenv(NAME_ENV_ISA);
+    const struct cpu_isa *isa;
+    for (int i = 0; (isa = cpu_isa_usable(i)); i++)
+        if (!named || !*named || !strcmp(isa->name, named))
+            break;
+    return isa;
 }
 
 void cpu_isa_force(const struct cpu_isa *isa)
@@ -52,7 +72,7 @@ const struct cpu_isa *cpu_isa_chosen(void)
 {
     const struct cpu_isa *isa = atomic_load_explicit(&table_isa, memory_order_relaxed);
     if (!isa) {
-        isa = cpu_isa_usable(0);
+        isa = table_wanted();
         atomic_store(&table_isa, isa);
     }
     return isa;

@@ -5,6 +5,7 @@
  */
 #include "kernels/dev.h"
 
+#include "api/names.h"
 #include "base/mem.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/name.h"
@@ -240,6 +241,26 @@ START_TEST(a_processor_that_no_set_is_for_is_told)
 }
 END_TEST
 
+/* Each set that this processor has can be named; another is refused, and an empty name is none. */
+START_TEST(a_named_set_computes)
+{
+    struct err e = {.text = ""};
+    struct dev *d = NULL;
+    for (int i = 0; cpu_isa_usable(i); i++) {
+        setenv(NAME_ENV_ISA, cpu_isa_usable(i)->name, 1);
+        cpu_isa_force(NULL);
+        ck_assert_str_eq(cpu_isa_chosen()->name, cpu_isa_usable(i)->name);
+    }
+    setenv(NAME_ENV_ISA, "mmx", 1);
+    cpu_isa_force(NULL);
+    ck_assert_int_eq(dev_open("cpu", 0, 1, &d, &e), -ERR_DEVICE);
+    ck_assert_msg(strstr(e.text, NAME_ENV_ISA) && strstr(e.text, "mmx"), "%s", e.text);
+    setenv(NAME_ENV_ISA, "", 1);
+    ck_assert_str_eq(cpu_isa_chosen()->name, cpu_isa_usable(0)->name);
+    unsetenv(NAME_ENV_ISA);
+}
+END_TEST
+
 /* What x86-64, aarch64 and a kernel that says nothing have in /proc/cpuinfo. */
 START_TEST(processors_have_names)
 {
@@ -268,6 +289,7 @@ int main(void)
     tcase_add_test(t, test_default_threads);
     tcase_add_test(t, test_refusals);
     tcase_add_test(t, a_processor_that_no_set_is_for_is_told);
+    tcase_add_test(t, a_named_set_computes);
     tcase_add_test(t, processors_have_names);
     tcase_add_test(t, test_plugin_absent);
     tcase_add_test(t, test_dtypes);

@@ -174,12 +174,17 @@ START_TEST(test_rows_do_not_depend_on_others)
 }
 END_TEST
 
-#if defined(__aarch64__)
 /* What blocks of integers are multiplied with are whole numbers, however a processor does it: every
-   set of instructions has the same bits, and so have pods on unlike processors. */
+   set of instructions has the same bits, and so have pods on unlike processors. On x86-64 the base
+   alone has others: it rounds products before they are added. */
 START_TEST(test_rows_do_not_depend_on_the_processor)
 {
     enum { K = 256, M = 17, N = QUANTS_ELEMENTS / K };
+#if defined(__x86_64__)
+    const bool is_x86 = true;
+#else
+    const bool is_x86 = false;
+#endif
     float x[M * K], all[2][M * N], one[2][N];
     struct err e = {0};
     struct dev *d;
@@ -196,6 +201,8 @@ START_TEST(test_rows_do_not_depend_on_the_processor)
                 .w_type = golden[g / 2].t,
                 .coarse = g % 2,
                 .y = all[i > 0]};
+            if (!strcmp(cpu_isa_usable(i)->name, "base") && i && is_x86)
+                continue;
             cpu_isa_force(cpu_isa_usable(i));
             dev_ops(d)->quant_matmul(d, &a);
             a.m = 1;
@@ -211,7 +218,6 @@ START_TEST(test_rows_do_not_depend_on_the_processor)
     dev_close(d);
 }
 END_TEST
-#endif
 
 /* A product with whole numbers that the blocks can hold is exact, however large or small what the
    others of a group are multiplied by; an infinity stays in its own row. */
@@ -519,9 +525,7 @@ int main(void)
     tcase_add_loop_test(t, test_golden_decode, 0, GOLDEN);
     tcase_add_loop_test(t, test_golden_operations, 0, GOLDEN);
     tcase_add_test(t, test_rows_do_not_depend_on_others);
-#if defined(__aarch64__)
     tcase_add_test(t, test_rows_do_not_depend_on_the_processor);
-#endif
     tcase_add_test(t, test_extremes);
     tcase_add_test(t, test_caches_of_blocks);
     tcase_add_test(t, test_queries_do_not_depend_on_others);

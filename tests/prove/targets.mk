@@ -2,7 +2,7 @@
 # BASE is the commit that the present build is compared with; BITS are flags of bits.sh.
 BASE   ?= HEAD^
 BITS   ?=
-PROOFS += $(addprefix tests/prove/,quick.sh demo_interrupt.sh aarch64.sh names_on_cluster.sh corpus.sh llamacpp.sh match.sh preferences.sh ensemble.sh monitor.sh support.sh library.sh recommend.sh elastic_on_cluster.sh samples_on_cluster.sh serve_sharded.sh crowd.sh kv_cache.sh edge.sh loras.sh serve_on_cluster.sh serve_replicas.sh search_on_cluster.sh precision.sh communication.sh kill_matrix.sh overlap.sh logits.sh board.sh grammar.sh outside.sh page.sh)
+PROOFS += $(addprefix tests/prove/,quick.sh demo_interrupt.sh aarch64.sh isa.sh names_on_cluster.sh corpus.sh llamacpp.sh match.sh preferences.sh ensemble.sh monitor.sh support.sh library.sh recommend.sh elastic_on_cluster.sh samples_on_cluster.sh serve_sharded.sh crowd.sh kv_cache.sh edge.sh loras.sh serve_on_cluster.sh serve_replicas.sh search_on_cluster.sh precision.sh communication.sh kill_matrix.sh overlap.sh logits.sh board.sh grammar.sh outside.sh page.sh)
 
 $(O)/tests/prove/logits: $(O)/tests/prove/logits.o $(call needed_libs,runtime)
 	$(link) $(LIBS_runtime) $(LIBS_kernels) $(LIBS_base) -ldl -lm
