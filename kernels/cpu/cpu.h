@@ -77,8 +77,8 @@ extern const struct ops cpu_ops, cpu_ref_ops;
 const struct cpu_isa *cpu_isa_chosen(void);
 /* The i-th that this processor can run, best first; NULL beyond the last. */
 const struct cpu_isa *cpu_isa_usable(int i);
-/* ERR_DEVICE where there is none: a build for some processors alone runs on another, or NAME_ENV_ISA
-   names one that this build or processor has not. */
+/* ERR_DEVICE where there is none: a build for some processors alone runs on another, or
+   NAME_ENV_ISA names one that is not among them. */
 int cpu_isa_require(const struct cpu_isa *best, struct err *e);
 /* Tests: "cpu" devices compute with this one from now on; NULL: the best. */
 void cpu_isa_force(const struct cpu_isa *isa);
