@@ -63,9 +63,9 @@ static int refuse_another(const struct resume *c, const struct ckpt_state *s, st
     if (d.count > 1)
         snprintf(more, sizeof more, ", and %d more", d.count - 1);
     return err_set(e, ERR_USER,
-        "spec.checkpoint.path: %.60s is of another training: %s: %s in the "
+        "spec.checkpoint.path: %.60s%s is of another training: %s: %s in the "
         "checkpoint, %s now%s",
-        folder(c), d.key, d.was, d.is, more);
+        folder(c), strlen(folder(c)) > 60 ? "..." : "", d.key, d.was, d.is, more);
 }
 
 static int check_state(const struct resume *c, const struct ckpt_state *s, struct err *e)

@@ -653,11 +653,11 @@ ROWS = {
     ],
     "checkpoints": [
         ("is of another training", also(), train(checkpoint="made", seed=7),
-            USER, "spec.checkpoint.path: {}... is of another training: spec.train.seed: 0 in the checkpoint, 7 now"),
+            USER, "spec.checkpoint.path: {}/made is of another training: spec.train.seed: 0 in the checkpoint, 7 now"),
         ("is of another model", member("llama/config.json", "rms_norm_eps", 1e-4), train(checkpoint="made"),
-            USER, "spec.checkpoint.path: {}... is of another training: spec.model.source: config.json: content c16dc181e9149065 in the checkpoint, content 696ab2e6f4cde101 now"),
+            USER, "spec.checkpoint.path: {}/made is of another training: spec.model.source: config.json: content c16dc181e9149065 in the checkpoint, content 696ab2e6f4cde101 now"),
         ("is of other texts", change("text.txt", b"evening", b"midnight"), train(checkpoint="made"),
-            USER, "spec.checkpoint.path: {}... is of another training: spec.train.data.train: content 7e9529a3fd81a1c9 in the checkpoint, content eb1292265933a263 now"),
+            USER, "spec.checkpoint.path: {}/made is of another training: spec.train.data.train: content 7e9529a3fd81a1c9 in the checkpoint, content eb1292265933a263 now"),
         ("has a flipped bit", flip("made/step-*/*.safetensors", -9), once(train(checkpoint="made")),
             CORRUPT, "0 restarts within 3600 s; the last: {}/made/step-00000002/rank-00000-a35c5ab24d44b23f.safetensors: its hash does not match; none of the 1 checkpoints in ..."),
         ("has a manifest that is cut short", lambda at: [cut(str(p.relative_to(at)), 200)(at) for p in at.glob("made/step-*/manifest.json")], once(train(checkpoint="made")),
@@ -745,8 +745,8 @@ def prepare():
         shutil.rmtree(BASE.parent / "base.run")
 
 
-def verdict(kind, name, edit, spec, status, sentence):
-    at = WORK / "rows" / re.sub("[^a-z0-9]+", "-", f"{kind} {name}".lower())
+def verdict(number, edit, spec, status, sentence):
+    at = WORK / "rows" / str(number)  # a short path: a message has room for so much
     shutil.copytree(BASE, at)
     edit(at)
     before = files(at)
@@ -784,7 +784,7 @@ def main():
     rows = [(kind,) + row for kind in ROWS for row in ROWS[kind] if not wanted or any(w in f"{kind} {row[0]}" for w in wanted)]
     failed = 0
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
-        for row, wrong in zip(rows, pool.map(lambda row: verdict(*row), rows)):
+        for row, wrong in zip(rows, pool.map(lambda i: verdict(i, *rows[i][2:]), range(len(rows)))):
             failed += bool(wrong)
             print(f"FAILED: {row[0]} {row[1]}: " + "; ".join(wrong) if wrong else f"ok: {row[0]} {row[1]}", flush=True)
     print(f"{len(rows) - failed} passed, {failed} failed")
