@@ -710,7 +710,7 @@ def run(at, spec, command="run"):
     if spec is not None:
         file.write_text(spec if isinstance(spec, str) else json.dumps(manifest(spec)))
     flags = ["--plain"] if command == "run" else ["--memory", "1Gi"]
-    done = subprocess.run(["timeout", "120", WORK / "bin/llmjob", command, file, "--storage", f"data={at}"] + flags,
+    done = subprocess.run(["timeout", "300", WORK / "bin/llmjob", command, file, "--storage", f"data={at}"] + flags,
         env=dict(os.environ, TMPDIR=str(folder)), stdin=subprocess.DEVNULL, capture_output=True)
     return done.returncode, done.stdout.decode(), done.stderr.decode(), file
 
