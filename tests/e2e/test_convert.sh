@@ -2,7 +2,7 @@
 # Goal: manifests/samples/convert.yaml keeps its word on a real model: a Hugging Face folder becomes a GGUF file in 4 to 6 bits
 # and in 8, the table says what that costs, and it is little; one without rounding answers as the folder does. Method: `llmjob
 # run` with SmolLM2-135M and the King James text, few windows of it; the folder is made by a conversion, too. What is served
-# is asked for the likeliest text.
+# is asked for the likeliest text. MiniLM becomes files, too, which embed a text as its folder does.
 . "$(dirname "$0")/lib.sh"
 alone
 data=$work/data
@@ -22,6 +22,12 @@ prepare() {
 	for model in kjv exact/model.gguf; do
 		write_job "serve-${model%%/*}" "out/$model" 'serve: {modelName: m, contextLength: 128}'
 	done
+	cp -r --reflink=auto "$(tests/golden/fetch.sh minilm)" "$data/minilm"
+	write_job bert-f32 minilm 'convert: {format: GGUF, quantize: F32, output: /data/out/f32}'
+	write_job bert-q8 minilm 'convert: {format: GGUF, quantize: Q8_0, output: /data/out/q8}'
+	write_job embed-folder minilm 'serve: {modelName: m}' 'precision: FP32'
+	write_job embed-f32 out/f32/model.gguf 'serve: {modelName: m}' 'precision: FP32'
+	write_job embed-q8 out/q8/model.gguf 'serve: {modelName: m}' 'precision: FP32'
 }
 write_job() { # name source task [more]
 	cat >"$work/$1.yaml" <<-E
@@ -41,10 +47,13 @@ llmjob() { # name [flags...]
 runs() { llmjob "$1" >"$out" 2>&1; }
 # What the model goes on with, at temperature 0.
 answer() { # name
+	ask "$1" completions '{"model": "m", "prompt": "In the beginning God", "max_tokens": 32, "temperature": 0}' | jq -r '.choices[0].text'
+}
+embedding() { ask "$1" embeddings '{"model": "m", "input": "In the beginning God created the heaven and the earth."}' | jq -c '.data[0].embedding'; }
+ask() { # name path request
 	begin "$out" llmjob "$1" --port 0
 	poll 60 "an address" serving "$out" >&2
-	curl -sS --fail-with-body --max-time 60 "$(serving "$out")/v1/completions" -H 'content-type: application/json' \
-		-d '{"model": "m", "prompt": "In the beginning God", "max_tokens": 32, "temperature": 0}' | jq -r '.choices[0].text'
+	curl -sS --fail-with-body --max-time 60 "$(serving "$out")/v1/$2" -H 'content-type: application/json' -d "$3"
 	kill -TERM $(pgrep -P $run) 2>/dev/null || true
 	wait $run || true
 }
@@ -71,5 +80,12 @@ folder=$(answer serve-kjv) file=$(answer serve-exact)
 echo "answers:$file"
 check "folder and file give the same text" equal "$file" "$folder"
 check "which is one" test ${#file} -gt 20
-check "nothing is left beside the outputs" equal "$(find "$data/out" -mindepth 1 -maxdepth 1 | wc -l)" 5
+check "MiniLM becomes a file" runs bert-f32
+check "and one in 8 bits" runs bert-q8
+minilm=$(embedding embed-folder) file=$(embedding embed-f32) blocks=$(embedding embed-q8)
+cosine() { jq -n "[$1, $2] | transpose | map(.[0] * .[1]) | add"; }
+check "file and folder embed a text alike" jq -en "[$minilm, $file] | transpose | all(.[0] - .[1] | fabs < 1e-6)"
+echo "cosine in 8 bits: $(cosine "$minilm" "$blocks")"
+check "blocks of 8 bits nearly so" jq -en "$(cosine "$minilm" "$blocks") | . > 0.999 and . < 1.001"
+check "nothing is left beside the outputs" equal "$(find "$data/out" -mindepth 1 -maxdepth 1 | wc -l)" 7
 finish
