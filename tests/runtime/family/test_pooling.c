@@ -99,6 +99,8 @@ START_TEST(what_is_written_is_read)
         golden_remove(folder);
         ck_assert(pooling_of_gguf(pooling_to_gguf(all[i].kind), &p.kind) && p.kind == all[i].kind);
     }
+    ck_assert(pooling_to_gguf(POOLING_MEAN) == 1 && pooling_to_gguf(POOLING_FIRST) == 2 &&
+        pooling_to_gguf(POOLING_LAST) == 3);
     ck_assert(!pooling_of_gguf(0, NULL) && !pooling_of_gguf(POOLING_GGUF_RANK, NULL));
 }
 END_TEST
