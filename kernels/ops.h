@@ -44,7 +44,7 @@ struct op_matmul {
 
 /* y (m, n) F32 = x (m, k) F32 * W^T, W (n, k) in GGUF blocks of w_type (or F32, BF16, F16). coarse:
    with blocks a device may round each 32 values of a row of x to 16 bits and a common power of two.
- */
+   next: another product of the same rows of x, as coarse, with the same bits as by itself. */
 struct op_quant_matmul {
     int64_t m, n, k;
     const float *x;
@@ -52,6 +52,7 @@ struct op_quant_matmul {
     enum dtype w_type;
     bool coarse;
     float *y;
+    const struct op_quant_matmul *next; /* or NULL */
 };
 
 /* out (n, c) = table[ids], or += when accumulate (a second table: learned positions); ids (n) I32

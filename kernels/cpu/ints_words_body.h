@@ -1,6 +1,6 @@
 /*
  * ints_words_body: how quant_ints_body.h multiplies where numbers of 16 bits are multiplied: by
- * AVX2's pairs of them, and in plain C. Part of it.
+ * AVX2's pairs of them, which VNNI adds up as well, and in plain C. Part of it.
  */
 #define INTS_PANEL (QUANT_GROUP * INTS_LANES)
 #if defined(__AVX2__)
@@ -47,6 +47,16 @@ ISA_INLINE ints_wholes ints_start(enum dtype t, int32_t total)
 }
 
 #if defined(__AVX2__)
+/* sum += products of pairs, in each lane: the same whole numbers either way. */
+ISA_INLINE __m256i ints_madd(__m256i sum, __m256i a, __m256i b)
+{
+#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
+    return _mm256_dpwssd_epi32(sum, a, b);
+#else
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
+#endif
+}
+
 /* Types whose numbers stand in bytes in their order, or in halves of them; and where in a block. */
 ISA_INLINE bool ints_can_turn(enum dtype t)
 {
@@ -108,8 +118,7 @@ ISA_INLINE void ints_add_pair(int rows, __m256i pair, const int16_t *x, ints_who
     for (int i = 0; i < rows; i++) {
         int32_t both;
         memcpy(&both, x + i * QUANT_GROUP, sizeof both);
-        sum[i] = (ints_wholes)_mm256_add_epi32(
-            (__m256i)sum[i], _mm256_madd_epi16(pair, _mm256_set1_epi32(both)));
+        sum[i] = (ints_wholes)ints_madd((__m256i)sum[i], pair, _mm256_set1_epi32(both));
     }
 }
 
@@ -140,8 +149,8 @@ ISA_INLINE void ints_wholes_turned(enum dtype t, int rows, const uint8_t *const 
 ISA_INLINE __m256i ints_dot(const ints_half w[2], const int16_t *x)
 {
     const __m256i_u *half = (const __m256i_u *)(const void *)x;
-    return _mm256_add_epi32(_mm256_madd_epi16((__m256i)w[0], _mm256_loadu_si256(half)),
-        _mm256_madd_epi16((__m256i)w[1], _mm256_loadu_si256(half + 1)));
+    return ints_madd(_mm256_madd_epi16((__m256i)w[0], _mm256_loadu_si256(half)), (__m256i)w[1],
+        _mm256_loadu_si256(half + 1));
 }
 
 ISA_INLINE ints_wholes ints_join(const __m256i *part)
@@ -267,8 +276,8 @@ ISA_INLINE void ints_wholes_of(enum dtype t, int rows, int wide, const int16_t *
             memcpy(&both, x + r * QUANT_GROUP + 2 * l, sizeof both);
 #pragma GCC unroll 2
             for (int c = 0; c < wide; c++)
-                whole[c][r] = (ints_wholes)_mm256_add_epi32(
-                    (__m256i)whole[c][r], _mm256_madd_epi16(pair[c], _mm256_set1_epi32(both)));
+                whole[c][r] =
+                    (ints_wholes)ints_madd((__m256i)whole[c][r], pair[c], _mm256_set1_epi32(both));
         }
     }
 #else

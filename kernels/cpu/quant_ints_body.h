@@ -533,41 +533,75 @@ static bool ints_open(struct dev *d, struct ints_work *s)
     return memory;
 }
 
-static void ints_matmul(struct dev *d, const struct op_quant_matmul *a)
+/* What threads do of a product, each some of it. */
+static void ints_divide(const struct ints_work *s, bool few)
 {
-    struct ints_work s = {.op = *a, .parts = a->coarse ? 1 : 2};
-    if (!ints_open(d, &s))
-        return;
-    bool few = s.x.m <= INTS_FEW;
-    int64_t panels = (a->n + INTS_LANES - 1) / INTS_LANES;
-    int64_t tasks = few ? panels : (panels + s.panels - 1) / s.panels;
+    enum dtype t = s->op.w_type;
+    int64_t panels = (s->op.n + INTS_LANES - 1) / INTS_LANES;
+    int64_t tasks = few ? panels : (panels + s->panels - 1) / s->panels;
     int64_t turn = tasks / (INTS_TURNS * omp_get_max_threads()) + 1; /* which follow each other */
+    if (few) {
+#pragma omp for schedule(dynamic, turn) nowait
+        for (int64_t i = 0; i < tasks; i++)
+            ints_kernels[t].few(s, i);
+    } else {
+#pragma omp for schedule(dynamic, 1) nowait
+        for (int64_t i = 0; i < tasks; i++)
+            ints_kernels[t].many(s, i);
+    }
+}
+
+#define INTS_TOGETHER 4 /* products of the same integers, at most */
+
+/* How many from a on have x as the same integers; n: the sum of theirs. */
+static int ints_alike(const struct op_quant_matmul *a, int64_t *n)
+{
+    int count = 0;
+    bool large = a->w_type == DTYPE_Q6_K;
+    *n = 0;
+    for (; a && count < INTS_TOGETHER; a = a->next, count++) {
+        if (dtype_block(a->w_type) == 1 || (a->w_type == DTYPE_Q6_K) != large)
+            break;
+        *n += a->n;
+    }
+    return count;
+}
+
+/* `count` products: one x, and one meeting of threads at the end of all. n: of them all. */
+static void ints_matmul(struct dev *d, const struct op_quant_matmul *a, int count, int64_t n)
+{
+    struct ints_work s[INTS_TOGETHER] = {{.op = *a, .parts = a->coarse ? 1 : 2}};
+    if (!ints_open(d, s))
+        return;
+    for (int i = 1; i < count; i++) {
+        s[i] = s[0];
+        s[i].op = *s[i - 1].op.next;
+    }
+    bool few = s->x.m <= INTS_FEW;
     if (a->m * a->k <= ISA_PARALLEL_BYTES)
         for (int64_t i = 0; i < a->m; i++)
-            ints_row_of_x(a, &s.x, i);
-#pragma omp parallel if (a->n * a->k > ISA_PARALLEL_BYTES)
+            ints_row_of_x(a, &s->x, i);
+#pragma omp parallel if (n * a->k > ISA_PARALLEL_BYTES)
     {
         if (a->m * a->k > ISA_PARALLEL_BYTES) {
 #pragma omp for schedule(static)
             for (int64_t i = 0; i < a->m; i++)
-                ints_row_of_x(a, &s.x, i);
+                ints_row_of_x(a, &s->x, i);
         }
-        if (few) {
-#pragma omp for schedule(dynamic, turn) nowait
-            for (int64_t i = 0; i < tasks; i++)
-                ints_kernels[a->w_type].few(&s, i);
-        } else {
-#pragma omp for schedule(dynamic, 1) nowait
-            for (int64_t i = 0; i < tasks; i++)
-                ints_kernels[a->w_type].many(&s, i);
-        }
+        for (int i = 0; i < count; i++)
+            ints_divide(&s[i], few);
     }
 }
 
 static void isa_quant_matmul(struct dev *d, const struct op_quant_matmul *a)
 {
-    if (dtype_block(a->w_type) > 1)
-        ints_matmul(d, a);
-    else
-        quant_dense(d, a);
+    for (int64_t n; a; a = a->next) {
+        int count = ints_alike(a, &n);
+        if (count)
+            ints_matmul(d, a, count, n);
+        else
+            quant_dense(d, a);
+        for (; count > 1; count--)
+            a = a->next;
+    }
 }

@@ -32,7 +32,7 @@ void op_ref_matmul(struct dev *d, const struct op_matmul *a)
         }
 }
 
-void op_ref_quant_matmul(struct dev *d, const struct op_quant_matmul *a)
+static void ref_quant_product(struct dev *d, const struct op_quant_matmul *a)
 {
     int64_t row_bytes = dtype_bytes(a->w_type, a->k);
     float *row = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)a->k * sizeof(float));
@@ -47,4 +47,10 @@ void op_ref_quant_matmul(struct dev *d, const struct op_quant_matmul *a)
             a->y[i * a->n + j] = (float)sum;
         }
     }
+}
+
+void op_ref_quant_matmul(struct dev *d, const struct op_quant_matmul *a)
+{
+    for (; a; a = a->next)
+        ref_quant_product(d, a);
 }

@@ -403,7 +403,7 @@ template <enum dtype t> static void blocks_matmul(struct dev *d, const struct op
     quant_matmul<quant_blocks<t>>(d, a);
 }
 
-extern "C" void op_cuda_quant_matmul(struct dev *d, const struct op_quant_matmul *a)
+static void one_matmul(struct dev *d, const struct op_quant_matmul *a)
 {
     if (a->k <= 0 || a->k > INT32_MAX || a->n > INT32_MAX / 2 || dtype_bytes(a->w_type, a->k) < 0) {
         cuda_refuse(d, "a product with %lld rows of %lld weights of %s", (long long)a->n,
@@ -452,4 +452,10 @@ extern "C" void op_cuda_quant_matmul(struct dev *d, const struct op_quant_matmul
         break;
     }
     cuda_refuse(d, "no product with weights of %s", dtype_name(a->w_type));
+}
+
+extern "C" void op_cuda_quant_matmul(struct dev *d, const struct op_quant_matmul *a)
+{
+    for (; a; a = a->next)
+        one_matmul(d, a);
 }

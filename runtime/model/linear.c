@@ -229,16 +229,28 @@ static const void *decode(const struct batch *s, const struct linear *l, int i)
     return l->decoded16;
 }
 
-/* y (n, rows) F32 = x (n, in) F32 times piece i */
-static void multiply_stored(
+/* Where each piece's columns of y (n, out) F32 stand, from x (n, in) F32: all pieces at once. */
+static void multiply_rows(const struct batch *s, const struct linear *l, const float *x, float *y)
+{
+    struct op_quant_matmul op[LINEAR_PIECES];
+    for (int i = l->shape.pieces - 1; i >= 0; i--)
+        op[i] = (struct op_quant_matmul){.m = s->n,
+            .n = l->shape.rows[i],
+            .k = l->shape.in,
+            .x = x,
+            .w = l->piece[i].w.data,
+            .w_type = l->piece[i].w.type,
+            .coarse = batch_is_coarse(s),
+            .y = linear_piece(s, l, y, i).at,
+            .next = i + 1 < l->shape.pieces ? &op[i + 1] : NULL};
+    dev_ops(s->dev)->quant_matmul(s->dev, op);
+}
+
+/* y (n, rows) F32 = x (n, in) F32 times the decoded piece i */
+static void multiply_decoded(
     const struct batch *s, const struct linear *l, int i, const float *x, float *y)
 {
     int64_t in = l->shape.in, rows = l->shape.rows[i];
-    if (s->stored || s->n < DECODED_PRODUCT_ROWS) {
-        OP(s, quant_matmul, .m = s->n, .n = rows, .k = in, .x = x, .w = l->piece[i].w.data,
-            .w_type = l->piece[i].w.type, .coarse = batch_is_coarse(s), .y = y);
-        return;
-    }
     struct gemm g = {.n = s->n,
         .in = in,
         .out = rows,
@@ -268,9 +280,13 @@ static void forward_stored(
 {
     if (s->watch_fn && l->kind < LINEARS)
         s->watch_fn(s->watcher, s->dev, l->kind, l->layer, x, s->n);
+    bool stored = s->stored || s->n < DECODED_PRODUCT_ROWS;
+    if (stored)
+        multiply_rows(s, l, x, y);
     for (int i = 0; i < l->shape.pieces; i++) {
         float *piece = linear_piece(s, l, y, i).at;
-        multiply_stored(s, l, i, x, piece);
+        if (!stored)
+            multiply_decoded(s, l, i, x, piece);
         if (s->groups && l->kind < LINEARS)
             beside_forward(s, l->kind, l->layer, i, &l->shape, x, piece);
         linear_finish(s, l->shape.rows[i], l->piece[i].bias, act, piece);

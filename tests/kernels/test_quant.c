@@ -174,6 +174,61 @@ START_TEST(test_rows_do_not_depend_on_others)
 }
 END_TEST
 
+/* Of several products of the same rows of x at once each has the bits that it has by itself. */
+static void same_together(struct dev *d, const float *x, const int *of, int64_t m)
+{
+    enum { K = 256, N = QUANTS_ELEMENTS / K, MOST = 5 };
+    struct op_quant_matmul op[MOST];
+    float one[MOST][ROWS * N], all[MOST][ROWS * N];
+    struct err e = {0};
+    memset(all, 0xff, sizeof all);
+    for (int i = MOST - 1; i >= 0; i--) {
+        op[i] = (struct op_quant_matmul){.m = m,
+            .n = N,
+            .k = K,
+            .x = x,
+            .w = golden[of[i]].blocks,
+            .w_type = golden[of[i]].t,
+            .coarse = true,
+            .y = one[i]};
+        dev_ops(d)->quant_matmul(d, &op[i]);
+        op[i].y = all[i];
+    }
+    for (int i = 0; i + 1 < MOST; i++)
+        op[i].next = &op[i + 1];
+    dev_ops(d)->quant_matmul(d, op);
+    ck_assert_int_eq(dev_sync(d, &e), 0);
+    for (int i = 0; i < MOST; i++)
+        for (int64_t k = 0; k < m * N; k++)
+            ck_assert_msg(!memcmp(&one[i][k], &all[i][k], sizeof **all),
+                "%s: product %d of %s, %lld rows: %g, alone %g", cpu_isa_chosen()->name, i,
+                dtype_name(op[i].w_type), (long long)m, all[i][k], one[i][k]);
+}
+
+START_TEST(test_products_together_are_those_alone)
+{
+    static const char *const kinds[] = {"cpu", "cpu-ref"};
+    static const int of[][5] = {{0, 0, 0, 0, 0}, {1, 6, 6, 1, 0}, {6, 2, 3, 4, 5}};
+    static const int64_t rows[] = {1, 2, 8, 9, ROWS};
+    float x[ROWS * 256];
+    struct err e = {0};
+    for (uint64_t i = 0; i < ROWS * 256; i++)
+        x[i] = (float)(random_mix(i) >> 40) * 0x1p-23f - 1;
+    for (int kind = 0; kind < 2; kind++) {
+        struct dev *d;
+        ck_assert_int_eq(dev_open(kinds[kind], 0, 2, &d, &e), 0);
+        for (int i = 0; cpu_isa_usable(i) && !(kind && i); i++) {
+            cpu_isa_force(cpu_isa_usable(i));
+            for (size_t k = 0; k < sizeof of / sizeof *of; k++)
+                for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
+                    same_together(d, x, of[k], rows[r]);
+        }
+        cpu_isa_force(NULL);
+        dev_close(d);
+    }
+}
+END_TEST
+
 /* What blocks of integers are multiplied with are whole numbers, however a processor does it: every
    set of instructions has the same bits, and so have pods on unlike processors. On x86-64 the base
    alone has others: it rounds products before they are added. */
@@ -525,6 +580,7 @@ int main(void)
     tcase_add_loop_test(t, test_golden_decode, 0, GOLDEN);
     tcase_add_loop_test(t, test_golden_operations, 0, GOLDEN);
     tcase_add_test(t, test_rows_do_not_depend_on_others);
+    tcase_add_test(t, test_products_together_are_those_alone);
     tcase_add_test(t, test_rows_do_not_depend_on_the_processor);
     tcase_add_test(t, test_extremes);
     tcase_add_test(t, test_caches_of_blocks);
