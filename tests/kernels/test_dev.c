@@ -235,6 +235,7 @@ END_TEST
 START_TEST(a_processor_that_no_set_is_for_is_told)
 {
     struct err e = {.text = ""};
+    unsetenv(NAME_ENV_ISA);
     ck_assert_int_eq(cpu_isa_require(NULL, &e), -ERR_DEVICE);
     ck_assert_msg(strstr(e.text, "NATIVE=1"), "%s", e.text);
     ck_assert_int_eq(cpu_isa_require(cpu_isa_usable(0), &e), 0);
