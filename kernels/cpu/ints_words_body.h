@@ -128,13 +128,15 @@ ISA_INLINE void ints_wholes_turned(enum dtype t, int rows, const uint8_t *const 
 {
     __m256i turned[4], pair[2];
     ints_turn(row, g * ints_block_bytes(t) + ints_numbers_at(t), turned);
-    if (rows == 1) {
+    if (rows == 1) { /* of two sums, since one would wait for its own last addition */
+        ints_wholes second = {0};
 #pragma GCC unroll 8
         for (int i = 0; i < 8; i++) {
             ints_pairs_of(t, turned, i, pair);
             ints_add_pair(rows, pair[0], x + 2 * i, whole);
-            ints_add_pair(rows, pair[1], x + 16 + 2 * i, whole);
+            ints_add_pair(rows, pair[1], x + 16 + 2 * i, &second);
         }
+        whole[0] += second;
         return;
     }
 #pragma GCC unroll 2 /* more, and products are spilled */
