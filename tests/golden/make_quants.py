@@ -39,7 +39,7 @@ def blocks(rng, count, size, fields):
 def table(values, form, per_line):
     lines = []
     for i in range(0, len(values), per_line):
-        lines.append("\t" + " ".join(form % v + "," for v in values[i : i + per_line]))
+        lines.append("    " + " ".join(form % v + "," for v in values[i : i + per_line]))
     return "\n".join(lines)
 
 
@@ -57,8 +57,8 @@ def main():
             value = gguf.quants.dequantize(raw.reshape(1, -1), gguf.GGMLQuantizationType[name])
             bits = value.astype(np.float32).reshape(-1).view(np.uint32)
             assert bits.size == ELEMENTS
-            f.write("\nstatic const uint8_t quants_%s[] = {\n%s\n};\n" % (name.lower(), table(raw, "%d", 16)))
-            f.write("static const uint32_t quants_%s_f32[] = {\n%s\n};\n" % (name.lower(), table(bits, "0x%08x", 7)))
+            f.write("\nstatic const uint8_t quants_%s[] = {\n%s\n};\n" % (name.lower(), table(raw, "%d", 18)))
+            f.write("static const uint32_t quants_%s_f32[] = {\n%s\n};\n" % (name.lower(), table(bits, "0x%08x", 8)))
         f.write("\n#endif\n")
 
 

@@ -535,8 +535,8 @@ START_TEST(lora_with_dropout)
 }
 END_TEST
 
-/* Of embeddings, sub-layers, probabilities and what a classifier reads, with norms before and behind;
-   of pooled and last tokens; of heads in groups, through a window; beside LoRA's own. */
+/* Of embeddings, sub-layers, probabilities and what a classifier reads, with norms before and
+   behind; of pooled and last tokens; of heads in groups, through a window; beside LoRA's own. */
 START_TEST(dropout_of_all)
 {
     static const char *const some[] = {"q_proj", "o_proj", "down_proj", NULL};
