@@ -4,9 +4,10 @@
  * positions where the model has them (RoFormer, arXiv:2104.09864; half layout). Where the model has
  * norms of heads (arXiv:2302.05442), each head of q and of k goes through one before it is turned.
  * Where it has a window (Longformer, arXiv:2004.05150; Mistral, arXiv:2310.06825), a token sees so
- * many, itself included. In training some of the probabilities may be left out (dropout.h). In serving keys and values go
- * to the cache, and are read there, through the pages of each row's sequence. Where ranks share
- * sequences (context.h), a rank's queries are two chunks of each, and keys and values those of all.
+ * many, itself included. In training some of the probabilities may be left out (dropout.h). In
+ * serving keys and values go to the cache, and are read there, through the pages of each row's
+ * sequence. Where ranks share sequences (context.h), a rank's queries are two chunks of each, and
+ * keys and values those of all.
  */
 #ifndef RUNTIME_MODEL_ATTENTION_H
 #define RUNTIME_MODEL_ATTENTION_H
