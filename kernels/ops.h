@@ -185,10 +185,10 @@ struct op_rope {
     enum dtype t;
 };
 
-/* Dropout of attention's probabilities; p 0: none. Of sequence b, head h, query i and key j, counted
-   in what is whole, index ((b * heads + h) * keys + i) * keys + j draws (op_random): below p * 2^32
-   the probability is left out, else it is scaled by 1 / (1 - p). 0 <= p < 1. heads, keys: of a whole
-   sequence; who has a share of its heads moves the seed on (op_random_from). */
+/* Dropout of attention's probabilities; p 0: none. Of sequence b, head h, query i and key j,
+   counted in what is whole, index ((b * heads + h) * keys + i) * keys + j draws (op_random): below
+   p * 2^32 the probability is left out, else it is scaled by 1 / (1 - p). 0 <= p < 1. heads, keys:
+   of a whole sequence; who has a share of its heads moves the seed on (op_random_from). */
 struct op_attention_drop {
     float p;
     uint64_t seed;

@@ -1,9 +1,10 @@
 /*
  * attention_plain: attention and its gradients without tensor cores, in F32 arithmetic: for F32
  * tensors, and for those of 16 bits whose strides, addresses or head size do not fit the tiles of
- * attention.cu, or probabilities are dropped. The same division of work: a block of 128 threads owns rows of queries (or of keys,
- * for dk and dv) and walks the others in tiles of 32, or fewer rows where a block's shared memory
- * does not hold those; operands are converted to F32 as they enter it.
+ * attention.cu, or whose probabilities are dropped. The same division of work: a block of 128
+ * threads owns rows of queries (or of keys, for dk and dv) and walks the others in tiles of 32, or
+ * fewer rows where a block's shared memory does not hold those; operands are converted to F32 as
+ * they enter it.
  *
  * Thread 8r + c of a block computes rows r + 16i and, of a product of two tiles, columns c + 8j, of
  * a tile of D columns those at 32n + 4c. Rows in shared memory are D + 4 floats apart, so that the
