@@ -140,10 +140,7 @@ void data_skip_mark(const struct io_map *map, const char **text, size_t *size)
 int data_text_open(const char *path, struct data_text *out, struct err *e)
 {
     struct data_text t = {.at = NULL};
-    if (source_stem(path) != strlen(path))
-        return err_set(e, ERR_USER,
-            "%s: packed files are read as text without labels alone: unpack it first", path);
-    int rc = io_map(path, &t.map, e);
+    int rc = source_map(path, NULL, NULL, &t.map, e);
     if (rc)
         return rc;
     data_skip_mark(&t.map, &t.at, &t.size);

@@ -15,14 +15,13 @@ static const struct labelled_form pairs_form = {"a", "b", "label", true};
 static int format_of(const char *path, enum data_format *format, struct err *e)
 {
     enum data_format f = source_format(path);
-    bool packed = source_stem(path) != strlen(path);
-    if (!packed && (f == FORMAT_JSONL || f == FORMAT_CSV || f == FORMAT_TSV)) {
+    if (f == FORMAT_JSONL || f == FORMAT_CSV || f == FORMAT_TSV) {
         *format = f;
         return 0;
     }
     return err_set(e, ERR_USER,
-        "%s: of texts with labels format Auto knows .jsonl, .ndjson, .csv and .tsv: set "
-        "spec.train.data.format to JSONL, CSV or TSV",
+        "%s: of texts with labels format Auto knows .jsonl, .ndjson, .csv and .tsv, also with .gz or "
+        ".zst: set spec.train.data.format to JSONL, CSV or TSV",
         path);
 }
 

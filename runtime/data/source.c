@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -166,10 +167,16 @@ struct unpacking {
     const struct tokens_progress *progress;
     int fd;
     uint8_t *piece; /* PIECE */
+    int64_t most;   /* bytes that may come of it yet */
 };
 
 static int write_piece(struct unpacking *u, size_t size, size_t used, struct err *e)
 {
+    u->most -= (int64_t)size;
+    if (u->most < 0)
+        return err_set(e, ERR_DATA,
+            "%s: more than %d MiB when unpacked, as much as fits into memory: unpack it first",
+            u->path, SOURCE_MEMORY_BYTES >> 20);
     int rc = io_write_full(u->fd, u->piece, size, e);
     io_map_forget(u->packed, 0, used);
     return rc ? rc : tokens_go_on(u->progress, e);
@@ -247,33 +254,43 @@ static int unpack_zstd(struct unpacking *u, struct err *e)
     return rc;
 }
 
-/* Into a file that has lost its name already, so that nothing of it can be left behind. */
-static int unpack(const char *path, const char *folder, const struct io_map *packed,
-    const struct tokens_progress *p, struct io_map *out, struct err *e)
+/* Of a file in the folder that has lost its name already, so that nothing of it can be left behind;
+ * or in memory. Returns a descriptor, or an error. */
+static int open_nameless(const char *folder, struct err *e)
 {
-    char name[LIMIT_PATH_BYTES], open_file[64];
+    char name[LIMIT_PATH_BYTES];
     uint32_t chance;
-    mem_autofree uint8_t *piece = mem_alloc(PIECE);
-    int rc;
-    if (!piece)
-        return err_set(e, ERR_MEMORY, "%s: no memory to unpack it", path);
+    int fd, rc;
+    if (!folder) {
+        fd = memfd_create("unpacked", MFD_CLOEXEC);
+        return fd >= 0 ? fd : err_set(e, ERR_MEMORY, "no memory to unpack a file");
+    }
     if ((rc = io_random(&chance, sizeof chance, e)) || (rc = io_mkdirs(folder, 0755, e)))
         return rc;
     if (snprintf(name, sizeof name, "%s/unpacked.%u.tmp", folder, (unsigned)chance) >=
         (int)sizeof name)
         return err_set(e, ERR_USER, "%s: path too long", folder);
-    io_auto_fd int fd = io_create(name, 0600, e);
+    if ((fd = io_create(name, 0600, e)) < 0 || !(rc = io_remove(name, e)))
+        return fd;
+    io_remove(name, NULL);
+    io_close(fd);
+    return rc;
+}
+
+static int unpack(const char *path, const char *folder, const struct io_map *packed,
+    const struct tokens_progress *p, struct io_map *out, struct err *e)
+{
+    char open_file[64];
+    mem_autofree uint8_t *piece = mem_alloc(PIECE);
+    if (!piece)
+        return err_set(e, ERR_MEMORY, "%s: no memory to unpack it", path);
+    io_auto_fd int fd = open_nameless(folder, e);
     if (fd < 0)
         return fd;
-    struct unpacking u = {path, packed, p, fd, piece};
+    struct unpacking u = {path, packed, p, fd, piece, folder ? INT64_MAX : SOURCE_MEMORY_BYTES};
+    int rc = ends_in(path, ".gz") ? unpack_gzip(&u, e) : unpack_zstd(&u, e);
     snprintf(open_file, sizeof open_file, "/proc/self/fd/%d", fd);
-    if ((rc = io_remove(name, e))) {
-        io_remove(name, NULL);
-        return rc;
-    }
-    if ((rc = ends_in(path, ".gz") ? unpack_gzip(&u, e) : unpack_zstd(&u, e)))
-        return rc;
-    return io_map(open_file, out, e);
+    return rc ? rc : io_map(open_file, out, e);
 }
 
 int source_map(const char *path, const char *folder, const struct tokens_progress *p,

@@ -5,7 +5,7 @@
  *
  * What ends in .gz (RFC 1952, members one behind another) or .zst (RFC 8878, frames likewise, with
  * windows up to 128 MiB) is unpacked, into a file without a name in a folder that the caller gives:
- * memory does not grow with it.
+ * memory does not grow with it. Without a folder it is unpacked in memory, up to a bound.
  */
 #ifndef RUNTIME_DATA_SOURCE_H
 #define RUNTIME_DATA_SOURCE_H
@@ -15,7 +15,8 @@
 #include "base/io.h"
 #include "runtime/data/tokens.h"
 
-#define SOURCE_FILES 100000
+#define SOURCE_FILES        100000
+#define SOURCE_MEMORY_BYTES (1 << 30) /* of one that is unpacked in memory */
 
 struct source {
     char **paths;
@@ -28,7 +29,8 @@ void source_done(struct source *s);
 
 /* The length of a path without .gz or .zst. */
 size_t source_stem(const char *path);
-/* A file's text, unpacked into `folder` where it is packed. ERR_DATA: damaged. */
+/* A file's text, unpacked into `folder`, NULL: into memory, where it is packed. ERR_DATA: damaged,
+ * or more than memory is for. */
 int source_map(const char *path, const char *folder, const struct tokens_progress *p,
     struct io_map *out, struct err *e);
 

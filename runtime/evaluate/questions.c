@@ -6,6 +6,7 @@
 #include "base/io.h"
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "runtime/data/source.h"
 #include "runtime/text/guard.h"
 
 #include <assert.h>
@@ -245,7 +246,7 @@ int questions_read(const struct questions_conf *c, const char *text, size_t size
 int questions_open(const struct questions_conf *c, struct questions *out, struct err *e)
 {
     struct io_map map;
-    int rc = io_map(c->path, &map, e);
+    int rc = source_map(c->path, NULL, NULL, &map, e);
     if (rc)
         return rc;
     size_t mark = map.size >= 3 && !memcmp(map.data, "\xef\xbb\xbf", 3) ? 3 : 0;

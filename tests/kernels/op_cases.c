@@ -549,8 +549,8 @@ static void case_sample(struct parity_run *r, const int64_t *s)
         {4, 5, 96, DTYPE_Q5_1}, {2, 5, 64, DTYPE_Q5_1}, {4, 5, 64, DTYPE_Q5_1, 1}, \
         {2, 5, 64, DTYPE_Q5_1, 1}, {1, 5, 64, DTYPE_Q5_1, 1}, {8, 5, 256, DTYPE_Q4_K}, \
         {4, 5, 256, DTYPE_Q4_K, 1}, {1, 5, 256, DTYPE_Q4_K, 1}, {8, 5, 512, DTYPE_Q5_K}, \
-        {4, 5, 256, DTYPE_Q5_K, 1}, {1, 5, 256, DTYPE_Q5_K, 1}, {4, 5, 256, DTYPE_Q6_K}, \
-        {2, 5, 256, DTYPE_Q6_K}, {4, 5, 256, DTYPE_Q6_K, 1}, \
+        {4, 5, 256, DTYPE_Q5_K, 1}, {2, 5, 256, DTYPE_Q5_K, 1}, {1, 5, 256, DTYPE_Q5_K, 1}, \
+        {4, 5, 256, DTYPE_Q6_K}, {2, 5, 256, DTYPE_Q6_K}, {4, 5, 256, DTYPE_Q6_K, 1}, \
     { \
         2, 5, 256, DTYPE_Q6_K, 1 \
     }

@@ -231,15 +231,23 @@ END_TEST
 
 /* What blocks of integers are multiplied with are whole numbers, however a processor does it: every
    set of instructions has the same bits, and so have pods on unlike processors. On x86-64 the base
-   alone has others: it rounds products before they are added. */
+   alone has others: it rounds products before they are added. So does AVX2's where it is compiled
+   for AddressSanitizer, as those for AVX-512 are not. */
+static bool rounds_before(const char *name)
+{
+#if defined(__x86_64__) && defined(__SANITIZE_ADDRESS__)
+    return !strcmp(name, "base") || !strcmp(name, "avx2");
+#elif defined(__x86_64__)
+    return !strcmp(name, "base");
+#else
+    (void)name;
+    return false;
+#endif
+}
+
 START_TEST(test_rows_do_not_depend_on_the_processor)
 {
     enum { K = 256, M = 17, N = QUANTS_ELEMENTS / K };
-#if defined(__x86_64__)
-    const bool is_x86 = true;
-#else
-    const bool is_x86 = false;
-#endif
     float x[M * K], all[2][M * N], one[2][N];
     struct err e = {0};
     struct dev *d;
@@ -256,7 +264,7 @@ START_TEST(test_rows_do_not_depend_on_the_processor)
                 .w_type = golden[g / 2].t,
                 .coarse = g % 2,
                 .y = all[i > 0]};
-            if (!strcmp(cpu_isa_usable(i)->name, "base") && i && is_x86)
+            if (i && rounds_before(cpu_isa_usable(i)->name))
                 continue;
             cpu_isa_force(cpu_isa_usable(i));
             dev_ops(d)->quant_matmul(d, &a);

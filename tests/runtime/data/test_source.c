@@ -4,6 +4,7 @@
  * files made here, of one part and of several, cut at each length.
  * needs: faults
  */
+#include "runtime/data/internal.h"
 #include "runtime/data/source.h"
 
 #include "base/buf.h"
@@ -206,6 +207,73 @@ START_TEST(zeros_behind_a_member_are_no_damage)
 }
 END_TEST
 
+/* What names a file's texts or words have, with a bar behind each. */
+static const char *labels_of(const char *path, bool words)
+{
+    static char out[2][100];
+    static int next;
+    char *o = out[next++ % 2];
+    struct data_labels l = {.names = NULL};
+    int rc = words ? data_labels_learn_words(&l, path, &e)
+                   : data_labels_learn_texts(&l, path, FORMAT_AUTO, &e);
+    ck_assert_msg(!rc, "%s", e.text);
+    *o = 0;
+    for (int i = 0; i < l.count; i++)
+        snprintf(o + strlen(o), 100 - strlen(o), "%s|", l.names[i]);
+    data_labels_done(&l);
+    return o;
+}
+
+START_TEST(labelled_files_are_unpacked_in_memory)
+{
+    static const struct {
+        const char *name, *text;
+        bool words;
+    } files[] = {{"t.csv", "text,label\none,up\ntwo,down\n", false},
+        {"t.jsonl", "{\"text\":\"one\",\"label\":\"x\"}\n{\"text\":\"two\",\"label\":\"y\"}\n",
+            false},
+        {"t.conll", "Abel B-PER\nwent O\n\nto O\nNod B-LOC\n", true}};
+    static const char *const ends[] = {".gz", ".zst"};
+    begin();
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        size_t n = strlen(files[i].text);
+        golden_write(in_folder(files[i].name), files[i].text, n);
+        for (size_t k = 0; k < 2; k++) {
+            char name[20];
+            buf_auto struct buf packed;
+            buf_init(&packed, 1 << 16);
+            kinds[k].add(&packed, files[i].text, n);
+            snprintf(name, sizeof name, "%s%s", files[i].name, ends[k]);
+            golden_write(in_folder(name), packed.data, packed.len);
+            ck_assert_str_eq(labels_of(in_folder(name), files[i].words),
+                labels_of(in_folder(files[i].name), files[i].words));
+        }
+    }
+    ck_assert_int_eq(names_in(folder), 9); /* and nothing else */
+    golden_remove(folder);
+}
+END_TEST
+
+START_TEST(memory_to_unpack_has_a_bound)
+{
+    enum { PART = 1 << 22 };
+    mem_autofree char *zeros = mem_zalloc(PART);
+    buf_auto struct buf part, packed;
+    struct io_map map;
+    begin();
+    buf_init(&part, 1 << 16);
+    buf_init(&packed, 16 << 20);
+    add_zstd(&part, zeros, PART);
+    for (int i = 0; i < SOURCE_MEMORY_BYTES / PART; i++)
+        ck_assert(!buf_add(&packed, part.data, part.len));
+    add_zstd(&packed, "0", 1);
+    golden_write(in_folder("a.zst"), packed.data, packed.len);
+    ck_assert_int_eq(source_map(in_folder("a.zst"), NULL, NULL, &map, &e), -ERR_DATA);
+    ck_assert_ptr_nonnull(strstr(e.text, "a.zst: more than 1024 MiB when unpacked"));
+    golden_remove(folder);
+}
+END_TEST
+
 static int open_all(void *user)
 {
     struct source s;
@@ -241,4 +309,4 @@ END_TEST
 
 UNIT_MAIN("source", a_path_is_files_in_order, parquet_is_known_by_its_name_and_its_beginning,
     packed_files_are_unpacked, damage_is_refused, zeros_behind_a_member_are_no_damage,
-    failed_calls_are_reported)
+    labelled_files_are_unpacked_in_memory, memory_to_unpack_has_a_bound, failed_calls_are_reported)
