@@ -103,7 +103,7 @@ static inline void limit_adapters(struct served *s)
     }
     beside_destroy(all);
     ck_assert(!inbox_create(1, &s->inbox, &e));
-    ck_assert(!beside_create(c, ADAPTERS, s->spec.adapter_memory, &s->beside, &e));
+    ck_assert(!beside_create(c, LORAS_PLACES, s->spec.adapter_memory, &s->beside, &e));
 }
 
 static inline void describe_adapters(struct served *s, struct model_conf *c, int which)

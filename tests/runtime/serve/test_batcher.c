@@ -166,7 +166,7 @@ static void make_request(struct request *r, const struct served *s, uint64_t *ra
     if (r->formed)
         r->shape = (struct shape){.repetition = 1, .end = {(int32_t)vocab - 1}, .ends = 1};
     r->follows = up_to(random, 3) == 1;
-    uint64_t adapters = (uint64_t)beside_count(s->beside) + 1; /* most of a text have the same */
+    uint64_t adapters = (uint64_t)s->spec.adapter_count + 1; /* most of a text have the same */
     r->terms.adapter = (int)(up_to(random, 4) == 1 ? up_to(random, adapters) - 1 : text % adapters);
     r->draws.tells = up_to(random, 4) == 1;
     r->draws.scores = up_to(random, 4) == 1;
