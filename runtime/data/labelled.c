@@ -20,8 +20,8 @@ static int format_of(const char *path, enum data_format *format, struct err *e)
         return 0;
     }
     return err_set(e, ERR_USER,
-        "%s: of texts with labels format Auto knows .jsonl, .ndjson, .csv and .tsv, also with .gz or "
-        ".zst: set spec.train.data.format to JSONL, CSV or TSV",
+        "%s: of texts with labels format Auto knows .jsonl, .ndjson, .csv and .tsv, also with .gz "
+        "or .zst: set spec.train.data.format to JSONL, CSV or TSV",
         path);
 }
 
