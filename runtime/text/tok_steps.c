@@ -180,17 +180,15 @@ static int map_longest(
 
 static void join_spaces(const struct text *t, struct buf *out)
 {
-    const char *s = t->s, *end = s + t->len;
-    while (s < end) {
-        const char *word = s;
-        while (word < end && *word == ' ')
-            word++;
-        const char *behind = memchr(word, ' ', (size_t)(end - word));
-        behind = behind ? behind : end;
-        if (out->len && word < end)
+    for (size_t i = 0; i < t->len;) {
+        while (i < t->len && t->s[i] == ' ')
+            i++;
+        size_t word = i;
+        while (i < t->len && t->s[i] != ' ')
+            i++;
+        if (out->len && word < t->len)
             buf_char(out, ' ');
-        buf_add(out, word, (size_t)(behind - word));
-        s = behind;
+        buf_add(out, t->s + word, i - word);
     }
 }
 
