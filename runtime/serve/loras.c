@@ -376,7 +376,6 @@ int loras_list(struct loras *l, const struct jobspec_served_adapter *adapters, i
         if (l->lora[i].listed && !is_wanted(&l->lora[i], adapters, count))
             l->lora[i].listed = false;
     drop_left(l);
-    l->news = true;
     for (int k = 0, i, rc; k < count; k++) {
         if (find_place(l, adapters[k].name, adapters[k].path, true) >= 0)
             continue;
@@ -385,6 +384,7 @@ int loras_list(struct loras *l, const struct jobspec_served_adapter *adapters, i
         l->lora[i].listed = true;
     }
     l->figures.list = number;
+    l->news = true; /* not of one that waits for a place, which is tried at each step */
     return 0;
 }
 

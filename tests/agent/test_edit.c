@@ -8,6 +8,7 @@
 #include "base/io.h"
 #include "api/limits.h"
 #include "api/names.h"
+#include "tests/served_job.h"
 #include "tests/unit.h"
 
 #include <string.h>
@@ -20,31 +21,14 @@ static struct roster roster;
 static char folder[] = "/tmp/llmjob-test-XXXXXX", job_file[LIMIT_PATH_BYTES];
 static struct edit x;
 
-/* Under /data; adapters: a list. */
-static struct jobspec spec_with(const char *adapters)
-{
-    static char text[1024];
-    struct jobspec s;
-    json_auto struct json *v = NULL;
-    int n = snprintf(text, sizeof text,
-        "{\"apiVersion\":\"llmjob.dev/v1alpha1\",\"kind\":\"LLMJob\",\"metadata\":{\"name\":\"j\","
-        "\"namespace\":\"n\",\"uid\":\"u\",\"generation\":1},\"spec\":{\"storage\":[{"
-        "\"name\":\"d\",\"claimName\":\"c\",\"mountPath\":\"/data\"}],"
-        "\"model\":{\"source\":\"/data/m\"},"
-        "\"serve\":{\"adapterMemory\":\"64Mi\",\"adapters\":%s}}}",
-        adapters);
-    ck_assert_msg(!json_parse(text, (size_t)n, &v, &e), "%s", e.text);
-    ck_assert_msg(!jobspec_decode(v, arena, &s, &e), "%s", e.text);
-    return s;
-}
-
 static void setup(void)
 {
     memcpy(folder + sizeof folder - 7, "XXXXXX", 6);
     ck_assert_ptr_nonnull(mkdtemp(folder));
     arena = arena_create(1 << 20);
-    spec = spec_with("[{\"name\":\"x\",\"path\":\"/data/x\"},"
-                     "{\"name\":\"z\",\"path\":\"/data/z\"}]");
+    spec = served_job("[{\"name\":\"x\",\"path\":\"/data/x\"},"
+                      "{\"name\":\"z\",\"path\":\"/data/z\"}]",
+        arena);
     ck_assert_int_eq(roster_init(&roster, &spec.serve, &e), 0);
     snprintf(job_file, sizeof job_file, "/elsewhere/job.json");
     x = (struct edit){.spec = &spec, .roster = &roster, .run_dir = folder, .job_file = job_file};

@@ -3,6 +3,7 @@
  * change, and what is wrong with one is said once. Method: desired states and specs in memory.
  */
 #include "cli/listed.h"
+#include "tests/served_job.h"
 #include "tests/unit.h"
 
 #include <string.h>
@@ -14,24 +15,6 @@ static struct err e;
 
 static struct arena *arena;
 
-/* Under /data; adapters: a list. */
-static struct jobspec spec_with(const char *adapters)
-{
-    static char text[1024];
-    struct jobspec s;
-    json_auto struct json *v = NULL;
-    int n = snprintf(text, sizeof text,
-        "{\"apiVersion\":\"llmjob.dev/v1alpha1\",\"kind\":\"LLMJob\",\"metadata\":{\"name\":\"j\","
-        "\"namespace\":\"n\",\"uid\":\"u\",\"generation\":1},\"spec\":{\"storage\":[{"
-        "\"name\":\"d\",\"claimName\":\"c\",\"mountPath\":\"/data\"}],"
-        "\"model\":{\"source\":\"/data/m\"},"
-        "\"serve\":{\"adapterMemory\":\"64Mi\",\"adapters\":%s}}}",
-        adapters);
-    ck_assert_msg(!json_parse(text, (size_t)n, &v, &e), "%s", e.text);
-    ck_assert_msg(!jobspec_decode(v, arena, &s, &e), "%s", e.text);
-    return s;
-}
-
 static int reread(struct listed *l, struct jobspec *now, struct desired *d)
 {
     return listed_reread(l, now, "d=/tmp", d, arena, &e);
@@ -42,17 +25,17 @@ START_TEST(a_list_that_changes_is_taken)
     struct listed l = {0};
     struct desired d = {.lists_adapters = true};
     arena = arena_create(1 << 20);
-    struct jobspec now = spec_with("[" A "," B "]");
+    struct jobspec now = served_job("[" A "," B "]", arena);
     ck_assert_int_eq(reread(&l, &now, &d), 1);
     ck_assert_int_eq(d.adapter_count, 2);
     ck_assert_str_eq(d.adapters[1].path, "/tmp/y");
-    now = spec_with("[" A "," B "]");
+    now = served_job("[" A "," B "]", arena);
     ck_assert_int_eq(reread(&l, &now, &d), 0);
-    now = spec_with("[" B "," A "]");
+    now = served_job("[" B "," A "]", arena);
     ck_assert_int_eq(reread(&l, &now, &d), 1);
     ck_assert_str_eq(d.adapters[0].name, "b");
     d.lists_adapters = false; /* all are loaded before it serves */
-    now = spec_with("[{\"name\":\"c\", \"path\":\"/data/x\"}]");
+    now = served_job("[{\"name\":\"c\", \"path\":\"/data/x\"}]", arena);
     ck_assert_int_eq(reread(&l, &now, &d), 0);
     ck_assert_int_eq(d.adapter_count, 2);
     listed_done(&l);
